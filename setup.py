@@ -1,0 +1,52 @@
+"""Builds the Cython kernels; everything else about the package stands in pyproject.toml.
+
+The extension is optional: without a working C compiler the package installs all the same and runs on its
+pure-Python twin. ``SOR_REQUIRE_EXT=1`` makes a failed build an error, ``SOR_PURE_PYTHON=1`` skips it.
+"""
+
+import os
+import warnings
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+REQUIRED = os.environ.get("SOR_REQUIRE_EXT") == "1"
+PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
+KERNELS = ["sor._core"]
+
+# The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.
+FLAGS = ["-O3", "-ffp-contract=off"] if os.name == "posix" else ["/O2", "/fp:precise"]
+
+
+class BuildKernels(build_ext):
+    """Turn a failed build of an optional kernel into one clear warning."""
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except (CCompilerError, ExecError, PlatformError) as error:
+            if not ext.optional:
+                raise
+            warnings.warn(
+                f"sor: {ext.name} was not compiled ({error}); the pure-Python twin will be used, "
+                "with the same results, slower",
+                stacklevel=1,
+            )
+
+
+def kernels() -> list[Extension]:
+    if PURE:
+        return []
+    from Cython.Build import cythonize
+
+    sources = [
+        Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=FLAGS) for name in KERNELS
+    ]
+    extensions: list[Extension] = cythonize(sources, language_level=3)
+    for extension in extensions:
+        extension.optional = not REQUIRED  # cythonize() drops the flag when it is given before
+    return extensions
+
+
+setup(ext_modules=kernels(), cmdclass={"build_ext": BuildKernels})

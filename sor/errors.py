@@ -1,0 +1,27 @@
+"""What can go wrong, by who has to act.
+
+SorError
+├── InputError   a wrong call or a wrong setting: the caller mends it      (also a ValueError)
+├── DataError    a message that cannot be used: it goes to the dead letters (also a ValueError)
+└── StreamError  a broker or a file that fails: ``retriable`` says whether trying again can help
+"""
+
+
+class SorError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(SorError, ValueError):
+    """A wrong argument or setting; the message names it, its value and what it may be."""
+
+
+class DataError(SorError, ValueError):
+    """A message or row that cannot be used; the message says what is wrong with it."""
+
+
+class StreamError(SorError):
+    """A source or a sink failed."""
+
+    def __init__(self, message: str, *, retriable: bool = False) -> None:
+        super().__init__(message)
+        self.retriable = retriable
