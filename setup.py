@@ -16,7 +16,11 @@ PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
 KERNELS = ["sor._core"]
 
 # The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.
-FLAGS = ["-O3", "-ffp-contract=off"] if os.name == "posix" else ["/O2", "/fp:precise"]
+FLAGS = (
+    ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+    if os.name == "posix"
+    else ["/O2", "/fp:precise"]
+)
 
 
 class BuildKernels(build_ext):

@@ -1,0 +1,43 @@
+"""sor: a smart order router. Splits an order over trading venues at the least cost.
+
+>>> from sor import Venue, allocate
+>>> venues = [Venue(100.10, 500, 0.003, 0.002), Venue(100.11, 300, 0.002, 0.0015)]
+>>> allocate(600, venues, 0.01, 0.005, 0.002, resting=False).split
+[500, 100]
+"""
+
+import logging
+
+from sor.allocation import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
+from sor.errors import DataError, InputError, SorError, StreamError
+from sor.kernels import BACKEND
+from sor.types import (
+    Allocation,
+    CostParameters,
+    Level2Venue,
+    Order,
+    RoutingResult,
+    Venue,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BACKEND",
+    "Allocation",
+    "CostParameters",
+    "DataError",
+    "InputError",
+    "Level2Venue",
+    "Order",
+    "RoutingResult",
+    "SorError",
+    "StreamError",
+    "Venue",
+    "allocate",
+    "allocate_exhaustive",
+    "allocate_greedy_l2",
+    "compute_cost",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,0 +1,321 @@
+"""The static split, for callers: check once, call the kernel, return plain types.
+
+Every solver minimises, over splits ``q`` of the order ``S`` over venues with price ``p``, displayed size ``a``,
+taker fee ``f`` and maker rebate ``r``::
+
+    e_i  = min(q_i, a_i)                       executed at once
+    cash = sum e_i (p_i + f_i) - sum (q_i - e_i) r_i
+    U    = max(S - sum e_i, 0),  O = max(sum e_i - S, 0)
+    cost = cash + theta_queue (U + O) + lambda_under U + lambda_over O
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sor.errors import InputError
+from sor.kernels import core
+from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
+
+COLUMNS = ("ask", "ask_size", "fee", "rebate")
+MAX_TABLE_BYTES = 2**30  # memory that the dynamic programme may take
+FIXED_WORDS = (
+    7  # its 8-byte words per point of the grid, beside the table of steps (4 bytes a venue and state)
+)
+
+
+# --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
+
+
+def _blame(venues: Sequence[Any]) -> InputError:
+    """The error for the first unusable number of the venues; they are known to hold one."""
+    for i, venue in enumerate(venues):
+        for name in COLUMNS:
+            low = 0.0 if name == "ask_size" else -MAX_NUMBER
+            if not hasattr(venue, name):
+                return InputError(f"venues[{i}] is {venue!r}: it must be a Venue(ask, ask_size, fee, rebate)")
+            try:
+                real_number(f"venues[{i}].{name}", getattr(venue, name), low)
+            except InputError as error:
+                return error
+    return InputError(f"venues is {venues!r}: it must be a sequence of Venue")
+
+
+def quotes_of(venues: Any) -> np.ndarray:
+    """Rows of (price, size, fee, rebate) from venues, or the caller's own array of them.
+
+    Raises
+    ------
+    InputError
+        No venues, or a number that is not finite or a size below zero, named.
+    """
+    if isinstance(venues, np.ndarray):
+        return _checked_array(venues)
+    try:
+        venues = list(venues)
+        quotes = np.empty((len(venues), 4))
+        core.pack(venues, quotes)
+    except (TypeError, AttributeError, ValueError):
+        raise _blame(venues if isinstance(venues, list) else [venues]) from None
+    if not venues:
+        raise InputError("venues is empty: at least one venue is needed")
+    if core.find_unusable(quotes, MAX_NUMBER) >= 0:
+        raise _blame(venues)
+    return quotes
+
+
+def _checked_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.float64 or array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(
+            f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
+            "columns ask, ask_size, fee, rebate"
+        )
+    if not len(array):
+        raise InputError("venues is empty: at least one venue is needed")
+    array = np.ascontiguousarray(array)
+    bad = core.find_unusable(array, MAX_NUMBER)
+    if bad >= 0:
+        raise _blame([Venue(*row) for row in array.tolist()][: bad + 1])
+    return array
+
+
+def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
+    """Rows of (price, size, fee, rebate), one per (venue, level), and the number of levels of each venue."""
+    venues = list(venues) if not isinstance(venues, Level2Venue) else [venues]
+    if not venues:
+        raise InputError("venues is empty: at least one venue is needed")
+    try:
+        counts = [len(venue.levels) for venue in venues]
+        quotes = np.empty((sum(counts), 4))
+        core.pack_levels(venues, quotes)
+    except (TypeError, AttributeError, ValueError):
+        raise _blame_levels(venues) from None
+    if core.find_unusable(quotes, MAX_NUMBER) >= 0:
+        raise _blame_levels(venues)
+    return quotes, counts
+
+
+def _blame_levels(venues: Sequence[Any]) -> InputError:
+    for i, venue in enumerate(venues):
+        if not isinstance(venue, Level2Venue):
+            return InputError(
+                f"venues[{i}] is {venue!r}: it must be a Level2Venue(venue_id, levels, fee, rebate)"
+            )
+        try:
+            real_number(f"venues[{i}].fee", venue.fee)
+            real_number(f"venues[{i}].rebate", venue.rebate)
+            for j, level in enumerate(venue.levels):
+                price, size = level
+                real_number(f"venues[{i}].levels[{j}] price", price)
+                real_number(f"venues[{i}].levels[{j}] size", size, 0.0)
+        except InputError as error:
+            return error
+        except (TypeError, ValueError):
+            return InputError(
+                f"venues[{i}].levels is {venue.levels!r}: it must be a sequence of (price, size)"
+            )
+    return InputError("venues must be a sequence of Level2Venue")
+
+
+def _penalties(lambda_over: Any, lambda_under: Any, theta_queue: Any) -> tuple[float, float, float]:
+    return (
+        real_number("lambda_over", lambda_over),
+        real_number("lambda_under", lambda_under),
+        real_number("theta_queue", theta_queue),
+    )
+
+
+# --- public functions ------------------------------------------------------------------------------------------------
+
+
+def compute_cost(
+    split: Sequence[float],
+    venues: Sequence[Venue],
+    order_size: int,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+) -> float:
+    """Cost in dollars of any split, its sum above or below ``order_size`` included (the formula above).
+
+    Parameters
+    ----------
+    split : sequence of float, length k
+        Shares sent to each venue, not negative.
+    venues : sequence of Venue, length k, or float64 array of shape (k, 4)
+    order_size : int
+        Shares wanted.
+    lambda_over, lambda_under, theta_queue : float
+        Dollars per share executed in excess, missing, and either of the two.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be; the message names it.
+    """
+    quotes = quotes_of(venues)
+    size = whole_number("order_size", order_size, 0)
+    parts = [real_number(f"split[{i}]", q, 0.0) for i, q in enumerate(split)]
+    if len(parts) != len(quotes):
+        raise InputError(f"split has {len(parts)} parts for {len(quotes)} venues: it must have one for each")
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    return core.cost(np.array(parts), quotes, size, *penalties, 0.0)  # type: ignore[no-any-return]
+
+
+def search_space(order_size: int, venue_count: int, step: int) -> int:
+    """Number of splits that `allocate` chooses from: C(n + k - 1, k - 1), times k with a remainder."""
+    n, remainder = divmod(order_size, step)
+    return math.comb(n + venue_count - 1, venue_count - 1) * (venue_count if remainder else 1)
+
+
+def _check_memory(order_size: int, venue_count: int, step: int) -> None:
+    n, remainder = divmod(order_size, step)
+    point = 8 * FIXED_WORDS + 4 * max(venue_count - 2, 0) * (2 if remainder else 1)
+    if (n + 1) * point > MAX_TABLE_BYTES:
+        worst = 8 * FIXED_WORDS + 8 * max(venue_count - 2, 0)
+        fits = -(-order_size // (MAX_TABLE_BYTES // worst - 1))
+        raise InputError(
+            f"step is {step}: {order_size} shares over {venue_count} venues would need "
+            f"{(n + 1) * point / 2**30:.1f} GiB (at most {MAX_TABLE_BYTES / 2**30:g}); a step of {fits} fits"
+        )
+
+
+def allocate(
+    order_size: int,
+    venues: Sequence[Venue],
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    step: int = 100,
+    *,
+    reference_price: float = 0.0,
+    resting: bool = True,
+) -> Allocation:
+    """The cheapest complete split of an order over venues, at any number of venues.
+
+    Chosen from all splits whose parts are not negative, add up to ``order_size`` and are multiples of ``step``,
+    but for one part that also carries ``order_size % step``: the optimum of `allocate_exhaustive`, by a (min,+)
+    dynamic programme in O(k n), n = order_size // step. Ties: working from the first venue to the last, the
+    later venue gets the fewest shares, and the remainder stays with the earlier one.
+
+    Parameters
+    ----------
+    order_size : int
+        Shares, not negative.
+    venues : sequence of Venue, or float64 array of shape (k, 4)
+        An array's columns are ask, ask_size, fee, rebate.
+    lambda_over, lambda_under, theta_queue : float
+        Penalties, dollars per share.
+    step : int
+        Grid of the split, shares.
+    reference_price : float
+        Dollars per share that every price is measured against; the mid makes the cost a shortfall.
+    resting : bool
+        With False only displayed shares are taken: whole shares, as many of the order as are displayed, at the
+        least price + fee (ties: lower price, then the venues' order); ``step`` plays no part.
+
+    Returns
+    -------
+    Allocation
+        ``(split, cost)``: shares per venue, and `compute_cost` of it, prices less the reference, in dollars.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be, or the tables would not fit in memory.
+    """
+    quotes = quotes_of(venues)
+    size = whole_number("order_size", order_size, 0)
+    grid = whole_number("step", step, 1)
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    reference = real_number("reference_price", reference_price)
+    if not resting:
+        return Allocation(*core.sweep(quotes, size, *penalties, reference))
+    _check_memory(size, len(quotes), grid)
+    return Allocation(*core.allocate(quotes, size, *penalties, grid, reference))
+
+
+def allocate_exhaustive(
+    order_size: int,
+    venues: Sequence[Venue],
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    step: int = 100,
+    *,
+    reference_price: float = 0.0,
+    resting: bool = True,
+    max_splits: int = 10**8,
+) -> Allocation:
+    """The optimum of `allocate` by trying every split: for small cases, and as proof.
+
+    The arguments are those of `allocate`, and ``max_splits``, the largest search space that is tried. With
+    ``resting=False`` no split exceeds a displayed size; whole shares are tried one by one, whatever the step.
+    Ties: the first split in lexicographic order.
+
+    Raises
+    ------
+    InputError
+        As `allocate`, and where the search space is larger than ``max_splits``.
+    """
+    quotes = quotes_of(venues)
+    size = whole_number("order_size", order_size, 0)
+    grid = whole_number("step", step, 1)
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    reference = real_number("reference_price", reference_price)
+    limit = whole_number("max_splits", max_splits, 1)
+    total = size
+    if not resting:
+        total = min(size, sum(math.floor(displayed) for displayed in quotes[:, 1].tolist()))
+        grid = 1
+    splits = search_space(total, len(quotes), grid)
+    if splits > limit:
+        raise InputError(
+            f"step is {grid}: {total} shares over {len(quotes)} venues have {splits:,} splits, more than "
+            f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
+        )
+    return Allocation(*core.exhaustive(quotes, total, size, *penalties, grid, reference, resting))
+
+
+def allocate_greedy_l2(
+    order_size: int,
+    venues: Sequence[Level2Venue],
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+) -> Allocation:
+    """Fill an order from displayed levels, the cheapest price + fee first, in O(m log m) for m levels.
+
+    A taker earns no rebate, so none is counted. Ties: lower price, then the venues' order, then the level.
+
+    Parameters
+    ----------
+    order_size : int
+        Shares, not negative.
+    venues : sequence of Level2Venue
+        Levels in any order.
+    lambda_over, lambda_under, theta_queue : float
+        Penalties, dollars per share: they price what stays unfilled, and choose nothing.
+
+    Returns
+    -------
+    Allocation
+        ``(allocation per venue, cost)``; for the cost each (venue, level) counts as a venue.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be.
+    """
+    quotes, counts = level_quotes_of(venues)
+    size = whole_number("order_size", order_size, 0)
+    fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
+    split, row = [], 0
+    for count in counts:
+        split.append(sum(fills[row : row + count]))
+        row += count
+    return Allocation(split, cost)

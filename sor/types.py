@@ -1,0 +1,257 @@
+"""The vocabulary: what goes into a router and what comes out, with a unit on every number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from sor.errors import InputError
+
+Side = Literal["buy", "sell"]
+Algorithm = Literal["brute_force", "greedy_l2"]
+Objective = Literal["sweep", "shortfall", "notional"]
+Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee"]
+
+SIDES: tuple[Side, ...] = ("buy", "sell")
+ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2")
+OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
+
+SCHEMA_VERSION = 1
+MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
+MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their products stay far from overflow
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def whole_number(name: str, value: Any, low: int, high: int = MAX_ORDER) -> int:
+    """``value`` as an int within [low, high]; a float or numpy number will do where it is whole."""
+    if type(value) is int and low <= value <= high:
+        return value
+    try:
+        number = int(value)
+        if isinstance(value, (str, bytes, bool)) or number != value or not low <= number <= high:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {value!r}: it must be a whole number from {low} to {high}") from None
+    return number
+
+
+def real_number(name: str, value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float:
+    """``value`` as a finite float within [low, high]."""
+    if type(value) is float and low <= value <= high:
+        return value
+    try:
+        number = float(value)
+        if isinstance(value, (str, bytes, bool)) or not low <= number <= high:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name} is {value!r}: it must be a number from {low:g} to {high:g}") from None
+    return number
+
+
+def one_of(name: str, value: Any, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise InputError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
+    return value
+
+
+# --- input -----------------------------------------------------------------------------------------------------------
+
+
+class Venue(msgspec.Struct, frozen=True, gc=False):
+    """One venue's best quote on the side that is taken.
+
+    Parameters
+    ----------
+    ask : float
+        Price, dollars per share (for a sell: minus the bid).
+    ask_size : float
+        Displayed size, shares.
+    fee : float
+        Paid by the taker, dollars per share; negative where the venue pays the taker.
+    rebate : float
+        Received by the maker, dollars per share; negative where the maker pays.
+    """
+
+    ask: float
+    ask_size: float
+    fee: float
+    rebate: float
+
+
+class Level2Venue(msgspec.Struct, frozen=True):
+    """One venue's displayed levels on the side that is taken.
+
+    Parameters
+    ----------
+    venue_id : str
+    levels : sequence of (price, size)
+        Dollars per share and shares, in any order.
+    fee, rebate : float
+        As for `Venue`.
+    """
+
+    venue_id: str
+    levels: Any
+    fee: float
+    rebate: float
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What is to be bought or sold.
+
+    Parameters
+    ----------
+    symbol : str
+    side : {"buy", "sell"}
+    quantity : int
+        Shares, at least 1.
+    limit_price : float, optional
+        Dollars per share, inclusive, fees not counted: worse quotes are left alone.
+    id, parent_id : str, optional
+        Copied into the result.
+
+    Raises
+    ------
+    InputError
+        Where a value is not what it may be.
+    """
+
+    symbol: str
+    side: Side
+    quantity: int
+    limit_price: float | None = None
+    id: str | None = None
+    parent_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.symbol, str) or not self.symbol:
+            raise InputError(f"symbol is {self.symbol!r}: it must be a non-empty string")
+        one_of("side", self.side, SIDES)
+        whole_number("quantity", self.quantity, 1)
+        if self.limit_price is not None:
+            real_number("limit_price", self.limit_price, math.ulp(0.0))
+
+
+class CostParameters(msgspec.Struct, frozen=True, gc=False):
+    """Penalties of the static split (dollars per share) and its grid (shares).
+
+    Raises
+    ------
+    InputError
+        Where a penalty is not a finite number or the step is below 1.
+    """
+
+    lambda_over: float = 0.01
+    lambda_under: float = 0.005
+    theta_queue: float = 0.002
+    step: int = 100
+
+    def __post_init__(self) -> None:
+        real_number("lambda_over", self.lambda_over)
+        real_number("lambda_under", self.lambda_under)
+        real_number("theta_queue", self.theta_queue)
+        whole_number("step", self.step, 1)
+
+
+# --- output ----------------------------------------------------------------------------------------------------------
+
+
+class Allocation(NamedTuple):
+    """Shares per venue, in the venues' order, and the minimised cost in dollars."""
+
+    split: list[int]
+    cost: float
+
+
+class VenueResult(msgspec.Struct, frozen=True, gc=False):
+    """One venue's quote, fees (dollars per share) and shares allocated; ``status`` says why it got none."""
+
+    venue_id: str
+    ask: float | None
+    ask_size: float
+    fee: float
+    rebate: float
+    allocation: int
+    bid: float | None
+    bid_size: float
+    status: Status
+
+
+class ExecutionSummary(msgspec.Struct, frozen=True, gc=False):
+    """Shares executed at once, missing and in excess; cash in dollars (negative: received); executed / order."""
+
+    total_executed: int
+    underfill: int
+    overfill: int
+    cash_spent: float
+    fill_rate: float
+
+
+class OrderReference(msgspec.Struct, frozen=True, gc=False):
+    id: str | None
+    parent_id: str | None
+
+
+class Shortfall(msgspec.Struct, frozen=True, gc=False):
+    """Implementation shortfall of the executed shares against the mid, fees included; positive where it costs."""
+
+    dollars: float | None
+    per_share: float | None
+    bps: float | None
+
+
+class BookSummary(msgspec.Struct, frozen=True, gc=False):
+    """The consolidated book of the decision: newest event time, best bid and offer (dollars), feed sequence."""
+
+    time: str
+    bid: float | None
+    ask: float | None
+    sequence: int | None
+    state: Literal["normal", "locked", "crossed", "one_sided", "empty"]
+
+
+class ChildOrder(msgspec.Struct, frozen=True, gc=False):
+    """An order to send: ``market`` takes displayed shares at ``price``, ``limit`` rests there."""
+
+    venue_id: str
+    type: Literal["market", "limit"]
+    side: Side
+    price: float
+    quantity: int
+
+
+class RoutingResult(msgspec.Struct, frozen=True):
+    """The answer to one order on one book; `to_json` gives the documented JSON (sor/result.schema.json)."""
+
+    symbol: str
+    timestamp: str
+    order_size: int
+    algorithm: Algorithm
+    venues: list[VenueResult]
+    allocation: list[int]
+    total_cost: float
+    execution_summary: ExecutionSummary
+    parameters: CostParameters
+    schema_version: int
+    order: OrderReference
+    side: Side
+    objective: Objective
+    objective_value: float
+    reference_price: float | None
+    shortfall: Shortfall
+    book: BookSummary
+    child_orders: list[ChildOrder]
+    warnings: list[str]
+    stream: Any
+    source: Any
+
+    def to_json(self) -> bytes:
+        """One line of JSON, without the line break."""
+        return _encoder.encode(self)
+
+
+_encoder = msgspec.json.Encoder()
