@@ -44,9 +44,7 @@ def kernels() -> list[Extension]:
         return []
     from Cython.Build import cythonize
 
-    sources = [
-        Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=FLAGS) for name in KERNELS
-    ]
+    sources = [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=FLAGS) for name in KERNELS]
     extensions: list[Extension] = cythonize(sources, language_level=3)
     for extension in extensions:
         extension.optional = not REQUIRED  # cythonize() drops the flag when it is given before

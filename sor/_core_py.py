@@ -232,9 +232,7 @@ def resting_piece(
             steps[total] = total - source
 
 
-def add_venue(
-    before: list[float], n: int, step: float, extra: float, leg: Leg
-) -> tuple[list[float], list[int]]:
+def add_venue(before: list[float], n: int, step: float, extra: float, leg: Leg) -> tuple[list[float], list[int]]:
     """best[M] = min over m of before[M - m] + g(m step + extra), and the m that gives it, in O(n).
 
     Ties: the fewest shares for this, the later venue.

@@ -23,9 +23,7 @@ from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, w
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 MAX_TABLE_BYTES = 2**30  # memory that the dynamic programme may take
-FIXED_WORDS = (
-    7  # its 8-byte words per point of the grid, beside the table of steps (4 bytes a venue and state)
-)
+FIXED_WORDS = 7  # its 8-byte words per point of the grid, beside the table of steps (4 bytes a venue and state)
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -102,9 +100,7 @@ def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
 def _blame_levels(venues: Sequence[Any]) -> InputError:
     for i, venue in enumerate(venues):
         if not isinstance(venue, Level2Venue):
-            return InputError(
-                f"venues[{i}] is {venue!r}: it must be a Level2Venue(venue_id, levels, fee, rebate)"
-            )
+            return InputError(f"venues[{i}] is {venue!r}: it must be a Level2Venue(venue_id, levels, fee, rebate)")
         try:
             real_number(f"venues[{i}].fee", venue.fee)
             real_number(f"venues[{i}].rebate", venue.rebate)
@@ -115,9 +111,7 @@ def _blame_levels(venues: Sequence[Any]) -> InputError:
         except InputError as error:
             return error
         except (TypeError, ValueError):
-            return InputError(
-                f"venues[{i}].levels is {venue.levels!r}: it must be a sequence of (price, size)"
-            )
+            return InputError(f"venues[{i}].levels is {venue.levels!r}: it must be a sequence of (price, size)")
     return InputError("venues must be a sequence of Level2Venue")
 
 

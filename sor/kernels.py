@@ -17,8 +17,9 @@ WHY = "SOR_PURE_PYTHON=1"
 
 if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
     try:
-        from sor import _core as core  # type: ignore[no-redef]
+        from sor import _core
 
+        core = _core
         BACKEND, WHY = "cython", "the compiled extension is installed"
     except ImportError as error:
         WHY = f"the compiled extension cannot be imported ({error})"

@@ -238,9 +238,7 @@ class VenueDirectory:
                 raise InputError(f"level is {level}: it may be 0 or more")
             fee, rebate = LEVEL_RATES[level % len(LEVEL_RATES)]
             figure = _timeless_figure(fee, rebate, "made up: a level of one book shown as a venue")
-            entry = VenueEntry(
-                f"venue_{level}", f"level {level} of one book", "made up", (), (figure,), known=True
-            )
+            entry = VenueEntry(f"venue_{level}", f"level {level} of one book", "made up", (), (figure,), known=True)
             self._levels[level] = entry
         return entry
 
@@ -273,9 +271,7 @@ class VenueDirectory:
             )
         listed = self._by_publisher.get(int(match[2])) if match[1] == "publisher" else None
         if listed is not None:
-            raise InputError(
-                f"venue id {venue_id!r} is not in use: publisher {match[2]} is {listed.venue_id}"
-            )
+            raise InputError(f"venue id {venue_id!r} is not in use: publisher {match[2]} is {listed.venue_id}")
 
     def _add_unlisted(self, publisher_id: int) -> VenueEntry:
         logger.warning(
@@ -287,9 +283,7 @@ class VenueDirectory:
             self.default.maker_rebate,
         )
         name = f"publisher {publisher_id}"
-        entry = VenueEntry(
-            f"publisher_{publisher_id}", name, "unknown", (publisher_id,), (self.default,), known=False
-        )
+        entry = VenueEntry(f"publisher_{publisher_id}", name, "unknown", (publisher_id,), (self.default,), known=False)
         self._unlisted[publisher_id] = entry
         return entry
 
@@ -322,9 +316,7 @@ def _parse(content: bytes, where: str) -> tuple[dict[str, VenueEntry], Figure | 
     """Return the entries of a venue file by MIC, and its default figures if it gives any."""
     top = _load_toml(content, where)
     # The version first: a file of another one may have other keys.
-    if "schema_version" in top and (
-        type(top["schema_version"]) is not int or top["schema_version"] != SCHEMA_VERSION
-    ):
+    if "schema_version" in top and (type(top["schema_version"]) is not int or top["schema_version"] != SCHEMA_VERSION):
         raise InputError(f"{where}: schema_version is {top['schema_version']!r}: it may be {SCHEMA_VERSION}")
     _check_keys(top, where, _TOP_KEYS, _TOP_OPTIONAL)
     tables = _tables(top.get("venue", []), where, "venue")
@@ -375,9 +367,7 @@ def _figures(value: Any, where: str) -> tuple[Figure, ...]:
     figures.sort(key=lambda figure: figure.start)
     for figure, following in itertools.pairwise(figures):
         if figure.start == following.start:
-            raise InputError(
-                f"{where}: valid_from is {figure.valid_from} in two figures: each needs its own day"
-            )
+            raise InputError(f"{where}: valid_from is {figure.valid_from} in two figures: each needs its own day")
     ends = [figure.start for figure in figures[1:]] + [MAX_TIME]
     return tuple(msgspec.structs.replace(figure, end=end) for figure, end in zip(figures, ends, strict=True))
 
@@ -403,9 +393,7 @@ def _check_keys(table: Any, where: str, required: Collection[str], optional: Col
     allowed = (*required, *optional)
     for key in table:
         if key not in allowed:
-            raise InputError(
-                f"{where}: unknown key {key!r}{_near(key, allowed)}: it may be {', '.join(allowed)}"
-            )
+            raise InputError(f"{where}: unknown key {key!r}{_near(key, allowed)}: it may be {', '.join(allowed)}")
     missing = [key for key in required if key not in table]
     if missing:
         raise InputError(f"{where}: missing {', '.join(missing)}")
