@@ -166,7 +166,7 @@ def search_space(order_size: int, venue_count: int, step: int) -> int:
     return math.comb(n + venue_count - 1, venue_count - 1) * (venue_count if remainder else 1)
 
 
-def _check_memory(order_size: int, venue_count: int, step: int) -> None:
+def check_memory(order_size: int, venue_count: int, step: int) -> None:
     n, remainder = divmod(order_size, step)
     point = 8 * FIXED_WORDS + 4 * max(venue_count - 2, 0) * (2 if remainder else 1)
     if (n + 1) * point > MAX_TABLE_BYTES:
@@ -229,7 +229,7 @@ def allocate(
     reference = real_number("reference_price", reference_price)
     if not resting:
         return Allocation(*core.sweep(quotes, size, *penalties, reference))
-    _check_memory(size, len(quotes), grid)
+    check_memory(size, len(quotes), grid)
     return Allocation(*core.allocate(quotes, size, *penalties, grid, reference))
 
 

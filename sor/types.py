@@ -12,6 +12,7 @@ from sor.errors import InputError
 Side = Literal["buy", "sell"]
 Algorithm = Literal["brute_force", "greedy_l2"]
 Objective = Literal["sweep", "shortfall", "notional"]
+MarketState = Literal["normal", "locked", "crossed", "one_sided", "empty"]
 Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee"]
 
 SIDES: tuple[Side, ...] = ("buy", "sell")
@@ -211,7 +212,7 @@ class BookSummary(msgspec.Struct, frozen=True, gc=False):
     bid: float | None
     ask: float | None
     sequence: int | None
-    state: Literal["normal", "locked", "crossed", "one_sided", "empty"]
+    state: MarketState
 
 
 class ChildOrder(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from io import BufferedReader
+from pathlib import Path
 from types import TracebackType
 
 from .jars import KRAFT_VERSION, find_java, find_or_fetch_jars
@@ -264,7 +265,5 @@ class Cluster(Servers):
         _write(node.properties, {**COMMON_SETTINGS, **replication, **settings, **self._settings})
 
 
-def _write(path: object, settings: Settings) -> None:
-    lines = [f"{key}={value}\n" for key, value in settings.items()]
-    with open(str(path), "w", encoding="utf-8") as file:
-        file.writelines(lines)
+def _write(path: Path, settings: Settings) -> None:
+    path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()), encoding="utf-8")

@@ -69,8 +69,8 @@ def refused_connections(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
         yield
-        # Collect the sockets now, and not in a later test that is not prepared for the warning. The captured log
-        # holds them: its records have the client's exceptions, and these the frames they went through.
+        # Collect the sockets now, and not in a later test that is not prepared for the warning. The captured
+        # log holds them: its records have the client's exceptions, and these the frames they went through.
         for phase in ("setup", "call"):
             caplog.get_records(phase).clear()
         gc.collect()

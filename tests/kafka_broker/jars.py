@@ -90,14 +90,13 @@ def _maven(*arguments: str) -> None:
     if maven is None:
         raise Unavailable("no mvn on PATH to fetch Kafka's jars with")
     command = [maven, "-q", "-B", "-ntp", "-Dstyle.color=never", "-f", str(POM), *arguments]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=FETCH_SECONDS
-        )
+        done = subprocess.run(command, **quiet, text=True, timeout=FETCH_SECONDS)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"Maven did not fetch Kafka's jars in {FETCH_SECONDS} s") from None
     if done.returncode != 0:
-        raise Unavailable(f"Maven could not fetch Kafka's jars: {_first_error(done.stdout + done.stderr)}")
+        raise Unavailable(f"Maven could not fetch Kafka's jars: {_first_error(done.stdout)}")
 
 
 def _first_error(said: str) -> str:

@@ -1,0 +1,302 @@
+"""Routes an order on a book. Pure: no I/O and no clock; ages come from the book's own time."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sor.allocation import check_memory
+from sor.book import Book
+from sor.errors import InputError
+from sor.kernels import core
+from sor.market_data.fields import iso_of
+from sor.types import (
+    ALGORITHMS,
+    OBJECTIVES,
+    SCHEMA_VERSION,
+    Algorithm,
+    BookSummary,
+    ChildOrder,
+    CostParameters,
+    ExecutionSummary,
+    MarketState,
+    Objective,
+    Order,
+    OrderReference,
+    RoutingResult,
+    Shortfall,
+    Side,
+    Status,
+    one_of,
+    whole_number,
+)
+
+USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
+_USABLE_OR_EMPTY = USABLE | {"empty"}
+
+
+class Router:
+    """Splits orders over the venues of a book.
+
+    Parameters
+    ----------
+    parameters : CostParameters
+        Penalties and grid.
+    algorithm : {"brute_force", "greedy_l2"}
+        ``brute_force`` is the exact split over the venues' best quotes (its name is older than its method);
+        ``greedy_l2`` fills from all displayed levels, the cheapest price + fee first.
+    objective : {"sweep", "shortfall", "notional"}
+        What ``brute_force`` minimises: ``sweep`` takes displayed shares only, as many of the order as are
+        displayed, at least cost; ``notional`` is the cost formula as it stands; ``shortfall`` the formula with
+        prices measured against the mid. ``greedy_l2`` knows ``sweep`` only.
+    max_quote_age : int, optional
+        Nanoseconds of event time after which a venue's quote is stale.
+    exclude_venues : collection of str
+        Venue ids that get nothing; they still count towards the best bid and offer.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be.
+    """
+
+    def __init__(
+        self,
+        parameters: CostParameters | None = None,
+        algorithm: Algorithm = "brute_force",
+        objective: Objective = "sweep",
+        *,
+        max_quote_age: int | None = None,
+        exclude_venues: Collection[str] = (),
+    ) -> None:
+        self.parameters = parameters or CostParameters()
+        self.algorithm: Algorithm = one_of("algorithm", algorithm, ALGORITHMS)
+        self.objective: Objective = one_of("objective", objective, OBJECTIVES)
+        if algorithm == "greedy_l2" and objective != "sweep":
+            raise InputError(f"objective is {objective!r}: greedy_l2 fills what is displayed, so it must be sweep")
+        self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
+        self.excluded = frozenset(exclude_venues)
+
+    def route(self, order: Order, book: Book, *, stream: Any = None, source: Any = None) -> RoutingResult:
+        """Split ``order`` over the venues of ``book``.
+
+        Parameters
+        ----------
+        order : Order
+        book : Book
+        stream, source : object, optional
+            Copied into the result: the state of the stream, and which input it answers.
+
+        Returns
+        -------
+        RoutingResult
+            Also where nothing can be routed: then an allocation of zeros, and a warning that says why.
+        """
+        market = self._survey(order, book)
+        quotes, places = self._usable_rows(order, book, market)
+        warnings = market.warnings()
+        solution = self._solve(order, quotes, market.mid, warnings)
+        fills = tally(order, book, places, solution.split)
+        filled, size = fills.executed, order.quantity
+        time = iso_of(book.time)
+        return RoutingResult(
+            book.symbol,
+            time,
+            size,
+            self.algorithm,
+            [q.result(n, s) for q, n, s in zip(book.quotes, fills.allocation, market.statuses, strict=True)],
+            fills.allocation,
+            solution.total_cost,
+            ExecutionSummary(filled, max(size - filled, 0), max(filled - size, 0), fills.cash, filled / size),
+            self.parameters,
+            SCHEMA_VERSION,
+            OrderReference(order.id, order.parent_id),
+            order.side,
+            self.objective,
+            solution.objective_value,
+            market.mid,
+            shortfall(order.side, fills.executed_cash, filled, market.mid),
+            BookSummary(time, market.bid, market.ask, book.sequence, market.state),
+            fills.child_orders,
+            warnings,
+            stream,
+            source,
+        )
+
+    def _survey(self, order: Order, book: Book) -> Market:
+        """The status of every venue for this order, and the best bid and offer of all quotes to be believed."""
+        buying, limit = order.side == "buy", order.limit_price
+        oldest = -1 if self.max_quote_age is None else book.time - self.max_quote_age
+        bid: Any = None
+        ask: Any = None
+        statuses: list[Status] = []
+        for quote in book.quotes:
+            its_bid, its_ask = quote.bid, quote.ask
+            if quote.time < oldest:
+                statuses.append("stale")
+                continue
+            if its_bid is not None and its_ask is not None and its_bid > its_ask:
+                statuses.append("crossed")
+                continue
+            if its_bid is not None and (bid is None or its_bid > bid):
+                bid = its_bid
+            if its_ask is not None and (ask is None or its_ask < ask):
+                ask = its_ask
+            price = its_ask if buying else its_bid
+            if quote.venue_id in self.excluded:
+                statuses.append("excluded")
+            elif price is None:
+                statuses.append("empty")
+            elif limit is not None and (price > limit if buying else price < limit):
+                statuses.append("over_limit")
+            else:
+                statuses.append("ok" if quote.known else "unknown_fee")
+        return Market(order.side, bid, ask, statuses)
+
+    def _usable_rows(self, order: Order, book: Book, market: Market) -> tuple[np.ndarray, Sequence[int]]:
+        """The rows of the book that may be used, contiguous, and the place of each among all rows."""
+        quotes, depth = book.rows(order.side), book.depth
+        levels = depth if self.algorithm == "greedy_l2" else 1
+        # An empty row does no harm where only displayed shares are taken, so most books go to the kernel as they are.
+        harmless = _USABLE_OR_EMPTY if self.objective == "sweep" else USABLE
+        if levels == depth and order.limit_price is None and harmless.issuperset(market.statuses):
+            return quotes, range(len(quotes))
+        places = [
+            i * depth + level for i, status in enumerate(market.statuses) if status in USABLE for level in range(levels)
+        ]
+        if levels > 1 and order.limit_price is not None:
+            worst = order.limit_price if order.side == "buy" else -order.limit_price
+            places = [place for place in places if quotes[place, 0] <= worst]
+        return quotes[places], places
+
+    def _solve(self, order: Order, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
+        """Shares per row, their cost with true prices, and the value that was minimised."""
+        par, size = self.parameters, order.quantity
+        penalties = par.lambda_over, par.lambda_under, par.theta_queue
+        if self.objective == "sweep":
+            split, cost = core.sweep(quotes, size, *penalties, 0.0)
+            return Solution(split, cost, cost)
+        reference = 0.0
+        if self.objective == "shortfall" and mid is None:
+            warnings.append("no mid, as one side of the market shows nothing: a shortfall cannot be measured")
+            quotes = quotes[:0]
+        elif self.objective == "shortfall":
+            reference = mid if order.side == "buy" else -mid  # type: ignore[assignment, operator]
+        if not len(quotes):
+            cost = core.cost(np.empty(0), np.empty((0, 4)), size, *penalties, 0.0)
+            return Solution([], cost, cost)
+        check_memory(size, len(quotes), par.step)
+        split, value = core.allocate(quotes, size, *penalties, par.step, reference)
+        trap = idle_warning(quotes, par, reference)
+        if trap:
+            warnings.append(trap)
+        cost = core.cost(np.array(split, dtype=float), quotes, size, *penalties, 0.0) if reference else value
+        return Solution(split, cost, value)
+
+
+class Solution(NamedTuple):
+    split: list[int]  # shares per row
+    total_cost: float  # dollars, true prices
+    objective_value: float  # dollars
+
+
+class Market(NamedTuple):
+    """What the venues show together."""
+
+    side: Side
+    bid: float | None
+    ask: float | None
+    statuses: list[Status]
+
+    @property
+    def mid(self) -> float | None:
+        return None if self.bid is None or self.ask is None else (self.bid + self.ask) / 2
+
+    @property
+    def state(self) -> MarketState:
+        if self.bid is None or self.ask is None:
+            return "empty" if self.bid is self.ask else "one_sided"
+        if self.bid < self.ask:
+            return "normal"
+        return "locked" if self.bid == self.ask else "crossed"
+
+    def warnings(self) -> list[str]:
+        found = []
+        state = self.state
+        if state == "crossed":
+            found.append(f"market crossed: best bid {self.bid} above best offer {self.ask}")
+        elif state == "locked":
+            found.append(f"market locked: best bid and offer both {self.bid}")
+        if USABLE.isdisjoint(self.statuses):
+            counts = Counter(self.statuses)
+            reasons = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none known"
+            found.append(f"nothing to {self.side}: no venue shows a usable {_SHOWN[self.side]} ({reasons})")
+        return found
+
+
+_SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
+
+
+class Fills(NamedTuple):
+    allocation: list[int]  # shares per venue
+    executed: int  # shares executed at once
+    executed_cash: float  # dollars for them, fees included; negative: received
+    cash: float  # the model's cash: the same less the rebates of resting shares
+    child_orders: list[ChildOrder]
+
+
+def tally(order: Order, book: Book, places: Sequence[int], split: list[int]) -> Fills:
+    """What a split of the rows means: shares by venue, cash, and the orders to send."""
+    allocation = [0] * len(book.quotes)
+    executed, executed_cash, resting_cash = 0, 0.0, 0.0
+    children: list[ChildOrder] = []
+    side = order.side
+    sign = 1.0 if side == "buy" else -1.0
+    for row, quantity in enumerate(split):
+        if not quantity:
+            continue
+        venue, level = divmod(places[row], book.depth)
+        quote = book.quotes[venue]
+        price, size = (quote.asks if side == "buy" else quote.bids)[level]
+        allocation[venue] += quantity
+        taken = min(quantity, int(size))
+        executed += taken
+        executed_cash += taken * (sign * price + quote.fee)
+        if taken:
+            children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
+        if quantity > taken:
+            resting_cash -= (quantity - taken) * quote.rebate
+            children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
+    return Fills(allocation, executed, executed_cash, executed_cash + resting_cash, children)
+
+
+def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
+    """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
+    if mid is None:
+        return Shortfall(None, None, None)
+    dollars = executed_cash - executed * (mid if side == "buy" else -mid)
+    if not executed:
+        return Shortfall(0.0, None, None)
+    return Shortfall(dollars, dollars / executed, 1e4 * dollars / executed / mid)
+
+
+def idle_warning(quotes: np.ndarray, parameters: CostParameters, reference: float) -> str | None:
+    """Says, with numbers, where not trading is cheaper than trading at the best price of every venue.
+
+    That is so where lambda_under + theta_queue - r < p + f - reference at every venue.
+    """
+    spare = parameters.lambda_under + parameters.theta_queue
+    least = math.inf
+    for price, _, fee, rebate in quotes.tolist():
+        cost = price - reference + fee
+        if spare - rebate >= cost:
+            return None
+        least = min(least, cost + rebate - parameters.theta_queue)
+    return (
+        f"with these penalties not trading is cheaper than trading at any venue: lambda_under is "
+        f"{parameters.lambda_under:g}, and the least that trades here is {least:.6g}"
+    )
