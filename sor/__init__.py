@@ -9,8 +9,11 @@
 import logging
 
 from sor.allocation import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
+from sor.book import Book
+from sor.demo import run_test_harness
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
+from sor.router import Router
 from sor.types import (
     Allocation,
     CostParameters,
@@ -25,11 +28,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BACKEND",
     "Allocation",
+    "Book",
     "CostParameters",
     "DataError",
     "InputError",
     "Level2Venue",
     "Order",
+    "Router",
     "RoutingResult",
     "SorError",
     "StreamError",
@@ -38,6 +43,7 @@ __all__ = [
     "allocate_exhaustive",
     "allocate_greedy_l2",
     "compute_cost",
+    "run_test_harness",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -16,7 +16,14 @@ class InputError(SorError, ValueError):
 
 
 class DataError(SorError, ValueError):
-    """A message or row that cannot be used; the message says what is wrong with it."""
+    """A message or row that cannot be used.
+
+    The message says what is wrong with it; ``reason`` is the short word that bad messages are counted by.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StreamError(SorError):

@@ -17,7 +17,7 @@ WHY = "SOR_PURE_PYTHON=1"
 
 if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
     try:
-        from sor import _core
+        from sor import _core  # type: ignore[attr-defined]  # compiled
 
         core = _core
         BACKEND, WHY = "cython", "the compiled extension is installed"

@@ -214,7 +214,9 @@ class Market(NamedTuple):
 
     @property
     def mid(self) -> float | None:
-        return None if self.bid is None or self.ask is None else (self.bid + self.ask) / 2
+        if self.bid is None or self.ask is None:
+            return None
+        return round((self.bid + self.ask) / 2, 10)  # prices have nine decimals: this is their mid, digit for digit
 
     @property
     def state(self) -> MarketState:
@@ -281,6 +283,7 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
     dollars = executed_cash - executed * (mid if side == "buy" else -mid)
     if not executed:
         return Shortfall(0.0, None, None)
+    dollars = round(dollars, 8)  # what the cancellation leaves beyond is noise
     return Shortfall(dollars, dollars / executed, 1e4 * dollars / executed / mid)
 
 

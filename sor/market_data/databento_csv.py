@@ -34,10 +34,11 @@ class CsvDecoder:
         if missing:
             raise DataError(
                 f"no column {', '.join(missing)} in the header {', '.join(self.columns)[:200]!r}: Databento MBP-1 or "
-                "MBP-10 as CSV is needed (with the symbol mapped)"
+                "MBP-10 as CSV is needed (with the symbol mapped)",
+                "header",
             )
         if len(place) < len(self.columns):
-            raise DataError("a column stands twice in the header")
+            raise DataError("a column stands twice in the header", "header")
         self._time, self._publisher, self._symbol = place["ts_event"], place["publisher_id"], place["symbol"]
         self._sequence = place.get("sequence")
         self._bids = _level_columns("bid", place, depth)
@@ -51,9 +52,7 @@ class CsvDecoder:
         DataError
             A wrong number of cells, or a cell that is not what its column holds.
         """
-        cells = split_row(raw)
-        if len(cells) != len(self.columns):
-            raise DataError(f"{len(cells)} cells under {len(self.columns)} columns")
+        cells = self.cells(raw)
         sequence = self._sequence
         return BookUpdate(
             symbol_of(cells[self._symbol]),
@@ -64,19 +63,26 @@ class CsvDecoder:
             _levels(cells, self._asks),
         )
 
+    def cells(self, raw: bytes) -> list[str]:
+        """The row's cells, as many as there are columns."""
+        cells = split_row(raw)
+        if len(cells) != len(self.columns):
+            raise DataError(f"{len(cells)} cells under {len(self.columns)} columns", "cells")
+        return cells
+
 
 def split_row(raw: bytes) -> list[str]:
     """Cells of one line; a quoted cell may hold a comma but no line break."""
     try:
         text = raw.rstrip(b"\r\n").decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+        raise DataError(f"not UTF-8: {error.reason} at byte {error.start}", "encoding") from None
     if '"' not in text:
         return text.split(",")
     try:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
-        raise DataError(f"not a CSV row: {error}") from None
+        raise DataError(f"not a CSV row: {error}", "csv") from None
 
 
 def _level_columns(side: str, place: dict[str, int], depth: int) -> list[tuple[str, int, str, int]]:

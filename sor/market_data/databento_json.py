@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from operator import attrgetter
 from typing import Any
 
@@ -13,8 +14,7 @@ from sor.market_data.fields import integer_of, price_of, size_of, symbol_of, tim
 from sor.market_data.update import BookUpdate, Level
 
 LEVELS = 10
-HEAD = ("ts_recv", "ts_event", "rtype", "publisher_id", "instrument_id", "action", "side", "depth", "price", "size")
-HEAD += ("flags", "ts_in_delta", "sequence")
+HEAD = ("ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta").split()
 BOOK = tuple(
     f"{side}_{what}_{level:02d}" for level in range(LEVELS) for what in ("px", "sz", "ct") for side in ("bid", "ask")
 )
@@ -23,7 +23,7 @@ Scalar = int | float | str | None
 # Every column is declared: msgspec is slower at skipping a key that it does not know than at decoding one.
 _Message = msgspec.defstruct(
     "_Message",
-    [(name, Scalar, msgspec.UNSET) for name in (*HEAD, *BOOK, "symbol")],
+    [(name, Scalar, msgspec.UNSET) for name in (*HEAD, "sequence", *BOOK, "symbol")],
     gc=False,
 )
 _NAN = (b"NaN", b"Infinity")
@@ -50,13 +50,14 @@ class JsonDecoder:
         DataError
             Not JSON, a key missing, or a value that is not what its key holds.
         """
+        message: Any
         try:
             message = self._decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             message = _with_nan(raw, error)
         for name in ("ts_event", "publisher_id", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00"):
             if getattr(message, name) is msgspec.UNSET:
-                raise DataError(f"no key {name!r} in the message")
+                raise DataError(f"no key {name!r} in the message", "key")
         sequence = message.sequence
         return BookUpdate(
             symbol_of(message.symbol),
@@ -82,10 +83,27 @@ def _levels(message: Any, names: list[tuple[str, str]], values_of: Any) -> list[
 
 def _with_nan(raw: bytes, error: Exception) -> Any:
     """A message that is JSON but for NaN, which Python's own encoder writes for an absent number."""
-    reason = DataError(f"not a market data message: {error}")
+    reason = DataError(f"not a market data message: {error}", "json")
     if not any(word in raw for word in _NAN):
         raise reason from None
     try:
         return msgspec.convert(json.loads(raw), _Message)
     except (ValueError, RecursionError):
         raise reason from None
+
+
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_TEXT = frozenset({"ts_recv", "ts_event", "action", "side", "symbol"})
+
+
+def message_of(columns: list[str], cells: list[str]) -> bytes:
+    """A CSV row as a JSON message: numbers digit for digit as they stand, empty cells null, the rest text."""
+    return b"{" + b",".join(map(_member, columns, cells)) + b"}"
+
+
+def _member(column: str, cell: str) -> bytes:
+    if not cell:
+        return b'"%s":null' % column.encode()
+    if column not in _TEXT and _JSON_NUMBER.fullmatch(cell):
+        return b'"%s":%s' % (column.encode(), cell.encode())
+    return b'"%s":%s' % (column.encode(), msgspec.json.encode(cell))

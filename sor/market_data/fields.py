@@ -37,7 +37,7 @@ def price_of(name: str, value: Any) -> float | None:
             try:
                 price = float(value)
             except ValueError:
-                raise DataError(f"{name} is {value!r}: not a price") from None
+                raise DataError(f"{name} is {value[:60]!r}: not a price", "price") from None
             if 0.0 < price <= LARGEST_PRICE:
                 return price
             return _unusual_price(name, price)
@@ -50,7 +50,7 @@ def price_of(name: str, value: Any) -> float | None:
         return number if 0.0 < number <= LARGEST_PRICE else _unusual_price(name, number)
     if number is None:
         return None
-    raise DataError(f"{name} is {value!r}: not a price")
+    raise DataError(f"{name} is {value!r}: not a price", "price")
 
 
 def _integer_price(name: str, units: int) -> float | None:
@@ -59,7 +59,8 @@ def _integer_price(name: str, units: int) -> float | None:
     if 0 < units < SMALLEST_INTEGER_PRICE:
         raise DataError(
             f"{name} is {units}: an integer price is in 1e-9 dollars, so this is below $0.0001; "
-            f"write {units}.0 for dollars"
+            f"write {units}.0 for dollars",
+            "price",
         )
     return _unusual_price(name, units / 1e9) if not 0 < units <= LARGEST_PRICE * 1e9 else units / 1e9
 
@@ -67,7 +68,7 @@ def _integer_price(name: str, units: int) -> float | None:
 def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
-    raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars")
+    raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
 
 
 def size_of(name: str, value: Any) -> int:
@@ -78,12 +79,12 @@ def size_of(name: str, value: Any) -> int:
         if math.isnan(value):
             return 0
         if not value.is_integer():
-            raise DataError(f"{name} is {value!r}: a size is a whole number of shares")
+            raise DataError(f"{name} is {value!r}: a size is a whole number of shares", "size")
         value = int(value)
     if value is None or (type(value) is int and (value <= 0 or value == UNDEFINED_SIZE)):
         return 0
     if type(value) is not int or value > LARGEST_SIZE:
-        raise DataError(f"{name} is {value!r}: a size is a whole number of shares, at most {LARGEST_SIZE}")
+        raise DataError(f"{name} is {value!r}: a size is a whole number of shares, at most {LARGEST_SIZE}", "size")
     return value
 
 
@@ -94,7 +95,7 @@ def integer_of(name: str, value: Any, high: int) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value <= high:
-        raise DataError(f"{name} is {value!r}: it must be a whole number from 0 to {high}")
+        raise DataError(f"{name} is {value!r}: it must be a whole number from 0 to {high}", "number")
     return value
 
 
@@ -108,7 +109,7 @@ def _number(name: str, text: str) -> int | float | None:
             raise ValueError
         return int(text) if text.lstrip("+-").isdecimal() else float(text)
     except ValueError:
-        raise DataError(f"{name} is {text[:60]!r}: not a number") from None
+        raise DataError(f"{name} is {text[:60]!r}: not a number", "number") from None
 
 
 def time_of(name: str, value: Any) -> int:
@@ -124,26 +125,26 @@ def time_of(name: str, value: Any) -> int:
         else:
             return _iso_time(name, value)
     if type(value) is not int or not 0 < value < LARGEST_TIME:
-        raise DataError(f"{name} is {value!r}: not a time")
+        raise DataError(f"{name} is {value!r}: not a time", "time")
     return value
 
 
 def _iso_time(name: str, text: str) -> int:
     tail = _TAIL.fullmatch(text, 19)
     if tail is None:
-        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds")
+        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds", "time")
     fraction, sign, hours, minutes = tail.groups()
     try:
         time = _seconds(text[:19]) * 10**9
     except ValueError:
-        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds") from None
+        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds", "time") from None
     if fraction:
         time += int(fraction) if len(fraction) == 9 else int(fraction.ljust(9, "0"))
     if sign:
         offset = (int(hours) * 60 + int(minutes)) * 60 * 10**9
         time += offset if sign == "-" else -offset
     if not 0 < time < LARGEST_TIME:
-        raise DataError(f"{name} is {text[:60]!r}: before 1970 or too late for nanoseconds in 64 bits")
+        raise DataError(f"{name} is {text[:60]!r}: before 1970 or too late for nanoseconds in 64 bits", "time")
     return time
 
 
@@ -167,5 +168,5 @@ def _calendar(seconds: int) -> str:
 
 def symbol_of(value: Any) -> str:
     if type(value) is not str or not value or len(value) > 64 or not value.isprintable():
-        raise DataError(f"symbol is {str(value)[:80]!r}: it must be a printable text of 1 to 64 characters")
+        raise DataError(f"symbol is {str(value)[:80]!r}: it must be a printable text of 1 to 64 characters", "symbol")
     return value

@@ -1,0 +1,335 @@
+"""The commands: they parse, call and print."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from typing import IO
+
+from sor import config, demo, kernels
+from sor.book import Books
+from sor.config import Settings
+from sor.errors import InputError, SorError
+from sor.market_data import Decoder
+from sor.market_data.databento_json import JsonDecoder
+from sor.metrics import RunSummary
+from sor.pipeline import HINT_AFTER, Pipeline, Stop, run
+from sor.router import Router
+from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, count_publishers
+from sor.types import Order
+from sor.venues import VenueDirectory
+
+logger = logging.getLogger(__name__)
+
+DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
+LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
+PROGRESS_S = 0.5
+
+
+# --- entry -----------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
+    """Run a command; returns its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Default: the process's own, without its name.
+    command : str, optional
+        A fixed command, for scripts that are one.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
+    name = arguments.pop("command")
+    path = arguments.pop("file", None)
+    try:
+        settings = config.load(name, arguments)
+        _configure_logging(settings.log_level)
+        return COMMANDS[name](settings, path)
+    except BrokenPipeError:  # the reader of our output has gone, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (SorError, OSError) as error:
+        print(f"sor {name}: error: {error}", file=sys.stderr)
+        if type(error).__name__ == "ConnectError":
+            return NO_BROKER
+        return WRONG_CALL if isinstance(error, InputError) else STREAM_FAILED
+
+
+def _parser(fixed: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=None if fixed else "sor",
+        description="A smart order router: splits an order over trading venues at the least cost.",
+        epilog="Every option may also be given as the environment variable in brackets; flags win.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, function in COMMANDS.items():
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        sub = commands.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
+        if name in ("replay", "produce"):
+            sub.add_argument(
+                "file", metavar="FILE", nargs="?", help="CSV or JSON Lines, plain or .gz; - is standard input"
+            )
+        for option in config.options_of(name):
+            _add_option(sub, option)
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, option: config.Option) -> None:
+    default = "" if option.default in (None, (), False) else f", default {option.default}"
+    text = f"{option.help} [{option.variable}{default}]".replace("%", "%%")
+    if option.is_switch:
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument(option.name, dest=option.field, action="store_const", const="true", help=text)
+        no = option.name.replace("--", "--no-", 1)
+        group.add_argument(no, dest=option.field, action="store_const", const="false", help=argparse.SUPPRESS)
+    elif option.field != "csv_file":  # FILE is its flag
+        parser.add_argument(option.name, dest=option.field, metavar=option.field.upper(), help=text)
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s - %(levelname)s - %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )
+    # The client's own lines repeat every attempt to connect; ours say what matters, once.
+    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def demonstrate(settings: Settings, path: str | None) -> int:
+    """three venues, both allocators, and the trap in the penalties"""
+    demo.run_test_harness()
+    return DONE
+
+
+def replay(settings: Settings, path: str | None) -> int:
+    """route every row of a recorded feed"""
+    path = path or settings.csv_file
+    venues_from = settings.venues_from or _venues_of(path)
+    source = FileSource(path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(source.close)
+        results = FileResults(_create(settings.output or "-", path), pretty=settings.pretty)
+        sink = stack.enter_context(_closing(Fanout([results, _letters(settings)])))
+        pipeline = _pipeline(settings, source.decoder(_depth(settings, venues_from)), venues_from, sink, logging.DEBUG)
+        return _run(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
+
+
+def consume(settings: Settings, path: str | None) -> int:
+    """route every message of a Kafka topic"""
+    from sor import kafka
+
+    venues_from = settings.venues_from or "publishers"
+    with contextlib.ExitStack() as stack:
+        sinks: list[Sink] = []
+        if settings.results_topic is None or settings.output is not None:
+            sinks.append(FileResults(_create(settings.output or "-", None)))
+        if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
+            sinks.append(_letters(settings))
+        decoder = JsonDecoder(_depth(settings, venues_from))
+        fanout = stack.enter_context(_closing(Fanout(sinks)))
+        pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
+        if settings.results_topic is not None or settings.dead_letter_topic is not None:
+            producer = kafka.connect_producer(settings.kafka_servers, settings.connect_timeout)
+            fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
+        consumer = kafka.connect_consumer(
+            settings.kafka_servers, settings.topic, settings.group, settings.start, settings.connect_timeout
+        )
+        source = kafka.KafkaSource(consumer, pipeline.forget)
+        stack.callback(source.close)
+        logger.info("consuming %s from %s as group %s", settings.topic, settings.kafka_servers, settings.group)
+        return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def produce(settings: Settings, path: str | None) -> int:
+    """send a recorded feed to a Kafka topic, keyed by symbol"""
+    from sor import produce as producing
+
+    sent, bad, finished = producing.produce(settings, path or settings.csv_file)
+    print(f"sent {sent:,} messages to {settings.topic}, all acknowledged; {bad:,} bad rows", file=sys.stderr)
+    if not finished and not settings.loop:
+        return INTERRUPTED
+    return BAD_MESSAGES if bad and not settings.allow_bad else DONE
+
+
+def version(settings: Settings, path: str | None) -> int:
+    """the versions, and which kernels are in use and why"""
+    print(f"sor {metadata.version('sor')}")
+    print(f"kernels: {kernels.BACKEND} ({kernels.WHY})")
+    parts = [f"Python {platform.python_version()}"]
+    parts += [f"{name} {metadata.version(name)}" for name in ("numpy", "msgspec", "kafka-python")]
+    print(", ".join(parts))
+    return DONE
+
+
+# --- what commands share ---------------------------------------------------------------------------------------------
+
+
+def _venues_of(path: str) -> str:
+    """What a venue is, where nobody said: a look at the file; a pipe or a topic cannot be looked ahead at."""
+    if not os.path.isfile(path) or count_publishers(path, LOOK_AHEAD) != 1:
+        return "publishers"
+    logger.info(
+        "only one publisher in the first %d rows of %s: its levels are routed as venues (--venues-from levels)",
+        LOOK_AHEAD,
+        path,
+    )
+    return "levels"
+
+
+def _depth(settings: Settings, venues_from: str) -> int:
+    """Levels that have to be decoded: best quotes are enough for all but these two."""
+    return 10 if settings.algorithm == "greedy_l2" or venues_from == "levels" else 1
+
+
+def _letters(settings: Settings) -> Sink:
+    path = settings.dead_letter_file
+    return FileLetters(_create(path, None)) if path is not None else LogLetters()
+
+
+def _create(path: str, source: str | None) -> IO[bytes]:
+    """A file to write; `-` is standard output."""
+    if path == "-":
+        return sys.stdout.buffer
+    try:
+        if source is not None and os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
+            raise InputError(f"--output is {path!r}: that is the file to read")
+        return open(path, "wb")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _closing(fanout: Fanout) -> Iterator[Fanout]:
+    try:
+        yield fanout
+    finally:
+        fanout.close()
+
+
+def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink, log_level: int) -> Pipeline:
+    directory = VenueDirectory.load(settings.venues)
+    excluded = directory.check_ids(settings.exclude_venues)
+    age = settings.max_quote_age
+    router = Router(
+        settings.parameters,
+        settings.algorithm,
+        settings.objective,
+        max_quote_age=None if age is None else round(age * 1e9),
+        exclude_venues=excluded,
+    )
+    books = Books(directory, venues_from, 10 if settings.algorithm == "greedy_l2" else 1)
+    order = Order("*", settings.side, settings.order_size, settings.limit_price)
+    _log_configuration(settings, venues_from)
+    return Pipeline(decoder, books, router, order, sink, symbol=settings.symbol, log_level=log_level)
+
+
+def _log_configuration(settings: Settings, venues_from: str) -> None:
+    par = settings.parameters
+    logger.info("SOR Configuration: Order size: %d", settings.order_size)
+    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    logger.info(
+        "SOR Configuration: %s%s, algorithm %s, objective %s, venues from %s, kernels %s",
+        settings.side,
+        limit,
+        settings.algorithm,
+        settings.objective,
+        venues_from,
+        kernels.BACKEND,
+    )
+    note = "; they change no split, as sweep takes displayed shares" if settings.objective == "sweep" else ""
+    logger.info(
+        "SOR Configuration: lambda_over %g, lambda_under %g, theta_queue %g, step %d%s",
+        par.lambda_over,
+        par.lambda_under,
+        par.theta_queue,
+        par.step,
+        note,
+    )
+
+
+def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, finish_is_done: bool = False) -> int:
+    """Run the pipeline to its end, report, and say how it went."""
+    stop = Stop()
+    watch = Watch(pipeline, hint, sys.stderr.isatty())
+    started = time.perf_counter()
+    try:
+        with stop.on_signals():
+            run(
+                source,
+                pipeline,
+                stopped=stop,
+                max_messages=settings.max_messages,
+                idle_timeout=settings.idle_timeout,
+                after_poll=watch,
+            )
+    finally:
+        seconds = time.perf_counter() - started
+        watch.finish()
+        _report(settings, pipeline.summary, seconds)
+    if stop() and not finish_is_done:
+        print(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end", file=sys.stderr)
+        return INTERRUPTED
+    return BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else DONE
+
+
+def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
+    for line in summary.lines(seconds):
+        print(line, file=sys.stderr)
+    if settings.summary is not None:
+        with _create(settings.summary, None) as file:
+            file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")
+
+
+class Watch:
+    """Progress on a terminal, and a hint where only one publisher has been seen."""
+
+    def __init__(self, pipeline: Pipeline, hint: bool, terminal: bool) -> None:
+        self.pipeline = pipeline
+        self.hint = hint
+        self.terminal = terminal
+        self._next = time.monotonic() + PROGRESS_S
+
+    def __call__(self) -> None:
+        if self.hint and self.pipeline.summary.messages >= HINT_AFTER:
+            self._hint()
+        if self.terminal and time.monotonic() >= self._next:
+            self._next = time.monotonic() + PROGRESS_S
+            print(f"\r{self.pipeline.summary.messages:,} messages", end="", file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        if self.hint and self.pipeline.summary.results:
+            self._hint()
+        if self.terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def _hint(self) -> None:
+        self.hint = False
+        if len(self.pipeline.books.publishers) == 1:
+            logger.info("only one publisher seen so far: --venues-from levels would route its levels as venues")
+
+
+COMMANDS: dict[str, Callable[[Settings, str | None], int]] = {
+    "demo": demonstrate,
+    "replay": replay,
+    "produce": produce,
+    "consume": consume,
+    "version": version,
+}

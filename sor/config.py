@@ -1,0 +1,317 @@
+"""Settings: one table of options, one frozen object. The only reader of environment variables but `sor.kernels`.
+
+A flag wins over its environment variable, which wins over the default; an empty variable counts as not set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from sor.errors import InputError
+from sor.types import ALGORITHMS, MAX_ORDER, OBJECTIVES, SIDES, CostParameters
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Everything that a command can be told; units are in the options' help."""
+
+    order_size: int
+    side: Any
+    limit_price: float | None
+    algorithm: Any
+    objective: Any
+    lambda_over: float
+    lambda_under: float
+    theta_queue: float
+    step: int
+    max_quote_age: float | None
+    venues: str | None
+    exclude_venues: tuple[str, ...]
+    venues_from: str | None
+    symbol: str | None
+    csv_file: str
+    output: str | None
+    pretty: bool
+    summary: str | None
+    allow_bad: bool
+    dead_letter_file: str | None
+    dead_letter_topic: str | None
+    kafka_servers: str
+    topic: str
+    group: str
+    start: str
+    results_topic: str | None
+    connect_timeout: float
+    max_messages: int | None
+    idle_timeout: float | None
+    speed: float
+    loop: bool
+    log_level: str
+
+    @property
+    def parameters(self) -> CostParameters:
+        return CostParameters(self.lambda_over, self.lambda_under, self.theta_queue, self.step)
+
+
+# --- from text to values ---------------------------------------------------------------------------------------------
+
+
+def text(value: str) -> str:
+    return value
+
+
+def names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def flag(value: str) -> bool:
+    """true/false, 1/0, yes/no, on/off."""
+    lowered = value.strip().lower()
+    if lowered in ("true", "1", "yes", "on"):
+        return True
+    if lowered in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("true or false (or 1/0, yes/no, on/off)")
+
+
+def whole(low: int, high: int = MAX_ORDER) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        digits = value.strip().replace(",", "")
+        if not (digits.isascii() and digits.isdecimal() and len(digits) < 17 and low <= int(digits) <= high):
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(digits)
+
+    return parse
+
+
+def number(low: float, what: str) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            parsed = float("nan")
+        if not low <= parsed <= 1e12 or "_" in value:
+            raise ValueError(what)
+        return parsed
+
+    return parse
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.strip().lower() not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return value.strip().lower()
+
+    return parse
+
+
+_penalty = number(-1e12, "a finite number, in dollars per share")
+_seconds = number(0, "a number of seconds, 0 or more")
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+class Option(NamedTuple):
+    """One setting: its field, environment variable, default, parser, help and the commands that take it."""
+
+    field: str
+    variable: str
+    default: Any
+    parse: Callable[[str], Any]
+    help: str
+    commands: tuple[str, ...]
+    flag: str = ""  # where it is not the field's name
+
+    @property
+    def name(self) -> str:
+        return self.flag or "--" + self.field.replace("_", "-")
+
+    @property
+    def is_switch(self) -> bool:
+        return self.parse is flag
+
+
+_ROUTE = ("replay", "consume")
+_KAFKA = ("produce", "consume")
+_ALL = ("replay", "produce", "consume", "demo")
+
+OPTIONS = (
+    Option("order_size", "ORDER_SIZE", 5000, whole(1), "shares to route on every message", _ROUTE),
+    Option("side", "SOR_SIDE", "buy", choice(*SIDES), "buy or sell", _ROUTE),
+    Option(
+        "limit_price",
+        "SOR_LIMIT_PRICE",
+        None,
+        number(5e-324, "a price above 0"),
+        "dollars per share, inclusive, without fees: worse quotes are left alone",
+        _ROUTE,
+    ),
+    Option(
+        "algorithm",
+        "SOR_ALGORITHM",
+        "brute_force",
+        choice(*ALGORITHMS),
+        "brute_force (exact, best quotes) or greedy_l2 (all displayed levels)",
+        _ROUTE,
+    ),
+    Option("greedy_l2", "GREEDY_L2", False, flag, "the same as --algorithm greedy_l2", _ROUTE),
+    Option(
+        "objective",
+        "SOR_OBJECTIVE",
+        "sweep",
+        choice(*OBJECTIVES),
+        "sweep (displayed shares at least cost), shortfall (against the mid) or notional (the formula as it stands)",
+        _ROUTE,
+    ),
+    Option("lambda_over", "LAMBDA_OVER", 0.01, _penalty, "penalty for overfill, dollars per share", _ROUTE),
+    Option("lambda_under", "LAMBDA_UNDER", 0.005, _penalty, "penalty for underfill, dollars per share", _ROUTE),
+    Option("theta_queue", "THETA_QUEUE", 0.002, _penalty, "penalty for either, dollars per share", _ROUTE),
+    Option("step", "STEP", 100, whole(1), "grid of the split, shares (no part in sweep)", _ROUTE),
+    Option(
+        "max_quote_age",
+        "SOR_MAX_QUOTE_AGE",
+        None,
+        _seconds,
+        "seconds of event time after which a venue's quote is stale; off unless given",
+        _ROUTE,
+    ),
+    Option("venues", "SOR_VENUES", None, text, "venue file (TOML), laid over the built-in directory", _ROUTE),
+    Option("exclude_venues", "SOR_EXCLUDE_VENUES", (), names, "venue ids that get nothing, comma-separated", _ROUTE),
+    Option(
+        "venues_from",
+        "SOR_VENUES_FROM",
+        None,
+        choice("publishers", "levels"),
+        "what a venue is: each publisher of the feed, or each level of a single feed (venue_0, venue_1, ...); "
+        "publishers unless a file turns out to have only one",
+        _ROUTE,
+    ),
+    Option("symbol", "SOR_SYMBOL", None, text, "route this symbol only and skip the others", _ROUTE),
+    Option("csv_file", "CSV_FILE", "sample.csv", text, "file to read when none is named", ("replay", "produce")),
+    Option("output", "SOR_OUTPUT", None, text, "file for the results; - is standard output", _ROUTE),
+    Option("pretty", "SOR_PRETTY", False, flag, "indent the results", ("replay",)),
+    Option("summary", "SOR_SUMMARY", None, text, "file for the summary, as JSON", _ROUTE),
+    Option(
+        "allow_bad", "SOR_ALLOW_BAD", False, flag, "exit with 0 although there were bad messages", (*_ROUTE, "produce")
+    ),
+    Option("dead_letter_file", "SOR_DEAD_LETTER_FILE", None, text, "file for messages that cannot be used", _ROUTE),
+    Option(
+        "dead_letter_topic",
+        "SOR_DEAD_LETTER_TOPIC",
+        None,
+        text,
+        "topic for messages that cannot be used",
+        ("consume",),
+    ),
+    Option("kafka_servers", "KAFKA_SERVERS", "localhost:9092", text, "brokers, host:port, comma-separated", _KAFKA),
+    Option("topic", "TOPIC_NAME", "market_data", text, "topic of the market data", _KAFKA),
+    Option("group", "SOR_GROUP", "sor", text, "consumer group; two groups each get the whole stream", ("consume",)),
+    Option(
+        "start",
+        "SOR_FROM",
+        "earliest",
+        choice("earliest", "latest"),
+        "where a group that has committed nothing starts: earliest or latest",
+        ("consume",),
+        "--from",
+    ),
+    Option(
+        "results_topic",
+        "SOR_RESULTS_TOPIC",
+        None,
+        text,
+        "topic for the results; without it they go to standard output",
+        ("consume",),
+    ),
+    Option(
+        "connect_timeout",
+        "SOR_CONNECT_TIMEOUT",
+        30.0,
+        _seconds,
+        "seconds to wait for a broker's first answer",
+        _KAFKA,
+    ),
+    Option("max_messages", "SOR_MAX_MESSAGES", None, whole(1), "end after so many messages", (*_KAFKA, "replay")),
+    Option("idle_timeout", "SOR_IDLE_TIMEOUT", None, _seconds, "end after so many seconds without one", ("consume",)),
+    Option(
+        "speed",
+        "SOR_SPEED",
+        0.0,
+        number(0, "a number, 0 or more"),
+        "pace: 1 as recorded, 10 ten times as fast, 0 as fast as can be",
+        ("produce",),
+    ),
+    Option("loop", "SOR_LOOP", False, flag, "start the file again at its end, until stopped", ("produce",)),
+    Option("log_level", "SOR_LOG_LEVEL", "info", choice(*LOG_LEVELS), "debug, info, warning or error", _ALL),
+)
+
+
+def options_of(command: str) -> list[Option]:
+    return [option for option in OPTIONS if command in option.commands]
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a command.
+
+    Parameters
+    ----------
+    command : str
+    flags : mapping of field to text
+        What stood on the command line.
+    environment : mapping, optional
+        Default: the process's own.
+
+    Raises
+    ------
+    InputError
+        Naming the flag or variable, its value and what it may be.
+    """
+    environment = os.environ if environment is None else environment
+    values = {option.field: option.default for option in OPTIONS}
+    given: dict[str, str] = {}
+    for option in options_of(command):
+        for where, value in (
+            (option.name, flags.get(option.field)),
+            (option.variable, environment.get(option.variable)),
+        ):
+            if value is not None and (value != "" or where == option.name):
+                values[option.field] = _parsed(option, where, value)
+                given[option.field] = where
+                break
+    _merge_greedy(values, given)
+    return Settings(**values)
+
+
+def _parsed(option: Option, where: str, value: str) -> Any:
+    if value == "":
+        raise InputError(f"{where} is empty: it must have a value")
+    try:
+        return option.parse(value)
+    except ValueError as error:
+        raise InputError(f"{where} is {value!r}: it must be {error}") from None
+
+
+def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
+    """``--greedy-l2`` is ``--algorithm greedy_l2``; a flag wins over a variable, both and different is an error."""
+    if "greedy_l2" in given:
+        other = given.get("algorithm")
+        wanted = "greedy_l2" if values["greedy_l2"] else "brute_force"
+        same_rank = other is not None and other.startswith("--") == given["greedy_l2"].startswith("--")
+        if same_rank and values["algorithm"] != wanted:
+            raise InputError(
+                f"{given['greedy_l2']} is {str(values['greedy_l2']).lower()} but {other} is {values['algorithm']}: "
+                "give one of them, or both alike"
+            )
+        if other is None or given["greedy_l2"].startswith("--"):
+            values["algorithm"] = wanted
+    del values["greedy_l2"]

@@ -1,0 +1,104 @@
+"""What a run did: counts that always add up, latencies, fills and cost against the mid, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from sor.types import RoutingResult
+
+
+class Latencies:
+    """Histogram of nanoseconds, buckets 1/16 of a power of two wide: 3 % off at most, whatever the run's length."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (64 * 16)
+        self.count = 0
+        self.longest = 0
+
+    def add(self, nanoseconds: int) -> None:
+        shift = max(nanoseconds.bit_length() - 5, 0)
+        self._counts[shift * 16 + (nanoseconds >> shift)] += 1
+        self.count += 1
+        if nanoseconds > self.longest:
+            self.longest = nanoseconds
+
+    def percentile(self, percent: float) -> float | None:
+        """Nanoseconds below which ``percent`` of the observations lie; None without any."""
+        left = self.count * percent / 100
+        for bucket, count in enumerate(self._counts):
+            left -= count
+            if count and left <= 0:
+                shift = max(bucket // 16 - 1, 0)
+                return min(((bucket - shift * 16) + 0.5) * 2.0**shift, float(self.longest))
+        return None
+
+
+class RunSummary:
+    """Counts of a run: ``messages = results + skipped + bad``, always."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.results = 0
+        self.skipped: Counter[str] = Counter()
+        self.bad: Counter[str] = Counter()
+        self.latencies = Latencies()
+        self.ordered = self.executed = 0  # shares
+        self.shortfall = self.notional_at_mid = 0.0  # dollars, of results with a mid
+
+    def add(self, result: RoutingResult, nanoseconds: int) -> None:
+        self.results += 1
+        self.latencies.add(nanoseconds)
+        self.ordered += result.order_size
+        executed = result.execution_summary.total_executed
+        self.executed += executed
+        dollars = result.shortfall.dollars
+        if executed and dollars is not None and result.reference_price is not None:
+            self.shortfall += dollars
+            self.notional_at_mid += executed * result.reference_price
+
+    def as_dict(self, seconds: float) -> dict[str, Any]:
+        """The summary as it is written to JSON; what cannot be told is None."""
+        microseconds = {
+            name: None if value is None else round(value / 1e3, 1)
+            for name, value in (
+                ("p50", self.latencies.percentile(50)),
+                ("p99", self.latencies.percentile(99)),
+                ("max", float(self.latencies.longest) if self.latencies.count else None),
+            )
+        }
+        return {
+            "messages": self.messages,
+            "results": self.results,
+            "skipped": dict(self.skipped),
+            "bad": dict(self.bad),
+            "seconds": round(seconds, 3),
+            "messages_per_second": round(self.messages / seconds, 1) if seconds > 0 else None,
+            "latency_us": microseconds,
+            "fill_rate": self.executed / self.ordered if self.ordered else None,
+            "cost_vs_mid_bps": 1e4 * self.shortfall / self.notional_at_mid if self.notional_at_mid else None,
+        }
+
+    def lines(self, seconds: float) -> list[str]:
+        """The summary for people."""
+        facts = self.as_dict(seconds)
+        latency = facts["latency_us"]
+        lines = [
+            f"messages {self.messages:,} = results {self.results:,} + skipped {_total(self.skipped)}"
+            f" + bad {_total(self.bad)}",
+        ]
+        if self.results:
+            lines += [
+                f"time     {seconds:.2f} s, {facts['messages_per_second']:,.0f} messages a second",
+                f"latency  p50 {latency['p50']:.0f} us, p99 {latency['p99']:.0f} us, max {latency['max']:.0f} us",
+                f"filled   {facts['fill_rate']:.1%} of the shares ordered",
+            ]
+        if facts["cost_vs_mid_bps"] is not None:
+            lines.append(f"cost     {facts['cost_vs_mid_bps']:+.2f} bps against the mid, fees included")
+        return lines
+
+
+def _total(counts: Counter[str]) -> str:
+    total = sum(counts.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()))
+    return f"{total:,} ({reasons})" if total else "0"

@@ -1,0 +1,65 @@
+"""Fixtures for all tests: the twins of the kernels, where things lie, and how hard hypothesis tries."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["kafka_broker.fixtures"]
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+TWINS = {"python": "sor._core_py", "cython": "sor._core"}
+
+# No verdict may depend on the speed of the machine; "ci" also draws the same examples in every run.
+settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("default"), max_examples=400, derandomize=True, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def load_twin(name: str) -> ModuleType:
+    """A twin by its name; where the compiled one is missing the test is skipped, or fails if it is required."""
+    try:
+        return importlib.import_module(TWINS[name])
+    except ImportError as error:
+        message = f"{TWINS[name]} cannot be imported: {error}"
+        if name == "python" or os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0"):
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session", params=TWINS)
+def core(request: pytest.FixtureRequest) -> ModuleType:
+    """Each twin in turn."""
+    return load_twin(request.param)
+
+
+@pytest.fixture(scope="session")
+def twins() -> tuple[ModuleType, ModuleType]:
+    """Both twins, (python, cython), to be held against each other."""
+    return load_twin("python"), load_twin("cython")
+
+
+@pytest.fixture
+def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The public functions run on each twin in turn; returns it."""
+    monkeypatch.setattr("sor.allocation.core", core)
+    return core
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded data and reference figures beside the checkout."""
+    path = CHECKOUT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"the shared data is not at {path}")
+    return path

@@ -1,0 +1,312 @@
+"""What keeps the code the way it is meant to be: the kernel in use, imports, the environment, the twins' names."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+
+import sor
+
+PACKAGE = Path(sor.__file__).parent
+MODULES = sorted(module.name for module in pkgutil.walk_packages(sor.__path__, "sor."))
+SOURCES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+PYX = sorted(PACKAGE.glob("*.pyx"))
+REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
+
+# Rank by module: a module imports from lower ranks, or from its own where that makes no circle. "*" is a package's
+# every module. The package's own `__init__` may import all, and nothing imports from it but the version.
+RANKS = [
+    ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
+    ("kernels", "config", "venues", "market_data", "market_data.*"),
+    ("book", "allocation", "placement", "outflow"),
+    ("router", "baselines"),
+    ("streams", "kafka", "backtest", "backtest.*"),
+    ("pipeline", "metrics"),
+    ("cli", "__main__", "demo"),
+]
+# Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.
+TOLERATED = [f"-Wignore:{name} is deprecated:DeprecationWarning" for name in ("read_text", "open_text")]
+READERS_OF_ENVIRONMENT = {"sor.kernels", "sor.config"}
+
+
+# --- the kernel in use -----------------------------------------------------------------------------------------------
+
+
+def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
+    """Against a suite that believes it tests the extension and tests Python against itself."""
+    if not REQUIRED:
+        pytest.skip("SOR_REQUIRE_EXT is not set")
+    from sor import _core, allocation, kernels
+
+    assert sor.BACKEND == kernels.BACKEND == "cython"
+    assert kernels.core is _core
+    assert allocation.core is _core
+
+
+def test_the_compiled_kernel_is_compiled() -> None:
+    spec = importlib.util.find_spec("sor._core")
+    if spec is None and not REQUIRED:
+        pytest.skip("the extension is not built")
+    assert spec is not None
+    assert spec.origin is not None
+    assert spec.origin.endswith(tuple(EXTENSION_SUFFIXES))
+    assert importlib.util.find_spec("sor._core_py").origin.endswith(".py")
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter: no site of the user, no PYTHON* and SOR_* variables but those given, warnings are errors."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SOR_")}
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"
+    command = [sys.executable, "-I", "-Werror", *TOLERATED, "-c", code]
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+PRINT_BACKEND = "import json, sor.kernels as k; print(json.dumps([k.BACKEND, k.core.__name__, k.WHY]))"
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_python_can_be_forced(value: str) -> None:
+    answer = run(PRINT_BACKEND, SOR_PURE_PYTHON=value)
+    assert answer.returncode == 0, answer.stderr
+    backend, name, why = json.loads(answer.stdout)
+    assert (backend, name) == ("python", "sor._core_py")
+    assert "SOR_PURE_PYTHON" in why
+
+
+@pytest.mark.parametrize("environment", [{}, {"SOR_PURE_PYTHON": "0"}, {"SOR_PURE_PYTHON": "", "SOR_REQUIRE_EXT": "1"}])
+def test_zero_and_nothing_force_nothing(environment: dict[str, str]) -> None:
+    if importlib.util.find_spec("sor._core") is None:
+        pytest.skip("the extension is not built")
+    answer = run(PRINT_BACKEND, **environment)
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)[:2] == ["cython", "sor._core"]
+
+
+def test_a_required_kernel_that_is_not_there_is_an_error() -> None:
+    answer = run(PRINT_BACKEND, SOR_PURE_PYTHON="1", SOR_REQUIRE_EXT="1")
+    assert answer.returncode != 0
+    assert "ImportError: SOR_REQUIRE_EXT=1, but SOR_PURE_PYTHON=1" in answer.stderr
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["sor", *MODULES])
+def test_each_module_imports_alone(module: str) -> None:
+    """In silence: no output, no warning, no need of another module imported first."""
+    answer = run(f"import {module}")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+
+
+def rank_of(module: str) -> int | None:
+    """By the table; None where the module does not stand in it."""
+    short = module.removeprefix("sor.")
+    for rank, names in enumerate(RANKS):
+        if short in names or f"{short.split('.')[0]}.*" in names:
+            return rank
+    return None
+
+
+def resolve(name: str) -> str:
+    """The module that a dotted name lies in: sor.errors.InputError lies in sor.errors."""
+    known = {"sor", *SOURCES, *MODULES, *("sor." + path.stem for path in PYX)}
+    while name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imported_names(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    """Dotted names of all that a module imports, in functions and under TYPE_CHECKING as well."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            origin = ".".join(filter(None, (above, node.module)))
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+        elif (  # importlib.import_module("sor.kafka")
+            isinstance(node, ast.Call)
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value)
+
+
+def imports_of(module: str, source: str, is_package: bool = False) -> set[str]:
+    """Modules of the package that a module imports."""
+    names = set(imported_names(ast.parse(source), module, is_package)) - {"sor.__version__"}
+    return {resolve(name) for name in names if name.split(".")[0] == "sor"} - {module}
+
+
+def pyx_imports(source: str) -> set[str]:
+    """Modules of the package that a Cython source imports or cimports."""
+    lines = re.findall(r"^\s*(?:from|import|cimport)\s+(sor\b[\w.]*)(?:\s+c?import\s+(\w+))?", source, re.MULTILINE)
+    return {resolve(".".join(filter(None, parts))) for parts in lines}
+
+
+def import_graph() -> dict[str, set[str]]:
+    graph = {
+        module: imports_of(module, path.read_text(encoding="utf-8"), path.name == "__init__.py")
+        for module, path in SOURCES.items()
+        if module != "sor"
+    }
+    for path in PYX:
+        graph[f"sor.{path.stem}"] = pyx_imports(path.read_text(encoding="utf-8"))
+    return graph
+
+
+def upward(graph: dict[str, set[str]]) -> list[str]:
+    """Imports from a higher rank; the package itself stands above all."""
+
+    def height(module: str) -> int:
+        rank = rank_of(module)
+        return len(RANKS) if rank is None else rank
+
+    return [
+        f"{module} (rank {height(module)}) imports {other} (rank {height(other)})"
+        for module, others in sorted(graph.items())
+        for other in sorted(others)
+        if height(other) > height(module)
+    ]
+
+
+def test_every_module_has_a_rank() -> None:
+    """A new module gets a place in the table above, and in the plan of the house."""
+    assert SOURCES.keys() <= {"sor", *MODULES}
+    assert [module for module in import_graph().keys() | set(MODULES) if rank_of(module) is None] == []
+
+
+def test_imports_lead_downwards() -> None:
+    graph = import_graph()
+    assert "sor.errors" in graph["sor.types"]  # the walk sees something
+    assert "sor._core" in graph["sor.kernels"]
+    assert upward(graph) == []
+
+
+def test_imports_make_no_circle() -> None:
+    """Within a rank, too: raises CycleError with the circle."""
+    assert list(TopologicalSorter(import_graph()).static_order())
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "expected"),
+    [
+        ("sor.types", "import sor.router", {"sor.router"}),
+        ("sor.types", "from sor import allocation as a", {"sor.allocation"}),
+        ("sor.types", "from sor.allocation import allocate", {"sor.allocation"}),
+        ("sor.types", "def f():\n    from . import allocation", {"sor.allocation"}),
+        ("sor.types", "from .allocation import allocate", {"sor.allocation"}),
+        ("sor.types", "import importlib\nimportlib.import_module('sor.allocation')", {"sor.allocation"}),
+        ("sor.types", "from sor import allocate", {"sor"}),
+        ("sor.cli", "from sor import __version__\nimport sorted", set()),
+        ("sor.market_data.dbn", "from .. import allocation", {"sor.allocation"}),
+    ],
+)
+def test_the_walk_sees_every_kind_of_import(
+    monkeypatch: pytest.MonkeyPatch, module: str, source: str, expected: set[str]
+) -> None:
+    monkeypatch.setitem(SOURCES, "sor.router", PACKAGE / "router.py")
+    assert imports_of(module, source) == expected
+    assert bool(upward({module: expected})) == bool(expected)
+
+
+def test_the_walk_sees_the_imports_of_cython() -> None:
+    source = "from sor.kernels import core\ncimport sor._core\nfrom sor cimport _core\nfrom libc.math cimport floor\n"
+    assert pyx_imports(source) == {"sor.kernels", "sor._core"}
+
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+
+def reads_environment(source: str) -> bool:
+    names = {"environ", "environb", "getenv", "getenvb"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            if node.attr in names:
+                return True
+        elif isinstance(node, ast.ImportFrom) and node.module == "os" and names & {alias.name for alias in node.names}:
+            return True
+    return False
+
+
+def test_the_environment_is_read_in_two_places() -> None:
+    readers = {module for module, path in SOURCES.items() if reads_environment(path.read_text(encoding="utf-8"))}
+    assert "sor.kernels" in readers
+    assert readers <= READERS_OF_ENVIRONMENT
+
+
+# --- the twins' names ------------------------------------------------------------------------------------------------
+
+
+def pyx_functions(source: str) -> dict[str, list[str]]:
+    """Names of the arguments of every `def` at the top level of a Cython source."""
+    found = re.findall(r"^def (\w+)\((.*?)\)\s*:", source, re.MULTILINE | re.DOTALL)
+    assert len(found) == len(re.findall(r"^(?:def|cpdef) ", source, re.MULTILINE))
+    arguments = {name: re.sub(r"\[[^\]]*\]", "", text).split(",") for name, text in found}
+    return {name: [text.split()[-1] for text in texts] for name, texts in arguments.items()}
+
+
+def kernel_names(source: str) -> set[str]:
+    """Attributes of `core`, the kernel in use, that a module asks for."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "core"
+    }
+
+
+def test_the_parser_of_cython_functions() -> None:
+    source = "cdef int f(int a):\n    pass\n\ndef g(const double[:, ::1] quotes, list b,\n      int64_t c):\n    pass\n"
+    assert pyx_functions(source) == {"g": ["quotes", "b", "c"]}
+
+
+@pytest.mark.skipif(not PYX, reason="the Cython sources are not installed")
+@pytest.mark.parametrize("path", PYX, ids=lambda path: path.stem)
+def test_twins_have_the_same_names_and_arguments(path: Path) -> None:
+    """What the extension offers, its Python twin has with the same arguments in the same order, none with a default."""
+    twin = importlib.import_module(f"sor.{path.stem}_py")
+    compiled = pyx_functions(path.read_text(encoding="utf-8"))
+    assert compiled
+    parameters = {name: inspect.signature(getattr(twin, name)).parameters for name in compiled}
+    assert {name: list(values) for name, values in parameters.items()} == compiled
+    assert all(value.default is value.empty for values in parameters.values() for value in values.values())
+
+
+@pytest.mark.skipif(not PYX, reason="the Cython sources are not installed")
+def test_twins_have_all_that_the_package_asks_for() -> None:
+    asked = set().union(*(kernel_names(path.read_text(encoding="utf-8")) for path in SOURCES.values()))
+    offered = set().union(*(pyx_functions(path.read_text(encoding="utf-8")) for path in PYX))
+    assert {"allocate", "cost", "pack"} <= asked
+    assert asked <= offered
+
+
+@pytest.mark.skipif(not PYX, reason="the Cython sources are not installed")
+@pytest.mark.parametrize("path", PYX, ids=lambda path: path.stem)
+def test_the_compiled_twin_is_the_source_beside_it(path: Path) -> None:
+    """An extension built before a function was added, or left over after one went, is found out."""
+    try:
+        module = importlib.import_module(f"sor.{path.stem}")
+    except ImportError as error:
+        if REQUIRED:
+            raise
+        pytest.skip(str(error))
+    names = {name for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
+    assert names == set(pyx_functions(path.read_text(encoding="utf-8")))
