@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -46,8 +47,15 @@ def twins() -> tuple[ModuleType, ModuleType]:
 
 @pytest.fixture
 def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The public functions run on each twin in turn; returns it."""
-    monkeypatch.setattr("sor.allocation.core", core)
+    """The package runs on each twin in turn, in every module that has bound the kernel in use; returns the twin."""
+    import sor.allocation
+    import sor.router  # noqa: F401
+
+    users = [module for name, module in sys.modules.items() if name.startswith("sor.") and name != "sor.kernels"]
+    for module in users:
+        if getattr(module, "core", None) is sor.kernels.core:
+            monkeypatch.setattr(module, "core", core)
+    assert sor.allocation.core is core
     return core
 
 

@@ -14,7 +14,7 @@ from sor.market_data.fields import integer_of, price_of, size_of, symbol_of, tim
 from sor.market_data.update import BookUpdate, Level
 
 LEVELS = 10
-HEAD = ("ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta").split()
+HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta".split()  # noqa: SIM905
 BOOK = tuple(
     f"{side}_{what}_{level:02d}" for level in range(LEVELS) for what in ("px", "sz", "ct") for side in ("bid", "ask")
 )
