@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import IO
 
 from sor import config, demo, kernels
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
-PROGRESS_S = 0.5
+SIGN_OF_LIFE_S = 0.5
 
 
 # --- entry -----------------------------------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def _log_configuration(settings: Settings, venues_from: str) -> None:
 def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, finish_is_done: bool = False) -> int:
     """Run the pipeline to its end, report, and say how it went."""
     stop = Stop()
-    watch = Watch(pipeline, hint, sys.stderr.isatty())
+    watch = Watch(pipeline, hint, settings.heartbeat_file)
     started = time.perf_counter()
     try:
         with stop.on_signals():
@@ -299,19 +300,25 @@ def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
 
 
 class Watch:
-    """Progress on a terminal, and a hint where only one publisher has been seen."""
+    """Signs of life between two polls: progress on a terminal, a heartbeat file, a hint at ``--venues-from``."""
 
-    def __init__(self, pipeline: Pipeline, hint: bool, terminal: bool) -> None:
+    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None) -> None:
         self.pipeline = pipeline
         self.hint = hint
-        self.terminal = terminal
-        self._next = time.monotonic() + PROGRESS_S
+        self.heartbeat = None if heartbeat is None else Path(heartbeat)
+        self.terminal = sys.stderr.isatty()
+        self._next = 0.0
 
     def __call__(self) -> None:
         if self.hint and self.pipeline.summary.messages >= HINT_AFTER:
             self._hint()
-        if self.terminal and time.monotonic() >= self._next:
-            self._next = time.monotonic() + PROGRESS_S
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + SIGN_OF_LIFE_S
+        if self.heartbeat is not None:
+            self.heartbeat.touch()
+        if self.terminal:
             print(f"\r{self.pipeline.summary.messages:,} messages", end="", file=sys.stderr, flush=True)
 
     def finish(self) -> None:

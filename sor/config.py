@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True):
     connect_timeout: float
     max_messages: int | None
     idle_timeout: float | None
+    heartbeat_file: str | None
     speed: float
     loop: bool
     log_level: str
@@ -240,6 +241,14 @@ OPTIONS = (
     ),
     Option("max_messages", "SOR_MAX_MESSAGES", None, whole(1), "end after so many messages", (*_KAFKA, "replay")),
     Option("idle_timeout", "SOR_IDLE_TIMEOUT", None, _seconds, "end after so many seconds without one", ("consume",)),
+    Option(
+        "heartbeat_file",
+        "SOR_HEARTBEAT_FILE",
+        None,
+        text,
+        "file touched every second while the loop turns, for a container's health check",
+        ("consume",),
+    ),
     Option(
         "speed",
         "SOR_SPEED",

@@ -15,7 +15,7 @@ from sor.errors import DataError
 from sor.market_data import Decoder
 from sor.metrics import RunSummary
 from sor.router import USABLE, Router
-from sor.streams import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source
+from sor.streams import BATCH, DeadLetter, FilePlace, KafkaPlace, Message, Sink, Source
 from sor.types import Order, RoutingResult
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Pipeline:
         summary = self.summary
         summary.messages += 1
         started = time.perf_counter_ns()
-        if not message.value:
+        if not message.value and isinstance(message.place, FilePlace):
             summary.skipped["blank"] += 1
             return
         try:
