@@ -17,7 +17,7 @@ class Latencies:
         self.longest = 0
 
     def add(self, nanoseconds: int) -> None:
-        shift = max(nanoseconds.bit_length() - 5, 0)
+        shift = nanoseconds.bit_length() - 5 if nanoseconds > 31 else 0
         self._counts[shift * 16 + (nanoseconds >> shift)] += 1
         self.count += 1
         if nanoseconds > self.longest:

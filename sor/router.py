@@ -108,10 +108,13 @@ class Router:
             time,
             size,
             self.algorithm,
-            [q.result(n, s) for q, n, s in zip(book.quotes, fills.allocation, market.statuses, strict=True)],
+            [
+                quote.result(shares, status) if shares or status not in quote.unused else quote.unused[status]
+                for quote, shares, status in zip(book.quotes, fills.allocation, market.statuses, strict=True)
+            ],
             fills.allocation,
             solution.total_cost,
-            ExecutionSummary(filled, max(size - filled, 0), max(filled - size, 0), fills.cash, filled / size),
+            ExecutionSummary(filled, size - filled, 0, fills.cash, filled / size),
             self.parameters,
             SCHEMA_VERSION,
             OrderReference(order.id, order.parent_id),
@@ -155,7 +158,7 @@ class Router:
                 statuses.append("over_limit")
             else:
                 statuses.append("ok" if quote.known else "unknown_fee")
-        return Market(order.side, bid, ask, statuses)
+        return Market(order.side, bid, ask, mid_of(bid, ask), state_of(bid, ask), statuses)
 
     def _usable_rows(self, order: Order, book: Book, market: Market) -> tuple[np.ndarray, Sequence[int]]:
         """The rows of the book that may be used, contiguous, and the place of each among all rows."""
@@ -204,34 +207,35 @@ class Solution(NamedTuple):
     objective_value: float  # dollars
 
 
+def mid_of(bid: float | None, ask: float | None) -> float | None:
+    if bid is None or ask is None:
+        return None
+    return round((bid + ask) / 2, 10)  # prices have nine decimals: this is their mid, digit for digit
+
+
+def state_of(bid: float | None, ask: float | None) -> MarketState:
+    if bid is None or ask is None:
+        return "empty" if bid is ask else "one_sided"
+    if bid < ask:
+        return "normal"
+    return "locked" if bid == ask else "crossed"
+
+
 class Market(NamedTuple):
     """What the venues show together."""
 
     side: Side
     bid: float | None
     ask: float | None
+    mid: float | None
+    state: MarketState
     statuses: list[Status]
-
-    @property
-    def mid(self) -> float | None:
-        if self.bid is None or self.ask is None:
-            return None
-        return round((self.bid + self.ask) / 2, 10)  # prices have nine decimals: this is their mid, digit for digit
-
-    @property
-    def state(self) -> MarketState:
-        if self.bid is None or self.ask is None:
-            return "empty" if self.bid is self.ask else "one_sided"
-        if self.bid < self.ask:
-            return "normal"
-        return "locked" if self.bid == self.ask else "crossed"
 
     def warnings(self) -> list[str]:
         found = []
-        state = self.state
-        if state == "crossed":
+        if self.state == "crossed":
             found.append(f"market crossed: best bid {self.bid} above best offer {self.ask}")
-        elif state == "locked":
+        elif self.state == "locked":
             found.append(f"market locked: best bid and offer both {self.bid}")
         if USABLE.isdisjoint(self.statuses):
             counts = Counter(self.statuses)
@@ -253,21 +257,21 @@ class Fills(NamedTuple):
 
 def tally(order: Order, book: Book, places: Sequence[int], split: list[int]) -> Fills:
     """What a split of the rows means: shares by venue, cash, and the orders to send."""
-    allocation = [0] * len(book.quotes)
+    depth, quotes, side = book.depth, book.quotes, order.side
+    buying = side == "buy"
+    allocation = [0] * len(quotes)
     executed, executed_cash, resting_cash = 0, 0.0, 0.0
     children: list[ChildOrder] = []
-    side = order.side
-    sign = 1.0 if side == "buy" else -1.0
     for row, quantity in enumerate(split):
         if not quantity:
             continue
-        venue, level = divmod(places[row], book.depth)
-        quote = book.quotes[venue]
-        price, size = (quote.asks if side == "buy" else quote.bids)[level]
+        venue, level = divmod(places[row], depth)
+        quote = quotes[venue]
+        price, size = (quote.asks if buying else quote.bids)[level]
         allocation[venue] += quantity
-        taken = min(quantity, int(size))
+        taken = quantity if quantity < size else size
         executed += taken
-        executed_cash += taken * (sign * price + quote.fee)
+        executed_cash += taken * ((price if buying else -price) + quote.fee)
         if taken:
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
         if quantity > taken:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
 import msgspec
@@ -103,19 +103,24 @@ class Fanout(Sink):
     """Hands everything to several sinks, in order."""
 
     def __init__(self, sinks: list[Sink]) -> None:
-        self.sinks = list(sinks)
+        self.sinks: list[Sink] = []
+        self._adds: list[Callable[[str, bytes], None]] = []  # of the sinks that take results
+        for sink in sinks:
+            self.join(sink)
 
     def join(self, sink: Sink) -> None:
         """Add a sink."""
         self.sinks.append(sink)
+        if type(sink).add is not Sink.add:
+            self._adds.append(sink.add)
 
     def begin(self) -> None:
         for sink in self.sinks:
             sink.begin()
 
     def add(self, key: str, value: bytes) -> None:
-        for sink in self.sinks:
-            sink.add(key, value)
+        for add in self._adds:
+            add(key, value)
 
     def reject(self, letter: DeadLetter) -> None:
         for sink in self.sinks:

@@ -49,7 +49,7 @@ def twins() -> tuple[ModuleType, ModuleType]:
 def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The package runs on each twin in turn, in every module that has bound the kernel in use; returns the twin."""
     import sor.allocation
-    import sor.router  # noqa: F401
+    import sor.router
 
     users = [module for name, module in sys.modules.items() if name.startswith("sor.") and name != "sor.kernels"]
     for module in users:

@@ -125,7 +125,6 @@ def test_the_truth_itself_on_a_small_case() -> None:
     assert splits == {(5, 0), (3, 2), (1, 4), (0, 5), (2, 3), (4, 1)}
     # (4, 1): 3 and 1 executed, 1 rests at the first venue, 1 is missing.
     assert Formula(case).cost((4, 1)) == 3 * 1.5 + 2 - 0.25 + 1.0 + 0.5
-    # (3, 7) of 5: 3 and 1 executed; (9, 1) likewise; an excess needs displayed shares.
     plenty = case._replace(rows=[(10.0, 9.0, 0.5, 0.25)])
     assert Formula(plenty).cost((7,)) == 7 * 1.5 + 2 * (2.0 + 0.5)
 

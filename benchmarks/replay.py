@@ -1,0 +1,87 @@
+"""Replay against a bare loop, on a recorded feed: rows a second on one core.
+
+    python benchmarks/replay.py FILE [--rows N] [--repeats N]
+
+The peer does the least that a script for the same job must do: read each row with ``csv.DictReader`` and write the
+same result with ``json.dumps``. It decodes nothing, keeps no book and routes nothing; its results are made before the
+clock starts. Both run in this process, in turn, on the same rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from sor import BACKEND
+from sor.cli import main as sor
+
+GOAL_ROWS_A_SECOND = 30_000
+
+
+def head(path: str, rows: int) -> bytes:
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rb") as file:
+        return b"".join(line for line, _ in zip(file, range(rows + 1), strict=False))
+
+
+def replay(feed: str, output: str) -> None:
+    status = sor(["replay", feed, "--output", output, "--log-level", "error", "--venues-from", "publishers"])
+    assert status == 0, status
+
+
+def bare_loop(feed: str, results: list[object], output: str) -> None:
+    with open(feed, newline="") as source, open(output, "w") as sink:
+        for _, result in zip(csv.DictReader(source), results, strict=True):
+            sink.write(json.dumps(result) + "\n")
+
+
+def timed(function: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", nargs="?", default="sample.csv")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        feed, output = os.path.join(folder, "feed.csv"), os.path.join(folder, "results.jsonl")
+        with open(feed, "wb") as file:
+            file.write(head(options.file, options.rows))
+        sys.stderr = io.StringIO()  # the summaries
+        replay(feed, output)
+        with open(output) as file:
+            results = [json.loads(line) for line in file]
+        ours, bare = [], []
+        for _ in range(options.repeats):
+            ours.append(timed(lambda: replay(feed, output)))
+            bare.append(timed(lambda: bare_loop(feed, results, output)))
+        sys.stderr = sys.__stderr__
+    report(len(results), ours, bare)
+
+
+def report(rows: int, ours: list[float], bare: list[float]) -> None:
+    ratio = statistics.median(b / o for o, b in zip(ours, bare, strict=True))
+    print(f"{rows:,} rows, {len(ours)} runs in turn, kernels {BACKEND}; rows a second: median (least to most)")
+    for name, seconds in (("sor replay", ours), ("csv.DictReader + json.dumps", bare)):
+        rates = sorted(rows / s for s in seconds)
+        print(f"  {name:28} {statistics.median(rates):>9,.0f}  ({rates[0]:,.0f} to {rates[-1]:,.0f})")
+    print(f"  sor replay against the bare loop: {ratio:.2f} times as fast")
+    met = "met" if statistics.median(rows / s for s in ours) >= GOAL_ROWS_A_SECOND else "missed"
+    print(f"  goal {GOAL_ROWS_A_SECOND:,} rows a second: {met} in this run")
+
+
+if __name__ == "__main__":
+    main()
