@@ -9,6 +9,7 @@ from sor.market_data.fields import integer_of, price_of, size_of, symbol_of, tim
 from sor.market_data.update import BookUpdate, Level
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
+KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
 
 
 class CsvDecoder:
@@ -43,6 +44,7 @@ class CsvDecoder:
         self._sequence = place.get("sequence")
         self._bids = _level_columns("bid", place, depth)
         self._asks = _level_columns("ask", place, depth)
+        self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one row.
@@ -59,9 +61,25 @@ class CsvDecoder:
             integer_of("publisher_id", cells[self._publisher], 65535),
             time_of("ts_event", cells[self._time]),
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
-            _levels(cells, self._bids),
-            _levels(cells, self._asks),
+            self._levels(cells, self._bids),
+            self._levels(cells, self._asks),
         )
+
+    def _levels(self, cells: list[str], columns: list[tuple[str, int, str, int]]) -> list[Level | None]:
+        levels = []
+        known = self._known
+        for price_name, price_at, size_name, size_at in columns:
+            spelled = cells[price_at], cells[size_at]
+            try:
+                levels.append(known[spelled])
+            except KeyError:
+                price, size = price_of(price_name, spelled[0]), size_of(size_name, spelled[1])
+                level = (price, size) if size and price is not None else None
+                if len(known) >= KNOWN_LEVELS:
+                    known.clear()
+                known[spelled] = level
+                levels.append(level)
+        return levels
 
     def cells(self, raw: bytes) -> list[str]:
         """The row's cells, as many as there are columns."""
@@ -93,12 +111,3 @@ def _level_columns(side: str, place: dict[str, int], depth: int) -> list[tuple[s
             break
         columns.append((price, place[price], size, place[size]))
     return columns
-
-
-def _levels(cells: list[str], columns: list[tuple[str, int, str, int]]) -> list[Level | None]:
-    levels: list[Level | None] = []
-    for price_name, price_at, size_name, size_at in columns:
-        price = price_of(price_name, cells[price_at])
-        size = size_of(size_name, cells[size_at])
-        levels.append((price, size) if size and price is not None else None)
-    return levels
