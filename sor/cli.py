@@ -80,7 +80,10 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary, argument_default=argparse.SUPPRESS)
         if name in ("replay", "produce"):
             sub.add_argument(
-                "file", metavar="FILE", nargs="?", help="CSV or JSON Lines, plain or .gz; - is standard input"
+                "file",
+                metavar="FILE",
+                nargs="?",
+                help="CSV or JSON Lines, plain or .gz; - is standard input [CSV_FILE, default sample.csv]",
             )
         for option in config.options_of(name):
             _add_option(sub, option)
@@ -244,6 +247,8 @@ def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink
 
 def _log_configuration(settings: Settings, venues_from: str) -> None:
     par = settings.parameters
+    if kernels.BACKEND == "python":
+        logger.warning("pure-Python kernels, the same results but slower: %s", kernels.WHY)
     logger.info("SOR Configuration: Order size: %d", settings.order_size)
     limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
     logger.info(

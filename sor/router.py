@@ -36,6 +36,7 @@ from sor.types import (
 )
 
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
+DIGITS = 8  # of dollars in a result: what lies beyond is the noise of binary fractions
 _USABLE_OR_EMPTY = USABLE | {"empty"}
 
 
@@ -113,14 +114,14 @@ class Router:
                 for quote, shares, status in zip(book.quotes, fills.allocation, market.statuses, strict=True)
             ],
             fills.allocation,
-            solution.total_cost,
-            ExecutionSummary(filled, size - filled, 0, fills.cash, filled / size),
+            round(solution.total_cost, DIGITS),
+            ExecutionSummary(filled, size - filled, 0, round(fills.cash, DIGITS), filled / size),
             self.parameters,
             SCHEMA_VERSION,
             OrderReference(order.id, order.parent_id),
             order.side,
             self.objective,
-            solution.objective_value,
+            round(solution.objective_value, DIGITS),
             market.mid,
             shortfall(order.side, fills.executed_cash, filled, market.mid),
             BookSummary(time, market.bid, market.ask, book.sequence, market.state),
@@ -287,7 +288,7 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
     dollars = executed_cash - executed * (mid if side == "buy" else -mid)
     if not executed:
         return Shortfall(0.0, None, None)
-    dollars = round(dollars, 8)  # what the cancellation leaves beyond is noise
+    dollars = round(dollars, DIGITS)
     return Shortfall(dollars, dollars / executed, 1e4 * dollars / executed / mid)
 
 
