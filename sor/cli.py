@@ -24,7 +24,7 @@ from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
 from sor.pipeline import HINT_AFTER, Pipeline, Stop, run
 from sor.router import Router
-from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, count_publishers
+from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, has_one_publisher
 from sor.types import Order
 from sor.venues import VenueDirectory
 
@@ -188,7 +188,7 @@ def version(settings: Settings, path: str | None) -> int:
 
 def _venues_of(path: str) -> str:
     """What a venue is, where nobody said: a look at the file; a pipe or a topic cannot be looked ahead at."""
-    if not os.path.isfile(path) or count_publishers(path, LOOK_AHEAD) != 1:
+    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD):
         return "publishers"
     logger.info(
         "only one publisher in the first %d rows of %s: its levels are routed as venues (--venues-from levels)",

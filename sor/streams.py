@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import io
 import itertools
@@ -278,20 +279,23 @@ def _open(path: str) -> Any:
         start = raw.peek(2)[:2]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    return gzip.GzipFile(fileobj=raw) if start == b"\x1f\x8b" else raw
+    if start != b"\x1f\x8b":
+        return raw
+    unpacked: Any = gzip.GzipFile(fileobj=raw)
+    return io.BufferedReader(unpacked, 2**17)  # reads lines in C, where GzipFile does it in Python
 
 
-def count_publishers(path: str, rows: int) -> int:
-    """Different publishers among the first ``rows`` messages of a file that can be read."""
+def has_one_publisher(path: str, rows: int) -> bool:
+    """Whether the first ``rows`` messages of a file that can be read all come from one publisher."""
     source = FileSource(path)
     decoder = source.decoder(depth=1)
     publishers = set()
     try:
         for message in itertools.islice(source, rows):
-            try:
+            with contextlib.suppress(DataError):  # counted and reported when it is routed, not at this look ahead
                 publishers.add(decoder.decode(message.value).publisher_id)
-            except DataError:  # counted and reported when it is routed, not at this look ahead
-                continue
+            if len(publishers) > 1:
+                break
     finally:
         source.close()
-    return len(publishers)
+    return len(publishers) == 1

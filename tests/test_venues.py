@@ -217,9 +217,7 @@ def test_before_the_first_figure_the_first_is_used_and_said_once(directory, capl
     assert figure.start <= time_ns < figure.end == nanoseconds(2024, 1, 1)
     assert entry.figure_at(time_ns + 1) is figure
     assert entry.figure_at(0) is figure
-    assert caplog.messages == [
-        "venue XNAS: no fee is known before 2024-01-01; using the earliest one for 2013-10-07"
-    ]
+    assert caplog.messages == ["venue XNAS: no fee is known before 2024-01-01; using the earliest one for 2013-10-07"]
     assert caplog.records[0].levelno == logging.WARNING
     assert caplog.records[0].name == "sor.venues"
 
@@ -351,9 +349,7 @@ def test_check_ids_proposes_the_nearest(directory, venue_id, guess):
     assert rest.startswith("it may be one of XNAS, XNYS")
 
 
-@pytest.mark.parametrize(
-    "venue_id", ["", "?", "venue_", "venue_03", "publisher_-1", "publisher_²", "venue_1\n"]
-)
+@pytest.mark.parametrize("venue_id", ["", "?", "venue_", "venue_03", "publisher_-1", "publisher_²", "venue_1\n"])
 def test_check_ids_refuses_the_rest(directory, venue_id):
     with pytest.raises(InputError, match="it may be one of XNAS, XNYS"):
         directory.check_ids([venue_id])
@@ -413,9 +409,7 @@ def test_figures_are_sorted_and_chained(load):
 
 
 def test_whole_dollars_and_first_and_last_days_are_taken(load):
-    figures = [
-        figure_text(valid_from=day, taker_fee=fee) for day, fee in [("1970-01-01", "1"), ("2262-01-01", "-1")]
-    ]
+    figures = [figure_text(valid_from=day, taker_fee=fee) for day, fee in [("1970-01-01", "1"), ("2262-01-01", "-1")]]
     first, last = load(venue_text(*figures)).by_mic("XNAS").figures
     assert (first.start, first.taker_fee, last.taker_fee) == (0, 1.0, -1.0)
     assert isinstance(first.taker_fee, float)
@@ -465,9 +459,8 @@ def test_no_schema_version(complaint):
 
 
 def test_unknown_key_at_the_top(complaint):
-    assert (
-        "unknown key 'venues' (did you mean venue?): it may be schema_version, default, venue"
-        in complaint("[[venues]]\n")
+    assert "unknown key 'venues' (did you mean venue?): it may be schema_version, default, venue" in complaint(
+        "[[venues]]\n"
     )
 
 
@@ -580,15 +573,11 @@ def test_valid_from_beyond_64_bits(complaint, value):
 
 
 def test_empty_source(complaint):
-    assert "source is '': it may be text in quotes, not empty" in complaint(
-        venue_text(figure_text(source='""'))
-    )
+    assert "source is '': it may be text in quotes, not empty" in complaint(venue_text(figure_text(source='""')))
 
 
 def test_no_figures(complaint):
-    assert "venue 1 (XNAS): figures is empty" in complaint(
-        "[[venue]]\n" + lines(GOOD_VENUE, {"figures": "[]"})
-    )
+    assert "venue 1 (XNAS): figures is empty" in complaint("[[venue]]\n" + lines(GOOD_VENUE, {"figures": "[]"}))
     assert "venue 1 (XNAS): missing figures" in complaint("[[venue]]\n" + lines(GOOD_VENUE, {}))
 
 
@@ -627,10 +616,7 @@ def test_same_publisher_in_two_venues_of_a_file(complaint):
 
 def test_publisher_of_a_built_in_venue(complaint):
     text = complaint(venue_text(mic='"MINE"', publisher_ids="[46]"))
-    assert (
-        "merged with the built-in directory: publisher id 46 is in publisher_ids of both XNAS and MINE"
-        in text
-    )
+    assert "merged with the built-in directory: publisher id 46 is in publisher_ids of both XNAS and MINE" in text
     assert "an entry for either venue in this file, without the id, settles it" in text
 
 
