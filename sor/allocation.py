@@ -22,8 +22,6 @@ from sor.kernels import core
 from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
-MAX_TABLE_BYTES = 2**30  # memory that the dynamic programme may take
-FIXED_WORDS = 7  # its 8-byte words per point of the grid, beside the table of steps (4 bytes a venue and state)
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -166,18 +164,6 @@ def search_space(order_size: int, venue_count: int, step: int) -> int:
     return math.comb(n + venue_count - 1, venue_count - 1) * (venue_count if remainder else 1)
 
 
-def check_memory(order_size: int, venue_count: int, step: int) -> None:
-    n, remainder = divmod(order_size, step)
-    point = 8 * FIXED_WORDS + 4 * max(venue_count - 2, 0) * (2 if remainder else 1)
-    if (n + 1) * point > MAX_TABLE_BYTES:
-        worst = 8 * FIXED_WORDS + 8 * max(venue_count - 2, 0)
-        fits = -(-order_size // (MAX_TABLE_BYTES // worst - 1))
-        raise InputError(
-            f"step is {step}: {order_size} shares over {venue_count} venues would need "
-            f"{(n + 1) * point / 2**30:.1f} GiB (at most {MAX_TABLE_BYTES / 2**30:g}); a step of {fits} fits"
-        )
-
-
 def allocate(
     order_size: int,
     venues: Sequence[Venue],
@@ -192,9 +178,10 @@ def allocate(
     """The cheapest complete split of an order over venues, at any number of venues.
 
     Chosen from all splits whose parts are not negative, add up to ``order_size`` and are multiples of ``step``,
-    but for one part that also carries ``order_size % step``: the optimum of `allocate_exhaustive`, by a (min,+)
-    dynamic programme in O(k n), n = order_size // step. Ties: working from the first venue to the last, the
-    later venue gets the fewest shares, and the remainder stays with the earlier one.
+    but for one part that also carries ``order_size % step``: the optimum of `allocate_exhaustive`, in O(k^2) for k
+    venues however fine the grid (O(k^3) with a remainder), since costs per venue are two straight pieces. Ties:
+    working from the first venue to the last, the later venue gets the fewest shares, and the remainder stays with
+    the earlier one.
 
     Parameters
     ----------
@@ -220,7 +207,7 @@ def allocate(
     Raises
     ------
     InputError
-        Where an argument is not what it may be, or the tables would not fit in memory.
+        Where an argument is not what it may be.
     """
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
@@ -229,7 +216,6 @@ def allocate(
     reference = real_number("reference_price", reference_price)
     if not resting:
         return Allocation(*core.sweep(quotes, size, *penalties, reference))
-    check_memory(size, len(quotes), grid)
     return Allocation(*core.allocate(quotes, size, *penalties, grid, reference))
 
 
