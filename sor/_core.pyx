@@ -173,6 +173,21 @@ def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, d
         free(split)
 
 
+def per_venue(list fills, list counts):
+    """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
+    cdef list split = []
+    cdef Py_ssize_t count, row = 0, end
+    cdef int64_t shares
+    for count in counts:
+        shares = 0
+        end = row + count
+        while row < end:
+            shares += <int64_t>fills[row]
+            row += 1
+        split.append(shares)
+    return split
+
+
 # --- the exact allocator: the cheapest step first ----------------------------------------------------------------
 #
 # In a complete split (sum q = S) nothing is overfilled, and cost = sum g(q): slope ``take`` up to the displayed size,
@@ -371,8 +386,9 @@ cdef void tabulate(const Search* s, const double[:, ::1] quotes, Py_ssize_t i, d
             spent[i * s.row + m] = INFINITY
 
 
-cdef inline void cost_block(const double* spent_a, const double* spent_b, const double* filled_a, const double* filled_b,
-                     double spent, double filled, Penalties pen, int64_t count, double* totals) noexcept nogil:
+cdef inline void cost_block(const double* spent_a, const double* spent_b, const double* filled_a,
+                            const double* filled_b, double spent, double filled, Penalties pen, int64_t count,
+                            double* totals) noexcept nogil:
     """Costs of ``count`` splits in a loop without branches, which compilers turn into vector instructions."""
     cdef int64_t m
     for m in range(count):

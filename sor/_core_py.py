@@ -9,6 +9,7 @@ No ``sum`` of floats here: it compensates since Python 3.12, and the twins must 
 from __future__ import annotations
 
 from heapq import heapify, heappop
+from itertools import islice
 from math import floor, inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,6 +142,12 @@ def sweep(
         split[i] = displayed if displayed < left else left
         left -= split[i]
     return answer(split, rows, pen)
+
+
+def per_venue(fills: list[int], counts: list[int]) -> list[int]:
+    """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
+    rows = iter(fills)
+    return [sum(islice(rows, count)) for count in counts]
 
 
 # --- the exact allocator: the cheapest step first --------------------------------------------------------------------

@@ -22,6 +22,7 @@ from sor.kernels import core
 from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
+DOUBLE = np.dtype(np.float64)
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -65,7 +66,7 @@ def quotes_of(venues: Any) -> np.ndarray:
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.float64 or array.ndim != 2 or array.shape[1] != 4:
+    if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
         raise InputError(
             f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
             "columns ask, ask_size, fee, rebate"
@@ -215,8 +216,8 @@ def allocate(
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     if not resting:
-        return Allocation(*core.sweep(quotes, size, *penalties, reference))
-    return Allocation(*core.allocate(quotes, size, *penalties, grid, reference))
+        return Allocation._make(core.sweep(quotes, size, *penalties, reference))
+    return Allocation._make(core.allocate(quotes, size, *penalties, grid, reference))
 
 
 def allocate_exhaustive(
@@ -258,7 +259,7 @@ def allocate_exhaustive(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {splits:,} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    return Allocation(*core.exhaustive(quotes, total, size, *penalties, grid, reference, resting))
+    return Allocation._make(core.exhaustive(quotes, total, size, *penalties, grid, reference, resting))
 
 
 def allocate_greedy_l2(
@@ -294,8 +295,4 @@ def allocate_greedy_l2(
     quotes, counts = level_quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
-    split, row = [], 0
-    for count in counts:
-        split.append(sum(fills[row : row + count]))
-        row += count
-    return Allocation(split, cost)
+    return Allocation(core.per_venue(fills, counts), cost)
