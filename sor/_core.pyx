@@ -5,7 +5,7 @@ A row of ``quotes`` is (price, size, fee, rebate): dollars per share, shares, do
 dollars per share received by the maker. Callers have checked every argument.
 """
 
-from libc.math cimport INFINITY, floor
+from libc.math cimport INFINITY, fabs, floor
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -45,9 +45,9 @@ cdef inline double penalised(double spent, double filled, Penalties pen) noexcep
     return spent + pen.queue * (under + over) + pen.under * under + pen.over * over
 
 
-cdef inline bint within(double number, double low, double limit) noexcept nogil:
-    """low <= number <= limit; False for NaN."""
-    return number >= low and number <= limit
+cdef inline bint within(double number, double limit) noexcept nogil:
+    """-limit <= number <= limit; False for NaN."""
+    return fabs(number) <= limit
 
 
 # --- packing -----------------------------------------------------------------------------------------------------
@@ -56,8 +56,8 @@ def find_unusable(const double[:, ::1] quotes, double limit):
     """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
     cdef Py_ssize_t i
     for i in range(quotes.shape[0]):
-        if not (within(quotes[i, PRICE], -limit, limit) and within(quotes[i, SIZE], 0.0, limit)
-                and within(quotes[i, FEE], -limit, limit) and within(quotes[i, REBATE], -limit, limit)):
+        if not (within(quotes[i, PRICE], limit) and within(quotes[i, SIZE], limit) and quotes[i, SIZE] >= 0.0
+                and within(quotes[i, FEE], limit) and within(quotes[i, REBATE], limit)):
             return i
     return -1
 
@@ -111,7 +111,12 @@ def cost(const double[::1] split, const double[:, ::1] quotes, double order_size
 
 cdef object answer(const double* split, const double[:, ::1] quotes, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
-    return [<int64_t>split[i] for i in range(quotes.shape[0])], split_cost(split, quotes, pen)
+    cdef Py_ssize_t i, k = quotes.shape[0]
+    cdef list shares = [0] * k
+    for i in range(k):
+        if split[i] != 0.0:
+            shares[i] = <int64_t>split[i]
+    return shares, split_cost(split, quotes, pen)
 
 
 # --- displayed shares only: the cheapest first -------------------------------------------------------------------

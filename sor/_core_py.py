@@ -53,19 +53,20 @@ def penalised(spent: float, filled: float, pen: Penalties) -> float:
 # --- packing ---------------------------------------------------------------------------------------------------------
 
 
-def within(number: float, low: float, limit: float) -> bool:
-    """low <= number <= limit; False for NaN."""
-    return low <= number <= limit
+def within(number: float, limit: float) -> bool:
+    """-limit <= number <= limit; False for NaN."""
+    return abs(number) <= limit
 
 
 def find_unusable(quotes: Quotes, limit: float) -> int:
     """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
     for i, (price, size, fee, rebate) in enumerate(quotes.tolist()):
         if not (
-            within(price, -limit, limit)
-            and within(size, 0.0, limit)
-            and within(fee, -limit, limit)
-            and within(rebate, -limit, limit)
+            within(price, limit)
+            and within(size, limit)
+            and size >= 0.0
+            and within(fee, limit)
+            and within(rebate, limit)
         ):
             return i
     return -1

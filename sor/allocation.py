@@ -213,11 +213,11 @@ def allocate(
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
-    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     if not resting:
-        return Allocation._make(core.sweep(quotes, size, *penalties, reference))
-    return Allocation._make(core.allocate(quotes, size, *penalties, grid, reference))
+        return Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
+    return Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
 
 
 def allocate_exhaustive(
@@ -246,7 +246,7 @@ def allocate_exhaustive(
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
-    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
     total = size
@@ -259,7 +259,7 @@ def allocate_exhaustive(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {splits:,} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    return Allocation._make(core.exhaustive(quotes, total, size, *penalties, grid, reference, resting))
+    return Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
 
 
 def allocate_greedy_l2(
