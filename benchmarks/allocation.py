@@ -16,6 +16,7 @@ import platform
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import comb, isclose
 from statistics import median
 from timeit import Timer
@@ -242,10 +243,10 @@ def solvers(case: Case, rounds: int) -> Times:
     assert _core_py.allocate(*arguments) == wanted
     return race(
         {
-            "allocate, array": lambda: allocate(ORDER, quotes, *case.penalties, case.step, **k),
-            "allocate, Venue objects": lambda: allocate(ORDER, venues, *case.penalties, case.step, **k),
-            "kernel alone": lambda: core.allocate(*arguments),
-            "Python twin": lambda: _core_py.allocate(*arguments),
+            "allocate, array": partial(allocate, ORDER, quotes, *case.penalties, case.step, **k),
+            "allocate, Venue objects": partial(allocate, ORDER, venues, *case.penalties, case.step, **k),
+            "kernel alone": partial(core.allocate, *arguments),
+            "Python twin": partial(_core_py.allocate, *arguments),
             "HiGHS (scipy.optimize.milp)": highs.solve,
             "CP-SAT (OR-tools)": cp_sat.solve,
         },
@@ -268,9 +269,9 @@ def enumerations(case: Case, rounds: int) -> Times:
     )
     return race(
         {
-            "allocate, array": lambda: allocate(*arguments, **k),
-            "allocate_exhaustive": lambda: allocate_exhaustive(*arguments, **k),
-            "plain Python enumeration": lambda: enumerate_plainly(case),
+            "allocate, array": partial(allocate, *arguments, **k),
+            "allocate_exhaustive": partial(allocate_exhaustive, *arguments, **k),
+            "plain Python enumeration": partial(enumerate_plainly, case),
         },
         rounds,
         1,
@@ -295,9 +296,9 @@ def greedy(seed: int, rounds: int) -> Times:
     penalties = (0.01, 0.005, 0.002)
     return race(
         {
-            "allocate_greedy_l2, objects": lambda: allocate_greedy_l2(ORDER, venues, *penalties),
-            "kernel alone": lambda: core.sweep(quotes, ORDER, *penalties, 0.0),
-            "Python twin": lambda: _core_py.sweep(quotes, ORDER, *penalties, 0.0),
+            "allocate_greedy_l2, objects": partial(allocate_greedy_l2, ORDER, venues, *penalties),
+            "kernel alone": partial(core.sweep, quotes, ORDER, *penalties, 0.0),
+            "Python twin": partial(_core_py.sweep, quotes, ORDER, *penalties, 0.0),
         },
         rounds,
         rounds,
@@ -319,7 +320,8 @@ def ratio(times: list[Times], name: str, base: str) -> float:
 
 
 def row(name: str, figure: str, ratio_text: str = "", goal: str = "", met: bool | None = None) -> None:
-    print(f"  {name:<30}{figure:>10}  {ratio_text:>10}  {goal:<24}{'' if met is None else 'met' if met else 'MISSED'}")
+    verdict = "" if met is None else "met" if met else "MISSED"
+    print(f"  {name:<34}{figure:>10}  {ratio_text:>10}  {goal:<24}{verdict}".rstrip())
 
 
 def at_most(times: list[Times], name: str, limit: float, base: str) -> None:
