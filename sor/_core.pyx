@@ -368,8 +368,8 @@ def allocate(const double[:, ::1] quotes, int64_t order_size, double lambda_over
 cdef struct Search:
     Py_ssize_t venues
     int64_t row           # n + 1
-    const double* filled  # (venues, row): executed shares of m steps
-    const double* spent   # (venues, row): cash of m steps
+    const double* filled  # (venues, row): executed shares of m steps; of n - m steps for the last venue
+    const double* spent   # (venues, row): cash, likewise
     Penalties pen
     int64_t* path         # steps per venue, where the search stands
     int64_t* found        # steps per venue of the best split so far
@@ -381,14 +381,15 @@ cdef void tabulate(const Search* s, const double[:, ::1] quotes, Py_ssize_t i, d
                    double* filled, double* spent) noexcept nogil:
     """The formula's terms for venue i and every number of steps; infinite cash bars what may not be sent."""
     cdef double q, e
-    cdef int64_t m
+    cdef int64_t m, at
     for m in range(s.row):
+        at = i * s.row + (s.row - 1 - m if i == s.venues - 1 else m)
         q = step * m + extra
         e = executed(q, quotes[i, SIZE])
-        filled[i * s.row + m] = e
-        spent[i * s.row + m] = cash(q, e, quotes[i, PRICE] - s.pen.reference, quotes[i, FEE], quotes[i, REBATE])
+        filled[at] = e
+        spent[at] = cash(q, e, quotes[i, PRICE] - s.pen.reference, quotes[i, FEE], quotes[i, REBATE])
         if not s.resting and e < q:
-            spent[i * s.row + m] = INFINITY
+            spent[at] = INFINITY
 
 
 cdef inline void cost_block(const double* spent_a, const double* spent_b, const double* filled_a,
@@ -397,21 +398,21 @@ cdef inline void cost_block(const double* spent_a, const double* spent_b, const 
     """Costs of ``count`` splits in a loop without branches, which compilers turn into vector instructions."""
     cdef int64_t m
     for m in range(count):
-        totals[m] = penalised((spent + spent_a[m]) + spent_b[-m], (filled + filled_a[m]) + filled_b[-m], pen)
+        totals[m] = penalised((spent + spent_a[m]) + spent_b[m], (filled + filled_a[m]) + filled_b[m], pen)
 
 
 cdef inline bint last_two(Search* s, int64_t left, double filled, double spent) noexcept nogil:
     """Every way to share ``left`` steps between the last two venues."""
     cdef const double* filled_a = s.filled + (s.venues - 2) * s.row
-    cdef const double* filled_b = filled_a + s.row + left
+    cdef const double* filled_b = filled_a + s.row + (s.row - 1 - left)
     cdef const double* spent_a = s.spent + (s.venues - 2) * s.row
-    cdef const double* spent_b = spent_a + s.row + left
+    cdef const double* spent_b = spent_a + s.row + (s.row - 1 - left)
     cdef double[BLOCK] totals
     cdef double best = s.cost
     cdef int64_t start = 0, m, count, chosen = -1
     while start <= left:
         count = min(<int64_t>BLOCK, left + 1 - start)
-        cost_block(spent_a + start, spent_b - start, filled_a + start, filled_b - start, spent, filled, s.pen,
+        cost_block(spent_a + start, spent_b + start, filled_a + start, filled_b + start, spent, filled, s.pen,
                    count, totals)
         for m in range(count):
             if totals[m] < best:
