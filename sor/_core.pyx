@@ -5,8 +5,8 @@ A row of ``quotes`` is (price, size, fee, rebate): dollars per share, shares, do
 dollars per share received by the maker. Callers have checked every argument.
 """
 
-from libc.math cimport INFINITY, floor
-from libc.stdint cimport int32_t, int64_t
+from libc.math cimport INFINITY, fabs, floor
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 cdef enum:
@@ -23,12 +23,6 @@ cdef struct Penalties:
     double under
     double queue
     double reference
-
-
-cdef struct Leg:  # one venue inside a complete split (sum q = S): g(q) has two straight pieces
-    double take   # price + fee - reference - base, per share executed
-    double rest   # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
-    double size   # displayed shares: the break
 
 
 # --- scalar formulas ---------------------------------------------------------------------------------------------
@@ -51,15 +45,9 @@ cdef inline double penalised(double spent, double filled, Penalties pen) noexcep
     return spent + pen.queue * (under + over) + pen.under * under + pen.over * over
 
 
-cdef inline double leg_cost(double q, Leg leg) noexcept nogil:
-    """g(q) = e (p + f) + (q - e)(lambda_under + theta_queue - r)."""
-    cdef double e = executed(q, leg.size)
-    return e * leg.take + (q - e) * leg.rest
-
-
-cdef inline bint within(double number, double low, double limit) noexcept nogil:
-    """low <= number <= limit; False for NaN."""
-    return number >= low and number <= limit
+cdef inline bint within(double number, double limit) noexcept nogil:
+    """-limit <= number <= limit; False for NaN."""
+    return fabs(number) <= limit
 
 
 # --- packing -----------------------------------------------------------------------------------------------------
@@ -68,8 +56,8 @@ def find_unusable(const double[:, ::1] quotes, double limit):
     """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
     cdef Py_ssize_t i
     for i in range(quotes.shape[0]):
-        if not (within(quotes[i, PRICE], -limit, limit) and within(quotes[i, SIZE], 0.0, limit)
-                and within(quotes[i, FEE], -limit, limit) and within(quotes[i, REBATE], -limit, limit)):
+        if not (within(quotes[i, PRICE], limit) and within(quotes[i, SIZE], limit) and quotes[i, SIZE] >= 0.0
+                and within(quotes[i, FEE], limit) and within(quotes[i, REBATE], limit)):
             return i
     return -1
 
@@ -123,7 +111,12 @@ def cost(const double[::1] split, const double[:, ::1] quotes, double order_size
 
 cdef object answer(const double* split, const double[:, ::1] quotes, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
-    return [<int64_t>split[i] for i in range(quotes.shape[0])], split_cost(split, quotes, pen)
+    cdef Py_ssize_t i, k = quotes.shape[0]
+    cdef list shares = [0] * k
+    for i in range(k):
+        if split[i] != 0.0:
+            shares[i] = <int64_t>split[i]
+    return shares, split_cost(split, quotes, pen)
 
 
 # --- displayed shares only: the cheapest first -------------------------------------------------------------------
@@ -185,218 +178,189 @@ def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, d
         free(split)
 
 
-# --- the exact allocator: a (min,+) dynamic programme over venues ------------------------------------------------
+def per_venue(list fills, list counts):
+    """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
+    cdef list split = []
+    cdef Py_ssize_t count, row = 0, end
+    cdef int64_t shares
+    for count in counts:
+        shares = 0
+        end = row + count
+        while row < end:
+            shares += <int64_t>fills[row]
+            row += 1
+        split.append(shares)
+    return split
 
-cdef inline Leg leg_of(const double[:, ::1] quotes, Py_ssize_t i, const Penalties* pen, double base) noexcept nogil:
-    return Leg(
-        ((quotes[i, PRICE] - pen.reference) + quotes[i, FEE]) - base,
-        ((pen.under + pen.queue) - quotes[i, REBATE]) - base,
-        quotes[i, SIZE],
-    )
+
+# --- the exact allocator: the cheapest step first ----------------------------------------------------------------
+#
+# In a complete split (sum q = S) nothing is overfilled, and cost = sum g(q): slope ``take`` up to the displayed size,
+# ``rest`` beyond. Where take <= rest, g is convex: such venues share any number of steps at least cost by taking the
+# cheapest next one again and again, in runs of equal steps. Elsewhere g is concave: of two such venues with steps one
+# can give all of its own to the other at no cost, so at most one has any; and as convex runs are straight, it takes
+# over at the end of one, and takes all that is left. Those splits are few, however fine the grid: O(k) runs by k
+# venues, tried once for every venue that may carry the remainder.
+
+cdef struct Leg:  # one venue
+    double take   # price + fee - reference - base, per share executed
+    double rest   # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
+    double size   # displayed shares: the break
+    double extra  # shares beside whole steps: the remainder of the order where it is carried, else 0
+    double taken  # steps so far
+    double slope  # cost of the next step
+    double run    # number of steps that cost as much
 
 
-cdef double cheapest_slope(const double[:, ::1] quotes, const Penalties* pen) noexcept nogil:
-    """With sum q = S a cost per share common to all venues changes no choice: without it the sums stay accurate."""
+cdef struct Plan:
+    Py_ssize_t venues
+    Leg* legs
+    double step          # shares of a step
+    double steps         # to share out
+    Py_ssize_t carrier   # venue that carries the remainder
+    double* best         # steps per venue of the best split so far
+    Py_ssize_t best_carrier
+    double cost          # its cost, less ``base`` per share
+
+
+cdef inline double leg_cost(double q, const Leg* leg) noexcept nogil:
+    """g(q) = e (p + f) + (q - e)(lambda_under + theta_queue - r)."""
+    cdef double e = executed(q, leg.size)
+    return e * leg.take + (q - e) * leg.rest
+
+
+cdef inline bint convex(const Leg* leg) noexcept nogil:
+    return leg.take <= leg.rest
+
+
+cdef void set_legs(Plan* p, const double[:, ::1] quotes, const Penalties* pen) noexcept nogil:
+    """With sum q = S a cost per share common to all (base) changes no choice: without it the sums stay accurate."""
     cdef double base = INFINITY
     cdef Py_ssize_t i
-    cdef Leg leg
-    for i in range(quotes.shape[0]):
-        leg = leg_of(quotes, i, pen, 0.0)
-        base = min(base, leg.take, leg.rest)
-    return base
+    for i in range(p.venues):
+        p.legs[i].take = (quotes[i, PRICE] - pen.reference) + quotes[i, FEE]
+        p.legs[i].rest = (pen.under + pen.queue) - quotes[i, REBATE]
+        p.legs[i].size = quotes[i, SIZE]
+        p.legs[i].extra = 0.0
+        base = min(base, p.legs[i].take, p.legs[i].rest)
+    for i in range(p.venues):
+        p.legs[i].take -= base
+        p.legs[i].rest -= base
 
 
-cdef inline int64_t last_whole_step(double size, double extra, double step, int64_t n) noexcept nogil:
-    """Largest m <= n with m step + extra <= size; -1 where there is none."""
-    cdef double m = floor((size - extra) / step)
-    if m < 0.0:
-        return -1
-    return n if m > <double>n else <int64_t>m
-
-
-cdef void first_venue(int64_t n, double step, double extra, Leg leg, double* best) noexcept nogil:
-    cdef int64_t m
-    for m in range(n + 1):
-        best[m] = leg_cost(step * m + extra, leg)
-
-
-cdef void displayed_piece(const double* before, int64_t n, double step, double extra, Leg leg, int64_t displayed,
-                          double* keys, int32_t* window, double* best, int32_t* steps) noexcept nogil:
-    """best[M] over m <= displayed: there g only tilts ``before``, so a monotone queue holds the minimum."""
-    cdef double take = leg.take * step, offset = leg.take * extra, tilt, key
-    cdef int64_t total, head = 0, tail = 0
-    for total in range(n + 1):
-        tilt = take * total
-        key = before[total] - tilt
-        while tail > head and keys[tail - 1] >= key:
-            tail -= 1
-        keys[tail] = key
-        window[tail] = <int32_t>total
-        tail += 1
-        if window[head] < total - displayed:
-            head += 1
-        best[total] = keys[head] + (tilt + offset)
-        steps[total] = <int32_t>(total - window[head])
-
-
-cdef void resting_piece(const double* before, int64_t n, double step, double extra, Leg leg, int64_t displayed,
-                        double* best, int32_t* steps) noexcept nogil:
-    """best[M] over m > displayed as well, where cheaper: the window only grows, so a running minimum will do."""
-    cdef double rest = leg.rest * step, offset = leg.rest * extra + leg.size * (leg.take - leg.rest)
-    cdef double key, value, least = INFINITY
-    cdef int64_t newest, total = displayed, source = 0
-    for newest in range(n - displayed):
-        total += 1
-        key = before[newest] - rest * newest
-        if key <= least:
-            least = key
-            source = newest
-        value = least + (rest * total + offset)
-        if value < best[total]:
-            best[total] = value
-            steps[total] = <int32_t>(total - source)
-
-
-cdef void add_venue(const double* before, int64_t n, double step, double extra, Leg leg, double* keys,
-                    int32_t* window, double* best, int32_t* steps) noexcept nogil:
-    """best[M] = min over m of before[M - m] + g(m step + extra), and the m that gives it, in O(n).
-
-    Ties: the fewest shares for this, the later venue.
-    """
-    cdef int64_t displayed = last_whole_step(leg.size, extra, step, n), total
-    if displayed >= 0:
-        displayed_piece(before, n, step, extra, leg, displayed, keys, window, best, steps)
+cdef inline void next_run(const Plan* p, Leg* leg) noexcept nogil:
+    """Slope and length of the straight piece of g ahead; the step across the break is a piece of its own."""
+    cdef double displayed = (leg.size - leg.extra) - p.step * leg.taken
+    if displayed >= p.step:
+        leg.slope = leg.take * p.step
+        leg.run = floor(displayed / p.step)
+    elif displayed > 0.0:
+        leg.slope = leg.take * displayed + leg.rest * (p.step - displayed)
+        leg.run = 1.0
     else:
-        for total in range(n + 1):
-            best[total] = INFINITY
-    resting_piece(before, n, step, extra, leg, displayed, best, steps)
+        leg.slope = leg.rest * p.step
+        leg.run = p.steps
 
 
-cdef int64_t last_venue(const double* before, int64_t n, double step, double extra, Leg leg,
-                        double* best) noexcept nogil:
-    """Only the full order matters at the last venue: its m, its cost in ``best``; ties: the fewest shares."""
-    cdef int64_t m, chosen = 0
-    cdef double value
-    best[0] = before[n] + leg_cost(extra, leg)
-    for m in range(1, n + 1):
-        value = before[n - m] + leg_cost(step * m + extra, leg)
-        if value < best[0]:
-            best[0] = value
-            chosen = m
+cdef bint preferred(const Plan* p) noexcept nogil:
+    """At equal cost: from the last venue to the first, rather not the remainder, then the fewest steps."""
+    cdef Py_ssize_t i
+    for i in range(p.venues - 1, -1, -1):
+        if (i == p.carrier) != (i == p.best_carrier):
+            return i == p.best_carrier
+        if p.legs[i].taken != p.best[i]:
+            return p.legs[i].taken < p.best[i]
+    return False
+
+
+cdef void offer(Plan* p, double cost) noexcept nogil:
+    """Keep the steps taken, where they are the best split so far."""
+    cdef Py_ssize_t i
+    if cost > p.cost or (cost == p.cost and not preferred(p)):
+        return
+    p.cost = cost
+    p.best_carrier = p.carrier
+    for i in range(p.venues):
+        p.best[i] = p.legs[i].taken
+
+
+cdef void offer_concave(Plan* p, double left, double spent) noexcept nogil:
+    """Give all that is left to one concave venue: each in turn."""
+    cdef Py_ssize_t i
+    cdef Leg* leg
+    for i in range(p.venues):
+        leg = p.legs + i
+        if not convex(leg):
+            leg.taken = left
+            offer(p, spent + (leg_cost(p.step * left + leg.extra, leg) - leg_cost(leg.extra, leg)))
+            leg.taken = 0.0
+
+
+cdef Leg* cheapest_convex(const Plan* p) noexcept nogil:
+    """The convex venue with the cheapest next step (ties: the first); NULL where no venue is convex."""
+    cdef Leg* chosen = NULL
+    cdef Py_ssize_t i
+    for i in range(p.venues):
+        if convex(p.legs + i) and (chosen == NULL or p.legs[i].slope < chosen.slope):
+            chosen = p.legs + i
     return chosen
 
 
-cdef struct Tables:
-    double* best[4]     # [0], [1]: remainder not placed / placed; [2], [3]: the next venue's, then swapped
-    double* other       # best of the alternative that places the remainder here
-    double* keys
-    int32_t* window
-    int32_t* alternative
-    int32_t* steps[2]   # per remainder state: k - 2 rows of ``row`` steps taken
-    int64_t row         # n + 1
-    double base         # cost per share that every venue has at least
+cdef void share_out(Plan* p) noexcept nogil:
+    """All splits that can be best while this carrier holds the remainder."""
+    cdef double left = p.steps, spent = leg_cost(p.legs[p.carrier].extra, p.legs + p.carrier), count
+    cdef Py_ssize_t i
+    cdef Leg* leg
+    for i in range(p.venues):
+        p.legs[i].taken = 0.0
+        next_run(p, p.legs + i)
+    while left > 0.0:
+        offer_concave(p, left, spent)
+        leg = cheapest_convex(p)
+        if leg == NULL:
+            return
+        count = min(leg.run, left)
+        leg.taken += count
+        left -= count
+        spent += leg.slope * count
+        next_run(p, leg)
+    offer(p, spent)
 
 
-cdef void swap_states(Tables* t) noexcept nogil:
-    t.best[0], t.best[2] = t.best[2], t.best[0]
-    t.best[1], t.best[3] = t.best[3], t.best[1]
-
-
-cdef void place_remainder(Tables* t, int64_t n, double step, double remainder, Leg leg,
-                          int32_t* steps) noexcept nogil:
-    """Remainder placed up to this venue: before it, or (where cheaper) at it, noted as -1 - m."""
-    cdef int64_t total
-    add_venue(t.best[1], n, step, 0.0, leg, t.keys, t.window, t.best[3], steps)
-    add_venue(t.best[0], n, step, remainder, leg, t.keys, t.window, t.other, t.alternative)
-    for total in range(n + 1):
-        if t.other[total] < t.best[3][total]:
-            t.best[3][total] = t.other[total]
-            steps[total] = -1 - t.alternative[total]
-
-
-cdef void forward(Tables* t, const double[:, ::1] quotes, const Penalties* pen, int64_t n, double step,
-                  double remainder) noexcept nogil:
-    """Fill the tables venue by venue, all but the last."""
-    cdef Py_ssize_t i, k = quotes.shape[0]
-    cdef Leg leg = leg_of(quotes, 0, pen, t.base)
-    first_venue(n, step, 0.0, leg, t.best[0])
-    if remainder > 0.0:
-        first_venue(n, step, remainder, leg, t.best[1])
-    for i in range(1, k - 1):
-        leg = leg_of(quotes, i, pen, t.base)
-        if remainder > 0.0:
-            place_remainder(t, n, step, remainder, leg, t.steps[1] + (i - 1) * t.row)
-        add_venue(t.best[0], n, step, 0.0, leg, t.keys, t.window, t.best[2], t.steps[0] + (i - 1) * t.row)
-        swap_states(t)
-
-
-cdef void backtrack(Tables* t, const double[:, ::1] quotes, const Penalties* pen, int64_t n, double step,
-                    double remainder, double* split) noexcept nogil:
-    """Read the optimal split off the tables, from the last venue to the first."""
-    cdef Py_ssize_t i, k = quotes.shape[0]
-    cdef Leg leg = leg_of(quotes, k - 1, pen, t.base)
-    cdef double value, alternative
-    cdef double extra[2]  # by state: what is left of the remainder
-    cdef int state = remainder > 0.0
-    cdef int64_t m = last_venue(t.best[state], n, step, 0.0, leg, &value), here
-    extra[0] = 0.0
-    extra[1] = remainder
-    split[k - 1] = step * m
-    if state:
-        here = last_venue(t.best[0], n, step, remainder, leg, &alternative)
-        if alternative < value:
-            m = here
-            split[k - 1] = step * m + remainder
-            state = 0
-    for i in range(k - 2, 0, -1):
-        n -= m
-        m = t.steps[state][(i - 1) * t.row + n]
-        if m < 0:  # the remainder went here
-            m = -1 - m
-            split[i] = step * m + remainder
-            state = 0
-        else:
-            split[i] = step * m
-    split[0] = step * (n - m) + extra[state]
-
-
-cdef void solve(double* memory, const double[:, ::1] quotes, const Penalties* pen, int64_t n, double step,
-                double remainder, double* split) noexcept nogil:
-    cdef Tables t
-    cdef int i
-    t.row = n + 1
-    t.base = cheapest_slope(quotes, pen)
-    for i in range(4):
-        t.best[i] = memory + i * t.row
-    t.other = memory + 4 * t.row
-    t.keys = memory + 5 * t.row
-    t.window = <int32_t*>(memory + 6 * t.row)
-    t.alternative = t.window + t.row
-    t.steps[0] = t.alternative + t.row
-    t.steps[1] = t.steps[0] + (quotes.shape[0] - 2) * t.row
-    forward(&t, quotes, pen, n, step, remainder)
-    backtrack(&t, quotes, pen, n, step, remainder, split)
+cdef void solve(Plan* p, double remainder) noexcept nogil:
+    """Leaves the optimal split, in shares, in ``best``."""
+    cdef Py_ssize_t i, carrier
+    p.cost = INFINITY
+    p.best_carrier = 0
+    for carrier in range(p.venues if remainder > 0.0 else min(p.venues, 1)):
+        p.carrier = carrier
+        p.legs[carrier].extra = remainder
+        share_out(p)
+        p.legs[carrier].extra = 0.0
+    for i in range(p.venues):
+        p.best[i] = p.step * p.best[i] + (remainder if i == p.best_carrier else 0.0)
 
 
 def allocate(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
              double theta_queue, int64_t step, double reference):
-    """Optimum over complete splits in multiples of ``step`` (one part also carries the remainder), in O(k n)."""
+    """Optimum over complete splits in multiples of ``step`` (one part also carries the remainder)."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
-    cdef Py_ssize_t k = quotes.shape[0]
-    cdef int64_t n = order_size // step, remainder = order_size - n * step
-    cdef int64_t rows = (k - 2 if k > 2 else 0) * (2 if remainder else 1)
-    cdef double* memory = <double*>malloc(
-        (6 * (n + 1) + k) * sizeof(double) + (2 + rows) * (n + 1) * sizeof(int32_t))
-    if memory == NULL:
+    cdef Plan p
+    cdef int64_t n = order_size // step
+    p.venues = quotes.shape[0]
+    p.step = <double>step
+    p.steps = <double>n
+    p.best = <double*>malloc(p.venues * (sizeof(double) + sizeof(Leg)))
+    if p.best == NULL:
         raise MemoryError
+    p.legs = <Leg*>(p.best + p.venues)
     try:
-        memory[0] = <double>order_size
-        if k > 1:
-            with nogil:
-                solve(memory + k, quotes, &pen, n, <double>step, <double>remainder, memory)
-        return answer(memory, quotes, &pen)
+        with nogil:
+            set_legs(&p, quotes, &pen)
+            solve(&p, <double>(order_size - n * step))
+        return answer(p.best, quotes, &pen)
     finally:
-        free(memory)
+        free(p.best)
 
 
 # --- enumeration: every split, by the formula itself -------------------------------------------------------------
@@ -404,8 +368,8 @@ def allocate(const double[:, ::1] quotes, int64_t order_size, double lambda_over
 cdef struct Search:
     Py_ssize_t venues
     int64_t row           # n + 1
-    const double* filled  # (venues, row): executed shares of m steps
-    const double* spent   # (venues, row): cash of m steps
+    const double* filled  # (venues, row): executed shares of m steps; of n - m steps for the last venue
+    const double* spent   # (venues, row): cash, likewise
     Penalties pen
     int64_t* path         # steps per venue, where the search stands
     int64_t* found        # steps per venue of the best split so far
@@ -417,36 +381,38 @@ cdef void tabulate(const Search* s, const double[:, ::1] quotes, Py_ssize_t i, d
                    double* filled, double* spent) noexcept nogil:
     """The formula's terms for venue i and every number of steps; infinite cash bars what may not be sent."""
     cdef double q, e
-    cdef int64_t m
+    cdef int64_t m, at
     for m in range(s.row):
+        at = i * s.row + (s.row - 1 - m if i == s.venues - 1 else m)
         q = step * m + extra
         e = executed(q, quotes[i, SIZE])
-        filled[i * s.row + m] = e
-        spent[i * s.row + m] = cash(q, e, quotes[i, PRICE] - s.pen.reference, quotes[i, FEE], quotes[i, REBATE])
+        filled[at] = e
+        spent[at] = cash(q, e, quotes[i, PRICE] - s.pen.reference, quotes[i, FEE], quotes[i, REBATE])
         if not s.resting and e < q:
-            spent[i * s.row + m] = INFINITY
+            spent[at] = INFINITY
 
 
-cdef inline void cost_block(const double* spent_a, const double* spent_b, const double* filled_a, const double* filled_b,
-                     double spent, double filled, Penalties pen, int64_t count, double* totals) noexcept nogil:
+cdef inline void cost_block(const double* spent_a, const double* spent_b, const double* filled_a,
+                            const double* filled_b, double spent, double filled, Penalties pen, int64_t count,
+                            double* totals) noexcept nogil:
     """Costs of ``count`` splits in a loop without branches, which compilers turn into vector instructions."""
     cdef int64_t m
     for m in range(count):
-        totals[m] = penalised((spent + spent_a[m]) + spent_b[-m], (filled + filled_a[m]) + filled_b[-m], pen)
+        totals[m] = penalised((spent + spent_a[m]) + spent_b[m], (filled + filled_a[m]) + filled_b[m], pen)
 
 
 cdef inline bint last_two(Search* s, int64_t left, double filled, double spent) noexcept nogil:
     """Every way to share ``left`` steps between the last two venues."""
     cdef const double* filled_a = s.filled + (s.venues - 2) * s.row
-    cdef const double* filled_b = filled_a + s.row + left
+    cdef const double* filled_b = filled_a + s.row + (s.row - 1 - left)
     cdef const double* spent_a = s.spent + (s.venues - 2) * s.row
-    cdef const double* spent_b = spent_a + s.row + left
+    cdef const double* spent_b = spent_a + s.row + (s.row - 1 - left)
     cdef double[BLOCK] totals
     cdef double best = s.cost
     cdef int64_t start = 0, m, count, chosen = -1
     while start <= left:
         count = min(<int64_t>BLOCK, left + 1 - start)
-        cost_block(spent_a + start, spent_b - start, filled_a + start, filled_b - start, spent, filled, s.pen,
+        cost_block(spent_a + start, spent_b + start, filled_a + start, filled_b + start, spent, filled, s.pen,
                    count, totals)
         for m in range(count):
             if totals[m] < best:

@@ -8,8 +8,8 @@ No ``sum`` of floats here: it compensates since Python 3.12, and the twins must 
 
 from __future__ import annotations
 
-from collections import deque
 from heapq import heapify, heappop
+from itertools import islice
 from math import floor, inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,14 +27,6 @@ class Penalties(NamedTuple):
     under: float
     queue: float
     reference: float
-
-
-class Leg(NamedTuple):
-    """One venue inside a complete split (sum q = S): g(q) has two straight pieces."""
-
-    take: float  # price + fee - reference - base, per share executed
-    rest: float  # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
-    size: float  # displayed shares: the break
 
 
 # --- scalar formulas -------------------------------------------------------------------------------------------------
@@ -58,28 +50,23 @@ def penalised(spent: float, filled: float, pen: Penalties) -> float:
     return spent + pen.queue * (under + over) + pen.under * under + pen.over * over
 
 
-def leg_cost(q: float, leg: Leg) -> float:
-    """g(q) = e (p + f) + (q - e)(lambda_under + theta_queue - r)."""
-    e = executed(q, leg.size)
-    return e * leg.take + (q - e) * leg.rest
-
-
 # --- packing ---------------------------------------------------------------------------------------------------------
 
 
-def within(number: float, low: float, limit: float) -> bool:
-    """low <= number <= limit; False for NaN."""
-    return low <= number <= limit
+def within(number: float, limit: float) -> bool:
+    """-limit <= number <= limit; False for NaN."""
+    return abs(number) <= limit
 
 
 def find_unusable(quotes: Quotes, limit: float) -> int:
     """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
     for i, (price, size, fee, rebate) in enumerate(quotes.tolist()):
         if not (
-            within(price, -limit, limit)
-            and within(size, 0.0, limit)
-            and within(fee, -limit, limit)
-            and within(rebate, -limit, limit)
+            within(price, limit)
+            and within(size, limit)
+            and size >= 0.0
+            and within(fee, limit)
+            and within(rebate, limit)
         ):
             return i
     return -1
@@ -158,149 +145,139 @@ def sweep(
     return answer(split, rows, pen)
 
 
-# --- the exact allocator: a (min,+) dynamic programme over venues ----------------------------------------------------
+def per_venue(fills: list[int], counts: list[int]) -> list[int]:
+    """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
+    rows = iter(fills)
+    return [sum(islice(rows, count)) for count in counts]
 
 
-def leg_of(row: Row, pen: Penalties, base: float) -> Leg:
-    price, size, fee, rebate = row
-    return Leg(((price - pen.reference) + fee) - base, ((pen.under + pen.queue) - rebate) - base, size)
+# --- the exact allocator: the cheapest step first --------------------------------------------------------------------
+#
+# In a complete split (sum q = S) nothing is overfilled, and cost = sum g(q): slope ``take`` up to the displayed size,
+# ``rest`` beyond. Where take <= rest, g is convex: such venues share any number of steps at least cost by taking the
+# cheapest next one again and again, in runs of equal steps. Elsewhere g is concave: of two such venues with steps one
+# can give all of its own to the other at no cost, so at most one has any; and as convex runs are straight, it takes
+# over at the end of one, and takes all that is left. Those splits are few, however fine the grid: O(k) runs by k
+# venues, tried once for every venue that may carry the remainder.
 
 
-def cheapest_slope(rows: list[Row], pen: Penalties) -> float:
-    """With sum q = S a cost per share common to all venues changes no choice: without it the sums stay accurate."""
-    base = inf
-    for row in rows:
-        leg = leg_of(row, pen, 0.0)
-        base = min(base, leg.take, leg.rest)
-    return base
+class Leg:
+    """One venue, inside a complete split."""
+
+    __slots__ = ("extra", "rest", "run", "size", "slope", "take", "taken")
+
+    def __init__(self, take: float, rest: float, size: float) -> None:
+        self.take = take  # price + fee - reference - base, per share executed
+        self.rest = rest  # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
+        self.size = size  # displayed shares: the break
+        self.extra = 0.0  # shares beside whole steps: the remainder of the order where it is carried, else 0
+        self.taken = 0.0  # steps so far
+        self.slope = 0.0  # cost of the next step
+        self.run = 0.0  # number of steps that cost as much
 
 
-def last_whole_step(size: float, extra: float, step: float, n: int) -> int:
-    """Largest m <= n with m step + extra <= size; -1 where there is none."""
-    m = floor((size - extra) / step)
-    return max(-1, min(m, n))
+def leg_cost(q: float, leg: Leg) -> float:
+    """g(q) = e (p + f) + (q - e)(lambda_under + theta_queue - r)."""
+    e = executed(q, leg.size)
+    return e * leg.take + (q - e) * leg.rest
 
 
-def first_venue(n: int, step: float, extra: float, leg: Leg) -> list[float]:
-    return [leg_cost(step * m + extra, leg) for m in range(n + 1)]
+def convex(leg: Leg) -> bool:
+    return leg.take <= leg.rest
 
 
-def displayed_piece(
-    before: list[float],
-    step: float,
-    extra: float,
-    leg: Leg,
-    displayed: int,
-    best: list[float],
-    steps: list[int],
-) -> None:
-    """best[M] over m <= displayed: there g only tilts ``before``, so a monotone queue holds the minimum."""
-    take, offset = leg.take * step, leg.take * extra
-    window: deque[tuple[float, int]] = deque()
-    for total, cost_before in enumerate(before):
-        tilt = take * total
-        key = cost_before - tilt
-        while window and window[-1][0] >= key:
-            window.pop()
-        window.append((key, total))
-        if window[0][1] < total - displayed:
-            window.popleft()
-        best[total] = window[0][0] + (tilt + offset)
-        steps[total] = total - window[0][1]
+def legs_of(rows: list[Row], pen: Penalties) -> list[Leg]:
+    """With sum q = S a cost per share common to all (base) changes no choice: without it the sums stay accurate."""
+    legs = [
+        Leg((price - pen.reference) + fee, (pen.under + pen.queue) - rebate, size) for price, size, fee, rebate in rows
+    ]
+    base = min((min(leg.take, leg.rest) for leg in legs), default=inf)
+    for leg in legs:
+        leg.take -= base
+        leg.rest -= base
+    return legs
 
 
-def resting_piece(
-    before: list[float],
-    step: float,
-    extra: float,
-    leg: Leg,
-    displayed: int,
-    best: list[float],
-    steps: list[int],
-) -> None:
-    """best[M] over m > displayed as well, where cheaper: the window only grows, so a running minimum will do."""
-    rest, offset = leg.rest * step, leg.rest * extra + leg.size * (leg.take - leg.rest)
-    least, source, total = inf, 0, displayed
-    for newest in range(len(before) - 1 - displayed):
-        total += 1
-        key = before[newest] - rest * newest
-        if key <= least:
-            least, source = key, newest
-        value = least + (rest * total + offset)
-        if value < best[total]:
-            best[total] = value
-            steps[total] = total - source
+class Plan:
+    """The splits worth a look, and the best of them."""
 
+    def __init__(self, legs: list[Leg], step: float, steps: float) -> None:
+        self.legs = legs
+        self.step = step  # shares of a step
+        self.steps = steps  # to share out
+        self.carrier = 0  # venue that carries the remainder
+        self.best = [0.0] * len(legs)  # steps per venue of the best split so far
+        self.best_carrier = 0
+        self.cost = inf  # its cost, less ``base`` per share
 
-def add_venue(before: list[float], n: int, step: float, extra: float, leg: Leg) -> tuple[list[float], list[int]]:
-    """best[M] = min over m of before[M - m] + g(m step + extra), and the m that gives it, in O(n).
-
-    Ties: the fewest shares for this, the later venue.
-    """
-    best, steps = [inf] * (n + 1), [0] * (n + 1)
-    displayed = last_whole_step(leg.size, extra, step, n)
-    if displayed >= 0:
-        displayed_piece(before, step, extra, leg, displayed, best, steps)
-    resting_piece(before, step, extra, leg, displayed, best, steps)
-    return best, steps
-
-
-def last_venue(before: list[float], n: int, step: float, extra: float, leg: Leg) -> tuple[int, float]:
-    """Only the full order matters at the last venue: its m and its cost; ties: the fewest shares."""
-    chosen, best = 0, before[n] + leg_cost(extra, leg)
-    for m in range(1, n + 1):
-        value = before[n - m] + leg_cost(step * m + extra, leg)
-        if value < best:
-            chosen, best = m, value
-    return chosen, best
-
-
-def place_remainder(
-    placed: list[float], unplaced: list[float], n: int, step: float, remainder: float, leg: Leg
-) -> tuple[list[float], list[int]]:
-    """Remainder placed up to this venue: before it, or (where cheaper) at it, noted as -1 - m."""
-    best, steps = add_venue(placed, n, step, 0.0, leg)
-    other, alternative = add_venue(unplaced, n, step, remainder, leg)
-    for total in range(n + 1):
-        if other[total] < best[total]:
-            best[total] = other[total]
-            steps[total] = -1 - alternative[total]
-    return best, steps
-
-
-def solve(rows: list[Row], pen: Penalties, n: int, step: float, remainder: float) -> list[float]:
-    """Fill the tables venue by venue, then read the optimal split off them, from the last venue to the first."""
-    base = cheapest_slope(rows, pen)
-    legs = [leg_of(row, pen, base) for row in rows]
-    unplaced = first_venue(n, step, 0.0, legs[0])
-    placed = first_venue(n, step, remainder, legs[0]) if remainder > 0.0 else []
-    steps: list[list[list[int]]] = [[], []]  # by state of the remainder (1: still to be met on the way back)
-    for leg in legs[1:-1]:
-        if remainder > 0.0:
-            placed, taken = place_remainder(placed, unplaced, n, step, remainder, leg)
-            steps[1].append(taken)
-        unplaced, taken = add_venue(unplaced, n, step, 0.0, leg)
-        steps[0].append(taken)
-
-    state = 1 if remainder > 0.0 else 0
-    split = [0.0] * len(rows)
-    m, value = last_venue(placed if state else unplaced, n, step, 0.0, legs[-1])
-    split[-1] = step * m
-    if state:
-        here, alternative = last_venue(unplaced, n, step, remainder, legs[-1])
-        if alternative < value:
-            m, state = here, 0
-            split[-1] = step * m + remainder
-    for i in range(len(rows) - 2, 0, -1):
-        n -= m
-        m = steps[state][i - 1][n]
-        if m < 0:  # the remainder went here
-            m, state = -1 - m, 0
-            split[i] = step * m + remainder
+    def next_run(self, leg: Leg) -> None:
+        """Slope and length of the straight piece of g ahead; the step across the break is a piece of its own."""
+        displayed = (leg.size - leg.extra) - self.step * leg.taken
+        if displayed >= self.step:
+            leg.slope = leg.take * self.step
+            leg.run = float(floor(displayed / self.step))
+        elif displayed > 0.0:
+            leg.slope = leg.take * displayed + leg.rest * (self.step - displayed)
+            leg.run = 1.0
         else:
-            split[i] = step * m
-    split[0] = step * (n - m) + (remainder if state else 0.0)
-    return split
+            leg.slope = leg.rest * self.step
+            leg.run = self.steps
+
+    def preferred(self) -> bool:
+        """At equal cost: from the last venue to the first, rather not the remainder, then the fewest steps."""
+        for i in range(len(self.legs) - 1, -1, -1):
+            if (i == self.carrier) != (i == self.best_carrier):
+                return i == self.best_carrier
+            if self.legs[i].taken != self.best[i]:
+                return self.legs[i].taken < self.best[i]
+        return False
+
+    def offer(self, cost: float) -> None:
+        """Keep the steps taken, where they are the best split so far."""
+        if cost > self.cost or (cost == self.cost and not self.preferred()):
+            return
+        self.cost = cost
+        self.best_carrier = self.carrier
+        self.best = [leg.taken for leg in self.legs]
+
+    def offer_concave(self, left: float, spent: float) -> None:
+        """Give all that is left to one concave venue: each in turn."""
+        for leg in self.legs:
+            if not convex(leg):
+                leg.taken = left
+                self.offer(spent + (leg_cost(self.step * left + leg.extra, leg) - leg_cost(leg.extra, leg)))
+                leg.taken = 0.0
+
+    def cheapest_convex(self) -> Leg | None:
+        """The convex venue with the cheapest next step (ties: the first); None where no venue is convex."""
+        return min(filter(convex, self.legs), key=lambda leg: leg.slope, default=None)
+
+    def share_out(self) -> None:
+        """All splits that can be best while this carrier holds the remainder."""
+        left, spent = self.steps, leg_cost(self.legs[self.carrier].extra, self.legs[self.carrier])
+        for leg in self.legs:
+            leg.taken = 0.0
+            self.next_run(leg)
+        while left > 0.0:
+            self.offer_concave(left, spent)
+            cheapest = self.cheapest_convex()
+            if cheapest is None:
+                return
+            count = min(cheapest.run, left)
+            cheapest.taken += count
+            left -= count
+            spent += cheapest.slope * count
+            self.next_run(cheapest)
+        self.offer(spent)
+
+    def solve(self, remainder: float) -> list[float]:
+        """The optimal split, in shares."""
+        for carrier in range(len(self.legs) if remainder > 0.0 else min(len(self.legs), 1)):
+            self.carrier = carrier
+            self.legs[carrier].extra = remainder
+            self.share_out()
+            self.legs[carrier].extra = 0.0
+        return [self.step * m + (remainder if i == self.best_carrier else 0.0) for i, m in enumerate(self.best)]
 
 
 def allocate(
@@ -312,13 +289,12 @@ def allocate(
     step: int,
     reference: float,
 ) -> Answer:
-    """Optimum over complete splits in multiples of ``step`` (one part also carries the remainder), in O(k n)."""
+    """Optimum over complete splits in multiples of ``step`` (one part also carries the remainder)."""
     pen = Penalties(float(order_size), lambda_over, lambda_under, theta_queue, reference)
     rows = quotes.tolist()
     n, remainder = divmod(order_size, step)
-    if len(rows) == 1:
-        return answer([pen.order_size], rows, pen)
-    return answer(solve(rows, pen, n, float(step), float(remainder)), rows, pen)
+    plan = Plan(legs_of(rows, pen), float(step), float(n))
+    return answer(plan.solve(float(remainder)), rows, pen)
 
 
 # --- enumeration: every split, by the formula itself -----------------------------------------------------------------

@@ -22,8 +22,7 @@ from sor.kernels import core
 from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
-MAX_TABLE_BYTES = 2**30  # memory that the dynamic programme may take
-FIXED_WORDS = 7  # its 8-byte words per point of the grid, beside the table of steps (4 bytes a venue and state)
+DOUBLE = np.dtype(np.float64)
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -67,7 +66,7 @@ def quotes_of(venues: Any) -> np.ndarray:
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.float64 or array.ndim != 2 or array.shape[1] != 4:
+    if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
         raise InputError(
             f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
             "columns ask, ask_size, fee, rebate"
@@ -166,18 +165,6 @@ def search_space(order_size: int, venue_count: int, step: int) -> int:
     return math.comb(n + venue_count - 1, venue_count - 1) * (venue_count if remainder else 1)
 
 
-def check_memory(order_size: int, venue_count: int, step: int) -> None:
-    n, remainder = divmod(order_size, step)
-    point = 8 * FIXED_WORDS + 4 * max(venue_count - 2, 0) * (2 if remainder else 1)
-    if (n + 1) * point > MAX_TABLE_BYTES:
-        worst = 8 * FIXED_WORDS + 8 * max(venue_count - 2, 0)
-        fits = -(-order_size // (MAX_TABLE_BYTES // worst - 1))
-        raise InputError(
-            f"step is {step}: {order_size} shares over {venue_count} venues would need "
-            f"{(n + 1) * point / 2**30:.1f} GiB (at most {MAX_TABLE_BYTES / 2**30:g}); a step of {fits} fits"
-        )
-
-
 def allocate(
     order_size: int,
     venues: Sequence[Venue],
@@ -192,9 +179,10 @@ def allocate(
     """The cheapest complete split of an order over venues, at any number of venues.
 
     Chosen from all splits whose parts are not negative, add up to ``order_size`` and are multiples of ``step``,
-    but for one part that also carries ``order_size % step``: the optimum of `allocate_exhaustive`, by a (min,+)
-    dynamic programme in O(k n), n = order_size // step. Ties: working from the first venue to the last, the
-    later venue gets the fewest shares, and the remainder stays with the earlier one.
+    but for one part that also carries ``order_size % step``: the optimum of `allocate_exhaustive`, in O(k^2) for k
+    venues however fine the grid (O(k^3) with a remainder), since costs per venue are two straight pieces. Ties:
+    working from the first venue to the last, the later venue gets the fewest shares, and the remainder stays with
+    the earlier one.
 
     Parameters
     ----------
@@ -220,17 +208,16 @@ def allocate(
     Raises
     ------
     InputError
-        Where an argument is not what it may be, or the tables would not fit in memory.
+        Where an argument is not what it may be.
     """
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
-    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     if not resting:
-        return Allocation(*core.sweep(quotes, size, *penalties, reference))
-    check_memory(size, len(quotes), grid)
-    return Allocation(*core.allocate(quotes, size, *penalties, grid, reference))
+        return Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
+    return Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
 
 
 def allocate_exhaustive(
@@ -259,7 +246,7 @@ def allocate_exhaustive(
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
-    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
     total = size
@@ -272,7 +259,7 @@ def allocate_exhaustive(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {splits:,} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    return Allocation(*core.exhaustive(quotes, total, size, *penalties, grid, reference, resting))
+    return Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
 
 
 def allocate_greedy_l2(
@@ -308,8 +295,4 @@ def allocate_greedy_l2(
     quotes, counts = level_quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
-    split, row = [], 0
-    for count in counts:
-        split.append(sum(fills[row : row + count]))
-        row += count
-    return Allocation(split, cost)
+    return Allocation(core.per_venue(fills, counts), cost)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sor.allocation import check_memory
 from sor.book import Book
 from sor.errors import InputError
 from sor.kernels import core
@@ -193,7 +192,6 @@ class Router:
         if not len(quotes):
             cost = core.cost(np.empty(0), np.empty((0, 4)), size, *penalties, 0.0)
             return Solution([], cost, cost)
-        check_memory(size, len(quotes), par.step)
         split, value = core.allocate(quotes, size, *penalties, par.step, reference)
         trap = idle_warning(quotes, par, reference)
         if trap:
