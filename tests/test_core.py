@@ -329,6 +329,11 @@ TWO_ALIKE = [(10.0, 4.0, 0.0, 0.0)] * 2
         pytest.param([(10.0, 0.0, 0.0, 0.0)] * 3, 5, 2, 1.0, [5, 0, 0], id="nothing displayed"),
         pytest.param(TWO_ALIKE, 9, 3, 10.0, [9, 0], id="executed or missing, all the same"),
         pytest.param([(11.0, 4.0, 0.0, 0.0), *TWO_ALIKE], 4, 1, 20.0, [0, 4, 0], id="the cheaper first, then order"),
+        pytest.param(
+            [(1.0, 2.0, 0.0, -5.0), (10.0, 1.0, 0.0, 0.0), (10.0, 0.0, 0.0, -20.0)],
+            *(4, 1, 1.0, [2, 2, 0]),
+            id="beyond the display: a share at the first costs what it costs at the second, up to two",
+        ),
     ],
 )
 def test_ties_by_example(
