@@ -6,10 +6,12 @@ import logging
 import math
 from bisect import insort
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
+from sor.errors import InputError
 from sor.market_data import BookUpdate, Level
 from sor.types import Side, Status, VenueResult, one_of, real_number, whole_number
 from sor.venues import Figure, VenueDirectory, VenueEntry
@@ -230,7 +232,8 @@ class Books:
         )
 
     def _apply_levels(self, book: Book, update: BookUpdate) -> None:
-        for level, (bid, ask) in enumerate(zip(update.bids, update.asks, strict=True)):
+        shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
+        for level, bid, ask in zip_longest(range(shown), update.bids, update.asks):
             entry = self.directory.level_venue(level)
             figure = entry.figures[0]
             book.show(
@@ -244,11 +247,21 @@ class Books:
             )
 
 
-def _checked(name: str, levels: Sequence[tuple[float, int]], descending: bool) -> list[Level]:
-    for i, (price, size) in enumerate(levels):
-        real_number(f"{name}[{i}] price", price, math.ulp(0.0))
-        whole_number(f"{name}[{i}] size", size, 1)
-    return sorted(levels, reverse=descending)
+def _checked(name: str, levels: Any, descending: bool) -> list[Level]:
+    checked = []
+    try:
+        for i, (price, size) in enumerate(levels):
+            level = real_number(f"{name}[{i}] price", price, math.ulp(0.0)), whole_number(f"{name}[{i}] size", size, 1)
+            checked.append(level)
+    except TypeError:
+        raise _not_levels(name, levels) from None
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else _not_levels(name, levels) from None
+    return sorted(checked, reverse=descending)
+
+
+def _not_levels(name: str, levels: Any) -> InputError:
+    return InputError(f"{name} is {levels!r}: it must be a sequence of (price, size)")
 
 
 def _shown(levels: list[Level | None], descending: bool) -> list[Level]:

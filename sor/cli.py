@@ -130,7 +130,8 @@ def replay(settings: Settings, path: str | None) -> int:
     source = FileSource(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
-        results = FileResults(_create(settings.output or "-", path), pretty=settings.pretty)
+        _refuse_overwriting(settings, path)
+        results = FileResults(_create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(_closing(Fanout([results, _letters(settings)])))
         pipeline = _pipeline(settings, source.decoder(_depth(settings, venues_from)), venues_from, sink, logging.DEBUG)
         return _run(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
@@ -144,7 +145,7 @@ def consume(settings: Settings, path: str | None) -> int:
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if settings.results_topic is None or settings.output is not None:
-            sinks.append(FileResults(_create(settings.output or "-", None)))
+            sinks.append(FileResults(_create(settings.output or "-")))
         if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
             sinks.append(_letters(settings))
         decoder = JsonDecoder(_depth(settings, venues_from))
@@ -205,16 +206,21 @@ def _depth(settings: Settings, venues_from: str) -> int:
 
 def _letters(settings: Settings) -> Sink:
     path = settings.dead_letter_file
-    return FileLetters(_create(path, None)) if path is not None else LogLetters()
+    return FileLetters(_create(path)) if path is not None else LogLetters()
 
 
-def _create(path: str, source: str | None) -> IO[bytes]:
+def _refuse_overwriting(settings: Settings, path: str) -> None:
+    for name in ("output", "summary", "dead_letter_file"):
+        target = getattr(settings, name)
+        if target and os.path.exists(target) and os.path.exists(path) and os.path.samefile(target, path):
+            raise InputError(f"--{name.replace('_', '-')} is {target!r}: that is the file to read")
+
+
+def _create(path: str) -> IO[bytes]:
     """A file to write; `-` is standard output."""
     if path == "-":
         return sys.stdout.buffer
     try:
-        if source is not None and os.path.exists(source) and os.path.exists(path) and os.path.samefile(source, path):
-            raise InputError(f"--output is {path!r}: that is the file to read")
         return open(path, "wb")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
@@ -300,7 +306,7 @@ def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
     for line in summary.lines(seconds):
         print(line, file=sys.stderr)
     if settings.summary is not None:
-        with _create(settings.summary, None) as file:
+        with _create(settings.summary) as file:
             file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")
 
 

@@ -91,8 +91,11 @@ class Pipeline:
 
     def process(self, message: Message) -> None:
         """Answer one message."""
+        self._answer(message)
+        self.summary.messages += 1  # last, so that the counts add up also where a sink fails on the way
+
+    def _answer(self, message: Message) -> None:
         summary = self.summary
-        summary.messages += 1
         started = time.perf_counter_ns()
         if not message.value and isinstance(message.place, FilePlace):
             summary.skipped["blank"] += 1
@@ -100,8 +103,8 @@ class Pipeline:
         try:
             update = self.decoder.decode(message.value)
         except DataError as error:
-            summary.bad[error.reason] += 1
             self.sink.reject(DeadLetter(message.value, message.place, error.reason, str(error)))
+            summary.bad[error.reason] += 1
             return
         if self.symbol is not None and update.symbol != self.symbol:
             summary.skipped["symbol"] += 1
@@ -135,7 +138,8 @@ class Pipeline:
         venues = sum(venue.status in USABLE for venue in result.venues)
         log, level = logger.log, self._level
         log(level, "Optimizing allocation for %d shares across %d venues", result.order_size, venues)
-        if result.objective != "sweep" and venues:
+        searched = result.objective == "notional" or (result.objective == "shortfall" and result.reference_price)
+        if searched and venues:
             count = search_space(result.order_size, venues, self.router.parameters.step)
             log(level, "Evaluating %d possible allocations", count)
         log(level, "Optimal allocation: %s with cost %.4f", result.allocation, result.objective_value)

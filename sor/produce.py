@@ -16,7 +16,7 @@ from sor.market_data.databento_csv import CsvDecoder
 from sor.market_data.databento_json import message_of
 from sor.market_data.fields import symbol_of, time_of
 from sor.pipeline import Stop
-from sor.streams import BATCH, DeadLetter, FileSource, LogLetters
+from sor.streams import DeadLetter, FileSource, LogLetters
 
 logger = logging.getLogger(__name__)
 
@@ -58,16 +58,15 @@ class Rows:
 
     def __iter__(self) -> Iterator[Row]:
         number = 0
-        while batch := self.source.poll(BATCH):
-            for message in batch:
-                if not message.value:
-                    continue
-                number += 1
-                try:
-                    yield Row(number, *self._convert(message.value))
-                except DataError as error:
-                    self.bad += 1
-                    self._letters.reject(DeadLetter(message.value, message.place, error.reason, str(error)))
+        for message in self.source:
+            if not message.value:
+                continue
+            number += 1
+            try:
+                yield Row(number, *self._convert(message.value))
+            except DataError as error:
+                self.bad += 1
+                self._letters.reject(DeadLetter(message.value, message.place, error.reason, str(error)))
 
 
 def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -291,18 +290,16 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
 
 
 def idle_warning(quotes: np.ndarray, parameters: CostParameters, reference: float) -> str | None:
-    """Says, with numbers, where not trading is cheaper than trading at the best price of every venue.
+    """Says, with numbers, where leaving a share unfilled is cheaper than trading it at the best venue.
 
-    That is so where lambda_under + theta_queue - r < p + f - reference at every venue.
+    A share left costs lambda_under + theta_queue less the best rebate for resting it, one traded p + f - reference.
     """
-    spare = parameters.lambda_under + parameters.theta_queue
-    least = math.inf
-    for price, _, fee, rebate in quotes.tolist():
-        cost = price - reference + fee
-        if spare - rebate >= cost:
-            return None
-        least = min(least, cost + rebate - parameters.theta_queue)
+    rows = quotes.tolist()
+    trading = min(price - reference + fee for price, _, fee, _ in rows)
+    least = trading + max(rebate for _, _, _, rebate in rows) - parameters.theta_queue
+    if parameters.lambda_under >= least:
+        return None
     return (
         f"with these penalties not trading is cheaper than trading at any venue: lambda_under is "
-        f"{parameters.lambda_under:g}, and the least that trades here is {least:.6g}"
+        f"{parameters.lambda_under:g}, and the least that trades here is {round(least, 9)}"
     )

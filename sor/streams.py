@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import io
 import itertools
 import json
 import logging
 import os
+import select
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 1000  # messages between two commits
 LONGEST_LINE = 2**20  # bytes; what is longer is no market data
+CHUNK = 2**16  # bytes read at a time
+POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 SHOWN_BYTES = 200  # of a bad message in a log line
 
 
@@ -193,8 +196,106 @@ class LogLetters(Sink):
 # --- files as sources ------------------------------------------------------------------------------------------------
 
 
+class Lines:
+    """Lines of a file or pipe, plain or gzip, as they come.
+
+    A line longer than `LONGEST_LINE` is cut there, so that no input can take all memory.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.count = 0  # lines handed out
+        self._raw = _open(path)
+        self._ready: deque[bytes] = deque()
+        self._rest = b""  # the start of a line whose end has not come yet
+        self._cutting = False  # within a line too long
+        self._ended = False
+        self._failure: StreamError | None = None
+        try:
+            start = self._raw.peek(2)[:2]
+        except OSError as error:
+            self._raw.close()
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        self._file: Any = gzip.GzipFile(fileobj=self._raw) if start == b"\x1f\x8b" else self._raw
+        self._may_wait = not os.path.isfile(path)
+        self._peeked = True  # what was peeked at is there, whatever the pipe says
+
+    def take(self, limit: int, wait: float | None = None) -> list[bytes] | None:
+        """At most ``limit`` lines without their line breaks; none yet (after ``wait`` seconds), or None at the end.
+
+        Raises
+        ------
+        StreamError
+            The file cannot be read on; all lines before that have been handed out.
+        """
+        while len(self._ready) < limit and not self._ended:
+            if self._may_wait and (self._ready or not self._more_within(wait)):
+                break
+            self._read()
+        if self._failure is not None and not self._ready:
+            raise self._failure
+        if not self._ready and self._ended:
+            return None
+        lines = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+        self.count += len(lines)
+        return lines
+
+    def _more_within(self, wait: float | None) -> bool:
+        if self._peeked or wait is None:
+            self._peeked = False
+            return True
+        return bool(select.select([self._raw], [], [], wait)[0])
+
+    def _read(self) -> None:
+        try:
+            chunk = self._file.read1(CHUNK)
+        except (OSError, EOFError, zlib.error) as error:
+            after = self.count + len(self._ready)
+            self._failure = StreamError(f"{self.path}, after line {after}: {error}")
+            chunk = b""
+        if not chunk:
+            self._ended = True
+            if self._rest and not self._cutting:
+                self._add(self._rest)
+            return
+        first, *others = chunk.split(b"\n")
+        self._rest += first
+        for start in others:
+            if not self._cutting:
+                self._add(self._rest)
+            self._rest, self._cutting = start, False
+        if len(self._rest) > LONGEST_LINE:
+            if not self._cutting:
+                self._add(self._rest[:LONGEST_LINE])
+            self._rest, self._cutting = b"", True
+
+    def _add(self, line: bytes) -> None:
+        self._ready.append(line[:-1] if line.endswith(b"\r") else line)
+
+    def close(self) -> None:
+        if self.path != "-":
+            self._file.close()
+            self._raw.close()  # GzipFile leaves it open
+
+
+def _open(path: str) -> Any:
+    try:
+        if path != "-":
+            return open(path, "rb")
+        if sys.stdin is None:
+            raise InputError("standard input is closed: there is nothing to read")
+        return sys.stdin.buffer
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
 class FileSource:
-    """Lines of a recorded feed: Databento MBP-1 or MBP-10 as CSV or JSON Lines, plain or gzip.
+    """Messages of a recorded feed: Databento MBP-1 or MBP-10 as CSV or JSON Lines, plain or gzip.
 
     Parameters
     ----------
@@ -210,24 +311,29 @@ class FileSource:
     def __init__(self, path: str) -> None:
         self.path = path
         self.name = "-" if path == "-" else os.path.basename(path)
-        self._file = _open(path)
-        self._line = 0
         self.header: bytes | None = None
-        first = self._first_line()
-        self._pending = [first]
-        if not first.lstrip().startswith(b"{"):
-            self.header = self._pending.pop()
+        self._lines = Lines(path)
+        self._first: list[bytes] = []  # lines read and not yet handed out
+        try:
+            first = self._first_line()
+        except BaseException:
+            self.close()
+            raise
+        if first.lstrip().startswith(b"{"):
+            self._first = [first]
+        else:
+            self.header = first
 
     def _first_line(self) -> bytes:
-        line = self._readline()
-        if not line.strip():
+        lines = self._lines.take(1)
+        if not lines or not lines[0].strip():
             raise InputError(f"{self.path} is empty or starts with a blank line: it must be Databento MBP-1 or MBP-10")
-        if line.startswith(b"DBN") or line.startswith(b"\x28\xb5\x2f\xfd"):
+        if lines[0].startswith((b"DBN", b"\x28\xb5\x2f\xfd")):
             raise InputError(
                 f"{self.path} holds Databento's binary format or zstd: export it as CSV "
                 "(pretty_px, pretty_ts and map_symbols may be on), plain or .gz"
             )
-        return line
+        return lines[0]
 
     def decoder(self, depth: int) -> Decoder:
         """The decoder for this file's format."""
@@ -236,53 +342,29 @@ class FileSource:
         try:
             return CsvDecoder(self.header, depth)
         except DataError as error:
+            self.close()
             raise InputError(f"{self.path}, line 1: {error}") from None
 
-    def _readline(self) -> bytes:
-        try:
-            line: bytes = self._file.readline(LONGEST_LINE)
-            while line and len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                rest = self._file.readline(LONGEST_LINE)  # a line too long: keep its head, pass over the rest
-                if rest.endswith(b"\n") or not rest:
-                    break
-        except (OSError, EOFError, zlib.error) as error:
-            raise StreamError(f"{self.path}, after line {self._line}: {error}") from None
-        return line
-
     def poll(self, limit: int) -> list[Message] | None:
-        batch: list[Message] = []
-        while len(batch) < limit:
-            line = self._pending.pop() if self._pending else self._readline()
-            if not line:
-                break
-            self._line += 1
-            batch.append(Message(line.rstrip(b"\r\n"), FilePlace(self.name, self._line + (self.header is not None))))
-        return batch or None
+        if self._first:
+            lines: list[bytes] | None = [self._first.pop()]
+            number = 1
+        else:
+            number = self._lines.count + 1
+            lines = self._lines.take(limit, POLL_S)
+        if lines is None:
+            return None
+        return [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
 
     def commit(self) -> None:
         """A file remembers nothing."""
 
     def close(self) -> None:
-        if self.path != "-":
-            self._file.close()
+        self._lines.close()
 
     def __iter__(self) -> Iterator[Message]:
-        while batch := self.poll(BATCH):
+        while (batch := self.poll(BATCH)) is not None:
             yield from batch
-
-
-def _open(path: str) -> Any:
-    try:
-        raw: Any = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-        if not isinstance(raw, io.BufferedReader):
-            raw = io.BufferedReader(raw)
-        start = raw.peek(2)[:2]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    if start != b"\x1f\x8b":
-        return raw
-    unpacked: Any = gzip.GzipFile(fileobj=raw)
-    return io.BufferedReader(unpacked, 2**17)  # reads lines in C, where GzipFile does it in Python
 
 
 def has_one_publisher(path: str, rows: int) -> bool:
@@ -291,11 +373,13 @@ def has_one_publisher(path: str, rows: int) -> bool:
     decoder = source.decoder(depth=1)
     publishers = set()
     try:
-        for message in itertools.islice(source, rows):
-            with contextlib.suppress(DataError):  # counted and reported when it is routed, not at this look ahead
-                publishers.add(decoder.decode(message.value).publisher_id)
-            if len(publishers) > 1:
-                break
+        # What cannot be read or used is reported when it is routed, not at this look ahead.
+        with contextlib.suppress(StreamError):
+            for message in itertools.islice(source, rows):
+                with contextlib.suppress(DataError):
+                    publishers.add(decoder.decode(message.value).publisher_id)
+                if len(publishers) > 1:
+                    break
     finally:
         source.close()
     return len(publishers) == 1

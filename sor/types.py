@@ -6,6 +6,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from sor.errors import InputError
 
@@ -132,9 +133,10 @@ class Order(msgspec.Struct, frozen=True):
         if not isinstance(self.symbol, str) or not self.symbol:
             raise InputError(f"symbol is {self.symbol!r}: it must be a non-empty string")
         one_of("side", self.side, SIDES)
-        whole_number("quantity", self.quantity, 1)
+        # numpy scalars and whole floats are welcome, but plain numbers go on from here.
+        force_setattr(self, "quantity", whole_number("quantity", self.quantity, 1))
         if self.limit_price is not None:
-            real_number("limit_price", self.limit_price, math.ulp(0.0))
+            force_setattr(self, "limit_price", real_number("limit_price", self.limit_price, math.ulp(0.0)))
 
 
 class CostParameters(msgspec.Struct, frozen=True, gc=False):
@@ -152,10 +154,9 @@ class CostParameters(msgspec.Struct, frozen=True, gc=False):
     step: int = 100
 
     def __post_init__(self) -> None:
-        real_number("lambda_over", self.lambda_over)
-        real_number("lambda_under", self.lambda_under)
-        real_number("theta_queue", self.theta_queue)
-        whole_number("step", self.step, 1)
+        for name in ("lambda_over", "lambda_under", "theta_queue"):
+            force_setattr(self, name, real_number(name, getattr(self, name)))
+        force_setattr(self, "step", whole_number("step", self.step, 1))
 
 
 # --- output ----------------------------------------------------------------------------------------------------------

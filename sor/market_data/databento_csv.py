@@ -29,8 +29,8 @@ class CsvDecoder:
     """
 
     def __init__(self, header: bytes, depth: int = 10) -> None:
-        self.columns = split_row(header.removeprefix(b"\xef\xbb\xbf"))
-        place = {name.strip(): i for i, name in enumerate(self.columns)}
+        self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
+        place = {name: i for i, name in enumerate(self.columns)}
         missing = [name for name in REQUIRED if name not in place]
         if missing:
             raise DataError(

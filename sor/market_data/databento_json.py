@@ -102,8 +102,9 @@ def message_of(columns: list[str], cells: list[str]) -> bytes:
 
 
 def _member(column: str, cell: str) -> bytes:
+    name = msgspec.json.encode(column)
     if not cell:
-        return b'"%s":null' % column.encode()
+        return name + b":null"
     if column not in _TEXT and _JSON_NUMBER.fullmatch(cell):
-        return b'"%s":%s' % (column.encode(), cell.encode())
-    return b'"%s":%s' % (column.encode(), msgspec.json.encode(cell))
+        return name + b":" + cell.encode()
+    return name + b":" + msgspec.json.encode(cell)

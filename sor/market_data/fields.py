@@ -25,7 +25,8 @@ LARGEST_SIZE = 10**12  # shares
 LARGEST_TIME = 2**63 - 1
 ABSENT = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>"})
 
-_TAIL = re.compile(r"(?:\.(\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_HEAD = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
+_TAIL = re.compile(r"(?:\.(\d{1,9}))?(?:Z|([+-])([01]\d|2[0-3]):?([0-5]\d))?", re.ASCII)
 
 
 def price_of(name: str, value: Any) -> float | None:
@@ -33,7 +34,7 @@ def price_of(name: str, value: Any) -> float | None:
     if type(value) is str:
         if not value:
             return None
-        if "." in value and "_" not in value:
+        if "." in value and "_" not in value and value.isascii():
             try:
                 price = float(value)
             except ValueError:
@@ -62,7 +63,9 @@ def _integer_price(name: str, units: int) -> float | None:
             f"write {units}.0 for dollars",
             "price",
         )
-    return _unusual_price(name, units / 1e9) if not 0 < units <= LARGEST_PRICE * 1e9 else units / 1e9
+    if not 0 < units <= LARGEST_PRICE * 1e9:
+        raise DataError(f"{name} is {str(units)[:30]}: an integer price is in 1e-9 dollars, above 0", "price")
+    return units / 1e9
 
 
 def _unusual_price(name: str, price: float) -> float | None:
@@ -84,7 +87,9 @@ def size_of(name: str, value: Any) -> int:
     if value is None or (type(value) is int and (value <= 0 or value == UNDEFINED_SIZE)):
         return 0
     if type(value) is not int or value > LARGEST_SIZE:
-        raise DataError(f"{name} is {value!r}: a size is a whole number of shares, at most {LARGEST_SIZE}", "size")
+        raise DataError(
+            f"{name} is {str(value)[:60]}: a size is a whole number of shares, at most {LARGEST_SIZE}", "size"
+        )
     return value
 
 
@@ -95,7 +100,7 @@ def integer_of(name: str, value: Any, high: int) -> int:
     if type(value) is float and value.is_integer():
         value = int(value)
     if type(value) is not int or not 0 <= value <= high:
-        raise DataError(f"{name} is {value!r}: it must be a whole number from 0 to {high}", "number")
+        raise DataError(f"{name} is {str(value)[:60]!r}: it must be a whole number from 0 to {high}", "number")
     return value
 
 
@@ -116,43 +121,52 @@ def time_of(name: str, value: Any) -> int:
     """Nanoseconds since the epoch, UTC, from an ISO 8601 text (no zone: UTC) or an integer of nanoseconds."""
     if type(value) is str:
         if len(value) == 30 and value[19] == "." and value[29] == "Z":  # as Databento writes it
-            try:
-                return _seconds(value[:19]) * 10**9 + int(value[20:29])
-            except ValueError:
-                return _iso_time(name, value)
+            fraction = value[20:29]
+            if fraction.isdecimal() and fraction.isascii():
+                return _seconds(name, value[:19]) * 10**9 + int(fraction)
         if value.isdecimal() and value.isascii() and len(value) < 21:
             value = int(value)
         else:
             return _iso_time(name, value)
     if type(value) is not int or not 0 < value < LARGEST_TIME:
-        raise DataError(f"{name} is {value!r}: not a time", "time")
+        raise _no_time(name, str(value))
     return value
 
 
 def _iso_time(name: str, text: str) -> int:
     tail = _TAIL.fullmatch(text, 19)
     if tail is None:
-        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds", "time")
+        raise _no_time(name, text)
     fraction, sign, hours, minutes = tail.groups()
-    try:
-        time = _seconds(text[:19]) * 10**9
-    except ValueError:
-        raise DataError(f"{name} is {text[:60]!r}: not an ISO 8601 time or an integer of nanoseconds", "time") from None
+    time = _seconds(name, text[:19]) * 10**9
     if fraction:
-        time += int(fraction) if len(fraction) == 9 else int(fraction.ljust(9, "0"))
+        time += int(fraction.ljust(9, "0"))
     if sign:
         offset = (int(hours) * 60 + int(minutes)) * 60 * 10**9
         time += offset if sign == "-" else -offset
     if not 0 < time < LARGEST_TIME:
-        raise DataError(f"{name} is {text[:60]!r}: before 1970 or too late for nanoseconds in 64 bits", "time")
+        raise _no_time(name, text)
     return time
 
 
+def _no_time(name: str, text: str) -> DataError:
+    return DataError(
+        f"{name} is {text[:60]!r}: it must be an ISO 8601 time or an integer of nanoseconds, within 1970 and 2262",
+        "time",
+    )
+
+
 @lru_cache(maxsize=256)
-def _seconds(text: str) -> int:
-    if len(text) != 19 or text[10] not in "T " or not text.isascii():
-        raise ValueError
-    return timegm(datetime.fromisoformat(text).timetuple())
+def _seconds(name: str, text: str) -> int:
+    try:
+        if _HEAD.fullmatch(text) is None:
+            raise ValueError
+        seconds = timegm(datetime.fromisoformat(text).timetuple())
+    except ValueError:
+        raise _no_time(name, text) from None
+    if not 0 <= seconds < LARGEST_TIME // 10**9:
+        raise _no_time(name, text)
+    return seconds
 
 
 def iso_of(time: int) -> str:
