@@ -8,12 +8,14 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 from sor import config, demo, kernels
 from sor.book import Books
@@ -55,7 +57,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     try:
         settings = config.load(name, arguments)
         _configure_logging(settings.log_level)
-        return COMMANDS[name](settings, path)
+        with _ended_by_sigterm():
+            return COMMANDS[name](settings, path)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -66,6 +69,23 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         if type(error).__name__ == "ConnectError":
             return NO_BROKER
         return WRONG_CALL if isinstance(error, InputError) else STREAM_FAILED
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process also where it is process 1 of a container and would ignore it (status 143)."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser(fixed: str | None) -> argparse.ArgumentParser:
@@ -145,14 +165,15 @@ def consume(settings: Settings, path: str | None) -> int:
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if settings.results_topic is None or settings.output is not None:
-            sinks.append(FileResults(_create(settings.output or "-")))
+            sinks.append(FileResults(_create(settings.output or "-", "ab")))
         if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
-            sinks.append(_letters(settings))
+            sinks.append(_letters(settings, "ab"))
         decoder = JsonDecoder(_depth(settings, venues_from))
         fanout = stack.enter_context(_closing(Fanout(sinks)))
         pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
-        if settings.results_topic is not None or settings.dead_letter_topic is not None:
-            producer = kafka.connect_producer(settings.kafka_servers, settings.connect_timeout)
+        topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
+        if topics:
+            producer = kafka.connect_producer(settings.kafka_servers, topics, settings.connect_timeout)
             fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
         consumer = kafka.connect_consumer(
             settings.kafka_servers, settings.topic, settings.group, settings.start, settings.connect_timeout
@@ -204,9 +225,9 @@ def _depth(settings: Settings, venues_from: str) -> int:
     return 10 if settings.algorithm == "greedy_l2" or venues_from == "levels" else 1
 
 
-def _letters(settings: Settings) -> Sink:
+def _letters(settings: Settings, mode: Literal["wb", "ab"] = "wb") -> Sink:
     path = settings.dead_letter_file
-    return FileLetters(_create(path)) if path is not None else LogLetters()
+    return FileLetters(_create(path, mode)) if path is not None else LogLetters()
 
 
 def _refuse_overwriting(settings: Settings, path: str) -> None:
@@ -216,12 +237,12 @@ def _refuse_overwriting(settings: Settings, path: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {target!r}: that is the file to read")
 
 
-def _create(path: str) -> IO[bytes]:
-    """A file to write; `-` is standard output."""
+def _create(path: str, mode: Literal["wb", "ab"] = "wb") -> IO[bytes]:
+    """A file to write; `-` is standard output. A consumer appends: what it wrote before a restart is committed."""
     if path == "-":
         return sys.stdout.buffer
     try:
-        return open(path, "wb")
+        return open(path, mode)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 

@@ -6,6 +6,7 @@ A flag wins over its environment variable, which wins over the default; an empty
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -112,6 +113,23 @@ def choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def topic_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
+        raise ValueError("a topic's name: 1 to 249 letters, digits, dots, underscores or hyphens")
+    return value
+
+
+def servers(value: str) -> str:
+    addresses = names(value)
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError("host:port, or several of them with commas between")
+    if not addresses:
+        raise ValueError("host:port, or several of them with commas between")
+    return ",".join(addresses)
+
+
 _penalty = number(-1e12, "a finite number, in dollars per share")
 _seconds = number(0, "a number of seconds, 0 or more")
 
@@ -207,12 +225,12 @@ OPTIONS = (
         "dead_letter_topic",
         "SOR_DEAD_LETTER_TOPIC",
         None,
-        text,
+        topic_name,
         "topic for messages that cannot be used",
         ("consume",),
     ),
-    Option("kafka_servers", "KAFKA_SERVERS", "localhost:9092", text, "brokers, host:port, comma-separated", _KAFKA),
-    Option("topic", "TOPIC_NAME", "market_data", text, "topic of the market data", _KAFKA),
+    Option("kafka_servers", "KAFKA_SERVERS", "localhost:9092", servers, "brokers, host:port, comma-separated", _KAFKA),
+    Option("topic", "TOPIC_NAME", "market_data", topic_name, "topic of the market data", _KAFKA),
     Option("group", "SOR_GROUP", "sor", text, "consumer group; two groups each get the whole stream", ("consume",)),
     Option(
         "start",
@@ -227,7 +245,7 @@ OPTIONS = (
         "results_topic",
         "SOR_RESULTS_TOPIC",
         None,
-        text,
+        topic_name,
         "topic for the results; without it they go to standard output",
         ("consume",),
     ),

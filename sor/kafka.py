@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
@@ -28,7 +28,7 @@ POLL_MS = 500  # longest wait for messages, and so for a signal to be seen
 COMMIT_MS = 10_000
 FLUSH_S = 60.0
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
-LARGEST_LETTER = 900_000  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
+LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
 
 
@@ -37,15 +37,24 @@ class ConnectError(StreamError):
 
 
 @contextlib.contextmanager
-def _told(what: str, servers: str, seconds: float) -> Iterator[None]:
-    """Says once, where connecting takes long, that it is still tried; then says plainly that it failed."""
-    timer = threading.Timer(
-        PATIENCE_S, logger.warning, ("no Kafka broker answers at %s yet; trying for %g s", servers, seconds)
-    )
+def _patience(line: str, seconds: float) -> Iterator[None]:
+    """Log ``line`` once where what follows takes long, but not where it is about to fail anyway."""
+    timer = threading.Timer(PATIENCE_S, logger.warning, (line,))
     timer.daemon = True
-    timer.start()
+    if seconds > 2 * PATIENCE_S:
+        timer.start()
     try:
         yield
+    finally:
+        timer.cancel()
+
+
+@contextlib.contextmanager
+def _connecting(what: str, servers: str, seconds: float) -> Iterator[None]:
+    """Says plainly why a client could not be connected."""
+    try:
+        with _patience(f"no Kafka broker answers at {servers} yet; trying for {seconds:g} s", seconds):
+            yield
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
         raise ConnectError(
             f"no Kafka broker answered at {servers} within {seconds:g} s ({what}): "
@@ -53,25 +62,35 @@ def _told(what: str, servers: str, seconds: float) -> Iterator[None]:
             retriable=True,
         ) from None
     except kafka_errors.KafkaError as error:
-        raise StreamError(f"{what} at {servers}: {error}") from None
-    finally:
-        timer.cancel()
+        raise StreamError(f"{what} at {servers}: {_story(error)}") from None
+
+
+def _story(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _common(servers: str, connect_timeout: float) -> dict[str, Any]:
+    return {
+        "bootstrap_servers": servers.split(","),
+        "bootstrap_timeout_ms": int(connect_timeout * 1000),
+        "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
+        "allow_auto_create_topics": False,
+    }
 
 
 def connect_consumer(servers: str, topic: str, group: str, start: str, connect_timeout: float) -> Any:
     """A group consumer of ``topic``, subscribed; it starts at ``start`` where nothing is committed."""
-    with _told("consumer", servers, connect_timeout):
+    with _connecting("consumer", servers, connect_timeout):
         consumer = KafkaConsumer(
-            bootstrap_servers=servers.split(","),
-            bootstrap_timeout_ms=int(connect_timeout * 1000),
             group_id=group,
             auto_offset_reset=start,
             enable_auto_commit=False,
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
             session_timeout_ms=10_000,
+            heartbeat_interval_ms=1_000,
             fetch_max_wait_ms=10,
             metadata_max_age_ms=5_000,  # a topic made after the start is seen soon
-            allow_auto_create_topics=False,
+            **_common(servers, connect_timeout),
         )
         if topic not in consumer.topics():
             logger.warning("topic %s does not exist at %s: waiting for it", topic, servers)
@@ -79,18 +98,27 @@ def connect_consumer(servers: str, topic: str, group: str, start: str, connect_t
     return consumer
 
 
-def connect_producer(servers: str, connect_timeout: float) -> Any:
-    """An idempotent producer whose messages all in-sync replicas acknowledge."""
-    with _told("producer", servers, connect_timeout):
-        return KafkaProducer(
-            bootstrap_servers=servers.split(","),
-            bootstrap_timeout_ms=int(connect_timeout * 1000),
+def connect_producer(servers: str, topics: Sequence[str], connect_timeout: float) -> Any:
+    """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
+    with _connecting("producer", servers, connect_timeout):
+        producer = KafkaProducer(
             acks="all",
             linger_ms=5,
             batch_size=128 * 1024,
             compression_type="lz4",
             max_block_ms=int(max(connect_timeout, 1.0) * 1000),
+            **_common(servers, connect_timeout),
         )
+    for topic in topics:
+        try:
+            with _patience(f"topic {topic} does not exist at {servers} yet; waiting for it", connect_timeout):
+                producer.partitions_for(topic)
+        except kafka_errors.KafkaError:
+            producer.close(timeout=0)
+            raise StreamError(
+                f"topic {topic} does not exist at {servers}, and nobody made it within {connect_timeout:g} s"
+            ) from None
+    return producer
 
 
 class KafkaSource:
@@ -113,39 +141,60 @@ class KafkaSource:
         try:
             polled = self.consumer.poll(timeout_ms=POLL_MS, max_records=limit)
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"consuming: {type(error).__name__}: {error}") from None
-        self._notice_rebalance()
-        self._offsets = {
-            partition: OffsetAndMetadata(records[-1].offset + 1, "", -1) for partition, records in polled.items()
-        }
+            raise StreamError(f"consuming: {_story(error)}") from None
+        if self.consumer.assignment() != self._assigned:
+            self._rebalanced(polled)
+        if not polled and self._offsets:
+            self.commit()  # what an earlier commit left
+        self._offsets |= {tp: _next(records[-1].offset + 1) for tp, records in polled.items()}
         return [
-            Message(record.value or b"", KafkaPlace(partition.topic, partition.partition, record.offset))
-            for partition, records in polled.items()
+            Message(record.value or b"", KafkaPlace(tp.topic, tp.partition, record.offset), record.key)
+            for tp, records in polled.items()
             for record in records
         ]
 
-    def _notice_rebalance(self) -> None:
-        assigned = self.consumer.assignment()
-        if assigned == self._assigned:
-            return
-        gone = self._assigned - assigned
-        self._assigned = set(assigned)
+    def _rebalanced(self, polled: dict[Any, Any]) -> None:
+        assigned = set(self.consumer.assignment())
+        gone, new = self._assigned - assigned, assigned - self._assigned
+        self._assigned = assigned
         names = ", ".join(f"{tp.topic}:{tp.partition}" for tp in sorted(assigned)) or "none"
-        logger.info("partitions assigned: %s", names)
+        logger.info("partitions assigned: %s (books of new ones start empty and fill as venues quote)", names)
+        for tp in gone:
+            self._offsets.pop(tp, None)
         if gone:
-            self._forget({partition.partition for partition in gone})
+            self._forget({tp.partition for tp in gone})
+        self._commit_start(new, polled)
+
+    def _commit_start(self, partitions: set[Any], polled: dict[Any, Any]) -> None:
+        """Commit where a partition without a commit starts, so that what arrives while nobody consumes is not lost."""
+        try:
+            starts = {
+                tp: polled[tp][0].offset if tp in polled else self.consumer.position(tp, timeout_ms=COMMIT_MS)
+                for tp in partitions
+                if self.consumer.committed(tp, timeout_ms=COMMIT_MS) is None
+            }
+        except kafka_errors.KafkaError as error:
+            logger.warning("cannot tell where the group stands: %s", _story(error))
+            return
+        known = {tp: _next(offset) for tp, offset in starts.items() if offset is not None}
+        if known:
+            self._commit(known)
 
     def commit(self) -> None:
-        if not self._offsets:
-            return
+        if self._offsets and self._commit(self._offsets):
+            self._offsets = {}
+
+    def _commit(self, offsets: dict[Any, Any]) -> bool:
         try:
-            self.consumer.commit(self._offsets, timeout_ms=COMMIT_MS)
+            self.consumer.commit(offsets, timeout_ms=COMMIT_MS)
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError):
             logger.warning("the group is rebalancing: the last batch may be answered again by another member")
-        except kafka_errors.KafkaTimeoutError:
-            logger.warning("offsets were not committed within %g s; the next batch commits them", COMMIT_MS / 1000)
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"committing offsets: {type(error).__name__}: {error}") from None
+            if not (isinstance(error, kafka_errors.KafkaTimeoutError) or error.retriable):
+                raise StreamError(f"committing offsets: {_story(error)}") from None
+            logger.warning("offsets not committed yet (%s); trying again", _story(error))
+            return False
+        return True
 
     def close(self) -> None:
         self.consumer.close(autocommit=False, timeout_ms=COMMIT_MS)
@@ -175,20 +224,20 @@ class KafkaSink(Sink):
         if self.letters_topic is None:
             return
         facts = {
-            "sor.place": ":".join(str(part) for part in (letter.place.__class__.__name__, *_fields(letter.place))),
+            "sor.place": letter.where,
             "sor.reason": letter.reason,
             "sor.detail": letter.detail,
             "sor.time": iso_of(time.time_ns()),
             "sor.length": str(len(letter.value)),
         }
         headers = [(name, text.encode(errors="replace")) for name, text in facts.items()]
-        self._send(self.letters_topic, letter.value[:LARGEST_LETTER], None, headers)
+        self._send(self.letters_topic, letter.value[:LARGEST_LETTER], letter.key, headers)
 
     def _send(self, topic: str, value: bytes, key: bytes | None, headers: Any = None) -> None:
         try:
             self._pending.append(self.producer.send(topic, value, key=key, headers=headers))
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"sending to {topic}: {type(error).__name__}: {error}") from None
+            raise StreamError(f"sending to {topic}: {_story(error)}") from None
 
     def commit(self) -> None:
         flush(self.producer, self._pending)
@@ -201,8 +250,8 @@ class KafkaSink(Sink):
         self.producer.close(timeout=FLUSH_S)
 
 
-def _fields(place: Any) -> list[Any]:
-    return [getattr(place, name) for name in place.__struct_fields__]
+def _next(offset: int) -> Any:
+    return OffsetAndMetadata(offset, "", -1)
 
 
 def flush(producer: Any, futures: Any) -> None:
@@ -218,7 +267,7 @@ def flush(producer: Any, futures: Any) -> None:
         for future in futures:
             future.get(timeout=0.001)
     except kafka_errors.KafkaError as error:
-        raise StreamError(f"the brokers did not take a message: {type(error).__name__}: {error}") from None
+        raise StreamError(f"the brokers did not take a message: {_story(error)}") from None
 
 
 class Confirmed:
@@ -234,7 +283,7 @@ class Confirmed:
         try:
             future = self.producer.send(self.topic, value, key=key.encode(), headers=[("row", str(row).encode())])
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"sending to {self.topic}: {type(error).__name__}: {error}") from None
+            raise StreamError(f"sending to {self.topic}: {_story(error)}") from None
         self._waiting.append(future)
         if len(self._waiting) >= IN_FLIGHT:
             self._await_oldest()
@@ -243,7 +292,7 @@ class Confirmed:
         try:
             self._waiting.popleft().get(timeout=FLUSH_S)
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"the brokers did not take a message: {type(error).__name__}: {error}") from None
+            raise StreamError(f"the brokers did not take a message: {_story(error)}") from None
         self.count += 1
 
     def finish(self) -> None:

@@ -103,7 +103,7 @@ class Pipeline:
         try:
             update = self.decoder.decode(message.value)
         except DataError as error:
-            self.sink.reject(DeadLetter(message.value, message.place, error.reason, str(error)))
+            self.sink.reject(DeadLetter(message.value, message.place, error.reason, str(error), message.key))
             summary.bad[error.reason] += 1
             return
         if self.symbol is not None and update.symbol != self.symbol:

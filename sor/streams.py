@@ -49,10 +49,11 @@ Place = FilePlace | KafkaPlace
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One input: its raw bytes and where they stand."""
+    """One input: its raw bytes, where they stand, and its key where the stream has keys."""
 
     value: bytes
     place: Place
+    key: bytes | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
@@ -62,12 +63,17 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
     place: Place
     reason: str  # the short word that it is counted by
     detail: str  # the whole story
+    key: bytes | None = None
+
+    @property
+    def where(self) -> str:
+        """file:line or topic:partition:offset."""
+        return ":".join(str(value) for value in msgspec.structs.astuple(self.place))
 
     def shown(self) -> str:
         """One line for people: place, reason and the first bytes in base64."""
-        place = ":".join(str(value) for value in msgspec.structs.astuple(self.place))
         raw = base64.b64encode(self.value[:SHOWN_BYTES]).decode()
-        return f"{place}: {self.reason}: {self.detail} (first {SHOWN_BYTES} bytes in base64: {raw})"
+        return f"{self.where}: {self.reason}: {self.detail} (first {SHOWN_BYTES} bytes in base64: {raw})"
 
 
 class Source(Protocol):

@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}
 
 # No verdict may depend on the speed of the machine; "ci" also draws the same examples in every run.
-settings.register_profile("default", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), max_examples=400, derandomize=True, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-LARGEST_STEP = 2**44  # shares: with up to 500 steps an order stays below 2**53
+LARGEST_ORDER = 2**53  # shares
 
 
 class Case(NamedTuple):
@@ -45,9 +45,9 @@ def mills(low: int, high: int) -> st.SearchStrategy[float]:
 
 @st.composite
 def grids(draw: Any, max_steps: int) -> tuple[int, int]:
-    """(order size, step): nothing, less than a step, with and without a remainder, up to 2**53."""
-    step = draw(st.sampled_from([1, 2, 7, 100]) | st.integers(1, LARGEST_STEP))
-    steps = draw(st.integers(0, max_steps))
+    """(order size, step): nothing, less than a step, with and without a remainder, up to the largest order."""
+    step = draw(st.sampled_from([1, 2, 7, 100]) | st.integers(1, LARGEST_ORDER // (max_steps + 1)))
+    steps = draw(st.integers(0, min(max_steps, LARGEST_ORDER // step - 1)))
     remainder = draw(st.just(0) | st.integers(0, step - 1))
     return steps * step + remainder, step
 
@@ -107,12 +107,12 @@ def market_cases(draw: Any, shapes: list[tuple[int, int]]) -> Case:
 
 
 @st.composite
-def tied_cases(draw: Any, shapes: list[tuple[int, int]]) -> Case:
-    """Small whole numbers: every sum is exact in a double, and many splits cost the same."""
+def whole_cases(draw: Any, shapes: list[tuple[int, int]], most: int = 2, max_step: int = 3) -> Case:
+    """Small whole numbers: every sum is exact in a double, and (with `most` as low as it is) many splits tie."""
     venues, max_steps = draw(st.sampled_from(shapes))
-    step = draw(st.integers(1, 3))
+    step = draw(st.integers(1, max_step))
     order_size = step * draw(st.integers(0, max_steps)) + draw(st.integers(0, step - 1))
-    number = st.integers(-1, 2).map(float)
+    number = st.integers(-(most // 2), most).map(float)
     size = st.integers(0, order_size + 1).map(float)
     rows = draw(st.lists(st.tuples(number, size, number, number), min_size=venues, max_size=venues))
     over, under, queue, reference = draw(st.tuples(number, number, number, number))

@@ -19,15 +19,7 @@ from scipy.optimize import linprog
 from strategies import Case, level_books, market_cases, mills
 
 from sor import Allocation, InputError, Level2Venue, SorError, Venue
-from sor.allocation import (
-    MAX_TABLE_BYTES,
-    allocate,
-    allocate_exhaustive,
-    allocate_greedy_l2,
-    check_memory,
-    compute_cost,
-    search_space,
-)
+from sor.allocation import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost, search_space
 
 pytestmark = pytest.mark.usefixtures("on_each_twin")
 on_one_twin = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the same for all examples
@@ -275,7 +267,7 @@ def test_levels_that_are_none(levels: Any) -> None:
     assert message == f"venues[0].levels is {levels!r}: it must be a sequence of (price, size)"
 
 
-# --- what is refused: what would take too long or too much memory ----------------------------------------------------
+# --- what is refused: what would take too long ----------------------------------------------------
 
 
 @given(venues=st.integers(1, 40), steps=st.integers(0, 30), step=st.integers(1, 1000), data=st.data())
@@ -332,38 +324,12 @@ def test_one_venue_leaves_nothing_to_enumerate(resting: bool) -> None:
     assert answer.split == [LARGEST if resting else 10]
 
 
-@given(order_size=st.integers(10**9, LARGEST), venues=st.integers(1, 3000), step=st.integers(1, 1000), data=st.data())
-@on_one_twin
-def test_the_step_that_a_refusal_names_fits(order_size: int, venues: int, step: int, data: st.DataObject) -> None:
-    try:
-        check_memory(order_size, venues, step)
-    except InputError as error:
-        message = str(error)
-    else:
-        return
-    assert message.startswith(f"step is {step}: {order_size} shares over {venues} venues would need ")
-    named = int(re.search(r"a step of (\d+) fits$", message)[1])
-    assert named > step
-    check_memory(order_size, venues, named)
-    check_memory(order_size, venues, data.draw(st.integers(named, 2 * named)))
-    with pytest.raises(InputError, match="would need"):
-        check_memory(order_size, venues, named // 2)
-
-
-@pytest.mark.parametrize(("venues", "step", "point"), [(2, 1, 56), (3, 1, 60), (3, 100, 64), (10, 1, 88), (10, 3, 120)])
-def test_tables_of_a_gibibyte_are_let_through(venues: int, step: int, point: int) -> None:
-    """A point of the grid takes 6 doubles and 2 indices, and an index a middle venue, twice with a remainder."""
-    points = MAX_TABLE_BYTES // point
-    remainder = step - 1
-    check_memory((points - 1) * step + remainder, venues, step)
-    with pytest.raises(InputError, match=r"would need 1\.0 GiB"):
-        check_memory(points * step + remainder, venues, step)
-
-
-def test_memory_is_refused_before_it_is_taken() -> None:
-    message = refusal(allocate, order_size=10**12, step=1)
-    assert message.startswith("step is 1: 1000000000000 shares over 3 venues would need 55879.4 GiB (at most 1); ")
-    assert call(allocate, order_size=10**12, step=1, resting=False).split == [500, 300, 800]
+def test_no_grid_is_too_fine_for_allocate() -> None:
+    """Tables of a dynamic programme would take 10**17 bytes here."""
+    split, cost = call(allocate, order_size=LARGEST, step=1, lambda_under=200.0)
+    assert split == [LARGEST - 1100, 300, 800]
+    executed = 500 * 100.103 + 300 * 100.112 + 800 * 100.1225
+    assert cost == pytest.approx((LARGEST - 1600) * 200.0 + executed, rel=1e-14)
 
 
 # --- what is accepted ------------------------------------------------------------------------------------------------

@@ -19,14 +19,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
-from strategies import Case, cases, market_cases, reals, tied_cases
+from strategies import Case, cases, cents, market_cases, mills, reals, whole_cases
 
 Twins = tuple[ModuleType, ModuleType]
 
 LIMIT = 1e12
 SMALL = [(1, 5), (2, 9), (2, 150), (3, 5), (4, 3), (5, 2)]  # (venues, most steps) small enough for exact arithmetic
 MEDIUM = [(1, 9), (2, 300), (3, 40), (4, 9), (5, 5), (6, 4)]  # small enough to enumerate in floats
-LARGE = [(1, 9), (2, 200), (3, 200), (4, 100), (5, 60), (6, 40)]  # small enough for the dynamic programme in Python
+LARGE = [(1, 9), (2, 200), (3, 40), (6, 40), (12, 50)]
+HUGE = [*LARGE, (3, 10**12), (6, 2**53 - 1), (20, 10**6)]
 
 
 # --- calls, and comparison by bits -----------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def test_the_truth_itself_on_a_small_case() -> None:
 # --- one twin against the other, bit for bit -------------------------------------------------------------------------
 
 
-@given(case=cases(LARGE), data=st.data())
+@given(case=cases(HUGE), data=st.data())
 def test_twins_agree_on_cost(twins: Twins, case: Case, data: st.DataObject) -> None:
     """Of any split: below, at and above the order, with fractions of a share."""
     part = st.integers(0, 2 * case.order_size).map(float) | st.floats(0, 2.0 * case.order_size) | st.just(0.0)
@@ -146,7 +147,7 @@ def test_cost_of_no_venues_is_that_of_trading_nothing(core: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("solver", "shapes"), [(allocated, LARGE), (enumerated, MEDIUM), (swept, LARGE)], ids=["allocate", "all", "sweep"]
+    ("solver", "shapes"), [(allocated, HUGE), (enumerated, MEDIUM), (swept, HUGE)], ids=["allocate", "all", "sweep"]
 )
 @given(data=st.data())
 def test_twins_agree_on_the_answer(
@@ -157,7 +158,7 @@ def test_twins_agree_on_the_answer(
     assert bits(python) == bits(cython)
 
 
-@given(case=market_cases(LARGE))
+@given(case=market_cases(HUGE))
 def test_twins_agree_on_everyday_orders(twins: Twins, case: Case) -> None:
     python, cython = (allocated(core, case) for core in twins)
     assert bits(python) == bits(cython)
@@ -223,10 +224,18 @@ def test_pack_levels(twins: Twins, books: list[Any], container: type) -> None:
     assert [packed(core, "pack_levels", venues, len(rows)) for core in twins] == [expected, expected]
 
 
+@given(groups=st.lists(st.lists(st.integers(0, 2**53), max_size=4), max_size=6))
+@example(groups=[[], [1, 2], [], [3]])
+def test_per_venue(twins: Twins, groups: list[list[int]]) -> None:
+    fills, counts = [fill for group in groups for fill in group], [len(group) for group in groups]
+    expected = bits([sum(group) for group in groups])
+    assert [bits(core.per_venue(fills, counts)) for core in twins] == [expected, expected]
+
+
 # --- against the formula and its exact optimum -----------------------------------------------------------------------
 
 
-@given(case=cases(LARGE), data=st.data())
+@given(case=cases(HUGE), data=st.data())
 def test_cost_is_the_formula(core: ModuleType, case: Case, data: st.DataObject) -> None:
     part = st.integers(0, 2 * case.order_size).map(float) | st.floats(0, 2.0 * case.order_size) | st.just(0.0)
     split = data.draw(st.lists(part, min_size=len(case.rows), max_size=len(case.rows)))
@@ -290,7 +299,82 @@ def test_an_order_that_just_fits_the_display_is_filled(
         assert enumerated(core, case) == (planted, -float(sum(planted)))
 
 
-@given(case=tied_cases([(1, 6), (2, 12), (3, 6), (4, 4)]))
+def least_cost(case: Case) -> float:
+    """By a (min,+) dynamic programme over the venues of a case in whole numbers; exact, and good for any mix of them.
+
+    In a complete split cost = sum g(q), with g(q) = e (p + f) + (q - e)(lambda_under + theta_queue - r).
+    """
+    steps, remainder = divmod(case.order_size, case.step)
+    grid = np.arange(steps + 1.0) * case.step
+
+    def costs(row: tuple[float, float, float, float], q: np.ndarray) -> np.ndarray:
+        price, size, fee, rebate = row
+        e = np.minimum(q, size)
+        return e * (price - case.reference + fee) + (q - e) * (case.under + case.queue - rebate)
+
+    def plus(before: np.ndarray, here: np.ndarray) -> np.ndarray:
+        return np.array([(before[: total + 1] + here[total::-1]).min() for total in range(steps + 1)])
+
+    without, placed = costs(case.rows[0], grid), costs(case.rows[0], grid + remainder)
+    for row in case.rows[1:]:
+        here, carrying = costs(row, grid), costs(row, grid + remainder)
+        without, placed = plus(without, here), np.minimum(plus(placed, here), plus(without, carrying))
+    return float(placed[-1])
+
+
+@given(case=whole_cases([(1, 9), (2, 60), (4, 40), (7, 25), (10, 12)], most=40, max_step=9))
+def test_the_optimum_over_more_venues(core: ModuleType, case: Case) -> None:
+    split, cost = allocated(core, case)
+    assert (sum(split), sum(q % case.step for q in split)) == (case.order_size, case.order_size % case.step)
+    assert min(split) >= 0
+    assert cost == least_cost(case) == Formula(case).cost(split)
+
+
+@given(case=whole_cases([(2, 12), (3, 20), (5, 20), (8, 9)], most=6), power=st.integers(1, 45))
+def test_a_larger_unit_changes_nothing(core: ModuleType, case: Case, power: int) -> None:
+    """Order, step and sizes times a power of two: so is the split, at any size of the order."""
+    factor = 2**power
+    rows = [(price, size * factor, fee, rebate) for price, size, fee, rebate in case.rows]
+    larger = case._replace(rows=rows, order_size=case.order_size * factor, step=case.step * factor)
+    split, cost = allocated(core, case)
+    assert allocated(core, larger) == ([q * factor for q in split], cost * factor)
+
+
+@given(case=whole_cases([(2, 12), (3, 20), (5, 20), (8, 9)], most=6), power=st.integers(1, 45))
+def test_a_finer_grid_costs_no_more(core: ModuleType, case: Case, power: int) -> None:
+    """Share by share, at any size of the order."""
+    factor = 2**power
+    rows = [(price, size * factor + 1, fee, rebate) for price, size, fee, rebate in case.rows]
+    coarse = case._replace(rows=rows, order_size=case.order_size * factor, step=case.step * factor)
+    fine = coarse._replace(step=1)
+    truth = Formula(fine)
+    assert truth.cost(allocated(core, fine)[0]) <= truth.cost(allocated(core, coarse)[0])
+
+
+@given(
+    rows=st.lists(
+        st.tuples(cents(1_000, 1_100), st.integers(0, 2**50).map(float), mills(-10, 30), mills(-10, 30)),
+        min_size=1,
+        max_size=12,
+    ),
+    order_size=st.integers(0, 2**53),
+)
+def test_the_largest_orders_share_by_share(core: ModuleType, rows: list[Any], order_size: int) -> None:
+    """Where missing a share is dearer than any price, the cheapest pieces are taken until the order is full."""
+    case = Case(rows, order_size, 0.01, 20.0, 0.002, 1, 0.0)
+    truth = Formula(case)
+    pieces = [(price + fee, size) for price, size, fee, _ in truth.rows]
+    pieces += [(truth.under + truth.queue - rebate, truth.order_size) for _, _, _, rebate in truth.rows]
+    least, left = Fraction(0), truth.order_size
+    for slope, most in sorted(pieces):
+        least += slope * min(left, most)
+        left -= min(left, most)
+    split, _ = allocated(core, case)
+    assert sum(split) == order_size
+    assert 0 <= truth.cost(split) - least <= least / 10**14
+
+
+@given(case=whole_cases([(1, 6), (2, 12), (3, 6), (4, 4)]))
 def test_the_tie_rule_of_allocate(core: ModuleType, case: Case) -> None:
     """From the last venue to the second: preferably without the remainder, then with the fewest shares."""
     truth = Formula(case)
@@ -305,7 +389,7 @@ def test_the_tie_rule_of_allocate(core: ModuleType, case: Case) -> None:
     assert allocated(core, case) == (list(chosen[1]), least)
 
 
-@given(case=tied_cases([(1, 6), (2, 12), (2, 150), (3, 6), (4, 4)]))
+@given(case=whole_cases([(1, 6), (2, 12), (2, 150), (3, 6), (4, 4)]))
 def test_the_tie_rule_of_the_enumeration(core: ModuleType, case: Case) -> None:
     """The first carrier of the remainder, then the first split in lexicographic order."""
     truth = Formula(case)
@@ -343,7 +427,15 @@ def test_ties_by_example(
     assert allocated(core, case)[0] == expected
 
 
-@given(case=cases(LARGE), over=reals(1e6))
+@given(case=whole_cases([(2, 12), (3, 40), (4, 20)]))
+def test_a_cost_common_to_all_shares_changes_no_choice(core: ModuleType, case: Case) -> None:
+    """Not even one so large that sums with it would lose the pennies that decide."""
+    dear = [(price + 2.0**50, size, fee, rebate) for price, size, fee, rebate in case.rows]
+    shifted = case._replace(rows=dear, under=case.under + 2.0**50)
+    assert allocated(core, shifted)[0] == allocated(core, case)[0]
+
+
+@given(case=cases(HUGE), over=reals(1e6))
 def test_the_overfill_penalty_plays_no_part_in_a_complete_split(core: ModuleType, case: Case, over: float) -> None:
     assert bits(allocated(core, case)) == bits(allocated(core, case._replace(over=over)))
 
@@ -438,7 +530,7 @@ def test_highs_finds_nothing_better(core: ModuleType, case: Case) -> None:
 # --- displayed shares only -------------------------------------------------------------------------------------------
 
 
-@given(case=cases(LARGE))
+@given(case=cases(HUGE))
 def test_sweep_is_the_order_of_price_and_fee(core: ModuleType, case: Case) -> None:
     order = sorted(range(len(case.rows)), key=lambda i: (case.rows[i][0] + case.rows[i][2], case.rows[i][0], i))
     expected, left = [0] * len(case.rows), case.order_size
@@ -478,7 +570,7 @@ def test_sweep_is_the_optimum_of_a_linear_programme(core: ModuleType, case: Case
     assert cost == pytest.approx(judge.fun + missing, rel=1e-9, abs=1e-10 * scale)
 
 
-@given(case=tied_cases([(1, 9), (2, 40), (3, 9), (4, 5)]))
+@given(case=whole_cases([(1, 9), (2, 40), (3, 9), (4, 5)]))
 def test_sweep_costs_what_the_enumeration_of_displayed_shares_costs(core: ModuleType, case: Case) -> None:
     split, cost = swept(core, case)
     least_split, least = enumerated_displayed(core, case)

@@ -123,7 +123,7 @@ def time_of(name: str, value: Any) -> int:
         if len(value) == 30 and value[19] == "." and value[29] == "Z":  # as Databento writes it
             fraction = value[20:29]
             if fraction.isdecimal() and fraction.isascii():
-                return _seconds(name, value[:19]) * 10**9 + int(fraction)
+                return _in_range(name, value, _seconds(name, value[:19]) * 10**9 + int(fraction))
         if value.isdecimal() and value.isascii() and len(value) < 21:
             value = int(value)
         else:
@@ -144,6 +144,10 @@ def _iso_time(name: str, text: str) -> int:
     if sign:
         offset = (int(hours) * 60 + int(minutes)) * 60 * 10**9
         time += offset if sign == "-" else -offset
+    return _in_range(name, text, time)
+
+
+def _in_range(name: str, text: str, time: int) -> int:
     if not 0 < time < LARGEST_TIME:
         raise _no_time(name, text)
     return time
@@ -161,12 +165,9 @@ def _seconds(name: str, text: str) -> int:
     try:
         if _HEAD.fullmatch(text) is None:
             raise ValueError
-        seconds = timegm(datetime.fromisoformat(text).timetuple())
+        return timegm(datetime.fromisoformat(text).timetuple())
     except ValueError:
         raise _no_time(name, text) from None
-    if not 0 <= seconds < LARGEST_TIME // 10**9:
-        raise _no_time(name, text)
-    return seconds
 
 
 def iso_of(time: int) -> str:
