@@ -33,7 +33,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         environment.pop(name, None)
     return subprocess.run(
         [sys.executable, *arguments],
-        cwd=CHECKOUT, capture_output=True, text=True, check=False, env={**environment, **variables},
+        cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60, env={**environment, **variables},
     )  # fmt: skip
 
 

@@ -126,7 +126,9 @@ def test_defaults(monkeypatch, command):
 
 @pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "version"])
 def test_help_shows_flags_variables_and_defaults(command):
-    run = subprocess.run([sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
     text = " ".join(run.stdout.split())
     for option in config.options_of(command):
         assert option.variable in text, option.variable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import itertools
 import json
 import os
 import re
@@ -277,7 +278,7 @@ def test_the_input_is_never_written_over(option, tmp_path, capfd):
 
 
 def test_a_full_disk_is_a_failed_stream():
-    run = subprocess.run(**command("sample.csv", "--max-messages", "20", "--output", "/dev/full"))
+    run = subprocess.run(timeout=60, **command("sample.csv", "--max-messages", "20", "--output", "/dev/full"))
     assert run.returncode == 4
     assert b"sor replay: error: " in run.stderr
     assert b"No space left on device" in run.stderr
@@ -447,7 +448,7 @@ def test_a_line_of_three_megabytes_is_one_bad_row(replay):
 
 
 def test_standard_input():
-    run = subprocess.run(**command("-"), input=lines(GOOD, GOOD))
+    run = subprocess.run(timeout=60, **command("-"), input=lines(GOOD, GOOD))
     assert run.returncode == 0
     assert [json.loads(line)["source"] for line in run.stdout.splitlines()] == [
         {"file": "-", "line": 2},
@@ -459,14 +460,14 @@ def test_standard_input():
 
 
 def test_standard_input_of_two_publishers_gets_no_hint():
-    run = subprocess.run(**command("-"), input=gzip.compress(lines(GOOD, OTHER)))
+    run = subprocess.run(timeout=60, **command("-"), input=gzip.compress(lines(GOOD, OTHER)))
     assert run.returncode == 0
     assert b"--venues-from" not in run.stderr
 
 
 def test_standard_input_that_is_closed():
     run = subprocess.run(["/bin/sh", "-c", 'exec "$0" -m sor replay - <&-', sys.executable], cwd=CHECKOUT,
-                         capture_output=True, check=False)  # fmt: skip
+                         capture_output=True, check=False, timeout=60)  # fmt: skip
     assert run.returncode == 2
     assert b"Traceback" not in run.stderr
 
@@ -561,7 +562,9 @@ def test_the_example_of_the_issue(replay, tmp_path):
 def test_a_reader_that_goes_away(tmp_path):
     facts = tmp_path / "facts.json"
     shell = f'"$0" -m sor replay sample.csv --summary {facts} | head -1; exit ${{PIPESTATUS[0]}}'
-    run = subprocess.run(["bash", "-c", shell, sys.executable], cwd=CHECKOUT, capture_output=True, check=False)
+    run = subprocess.run(
+        ["bash", "-c", shell, sys.executable], cwd=CHECKOUT, capture_output=True, check=False, timeout=60
+    )
     assert run.returncode == 141
     assert run.stdout.count(b"\n") == 1
     assert b"Traceback" not in run.stderr
@@ -605,6 +608,31 @@ def test_results_of_a_slow_pipe_do_not_wait_for_a_thousand_rows():
         process.communicate()
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_pipe_that_comes_in_pieces_is_the_same_feed(pack, tmp_path):
+    """Pieces end within lines and between the bytes of a line's end; long lines come in many of them."""
+    rows = [row for i in range(300) for row in (GOOD.replace(b"36", b"%d" % (i + 1)), OTHER)]
+    content = pack(lines(*rows, b"", GOOD + b"x" * 200_000, GOOD, end=b"\r\n"))
+    whole = subprocess.run(timeout=60, **command("-"), input=content)
+    results = tmp_path / "results"
+    process = subprocess.Popen(**command("-", "--output", str(results), stdin=subprocess.PIPE, bufsize=0))
+    try:
+        sizes = itertools.cycle([1, 2, 61, 62, 63, 997, 4096])
+        at = 0
+        while at < len(content):
+            at += process.stdin.write(content[at : at + next(sizes)])
+            if at < 2000:
+                time.sleep(0.002)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    out = results.read_bytes()
+    assert whole.returncode == process.returncode == 1
+    assert out == whole.stdout
+    assert out.count(b"\n") == len(rows) + 1
+
+
 def peak_memory(path: Path) -> int:
     """Kilobytes that a replay takes at most."""
     script = (
@@ -612,7 +640,9 @@ def peak_memory(path: Path) -> int:
         "status = main(['replay', sys.argv[1], '--output', '/dev/null']);"
         "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    run = subprocess.run([sys.executable, "-c", script, str(path)], cwd=CHECKOUT, capture_output=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)], cwd=CHECKOUT, capture_output=True, check=True, timeout=60
+    )
     status, kilobytes = run.stdout.split()
     assert status == b"0"
     return int(kilobytes)

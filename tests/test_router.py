@@ -783,7 +783,7 @@ def replayed(path: Path, pure: bool, *options: str) -> bytes:
     environment.pop("SOR_REQUIRE_EXT", None)
     run = subprocess.run(
         [sys.executable, "-m", "sor", "replay", str(path), *options],
-        capture_output=True, check=True, env=environment, cwd=CHECKOUT,
+        capture_output=True, check=True, timeout=60, env=environment, cwd=CHECKOUT,
     )  # fmt: skip
     assert (b"kernels python" if pure else b"kernels cython") in run.stderr
     return run.stdout
