@@ -62,27 +62,34 @@ def find_unusable(const double[:, ::1] quotes, double limit):
     return -1
 
 
+cdef inline double plain(object number) except? -1.0:
+    """A float or an int, neither more (a bool, a numpy scalar) nor less: the caller looks closer at the rest."""
+    if type(number) is not float and type(number) is not int:
+        raise TypeError
+    return number
+
+
 def pack(list venues, double[:, ::1] quotes):
-    """Write each venue's (ask, ask_size, fee, rebate) into its row."""
+    """Write each venue's (ask, ask_size, fee, rebate) into its row; TypeError where one is no plain number."""
     cdef Py_ssize_t i
     for i in range(len(venues)):
         venue = venues[i]
-        quotes[i, PRICE] = venue.ask
-        quotes[i, SIZE] = venue.ask_size
-        quotes[i, FEE] = venue.fee
-        quotes[i, REBATE] = venue.rebate
+        quotes[i, PRICE] = plain(venue.ask)
+        quotes[i, SIZE] = plain(venue.ask_size)
+        quotes[i, FEE] = plain(venue.fee)
+        quotes[i, REBATE] = plain(venue.rebate)
 
 
 def pack_levels(list venues, double[:, ::1] quotes):
-    """Write a row for every (venue, level), venues in order."""
+    """Write a row for every (venue, level), venues in order; TypeError where one is no plain number."""
     cdef Py_ssize_t row = 0
     cdef double fee, rebate
     for venue in venues:
-        fee = venue.fee
-        rebate = venue.rebate
+        fee = plain(venue.fee)
+        rebate = plain(venue.rebate)
         for price, size in venue.levels:
-            quotes[row, PRICE] = price
-            quotes[row, SIZE] = size
+            quotes[row, PRICE] = plain(price)
+            quotes[row, SIZE] = plain(size)
             quotes[row, FEE] = fee
             quotes[row, REBATE] = rebate
             row += 1
@@ -467,7 +474,8 @@ def exhaustive(const double[:, ::1] quotes, int64_t total, int64_t order_size, d
     cdef Search s
     cdef Py_ssize_t k = quotes.shape[0]
     cdef int64_t n = total // step, remainder = total - n * step
-    cdef double* memory = <double*>malloc((k + 2 * k * (n + 1)) * sizeof(double) + 2 * k * sizeof(int64_t))
+    cdef int64_t cells = 2 * k * (n + 1) if k > 1 else 0  # one venue leaves nothing to tabulate
+    cdef double* memory = <double*>malloc((k + cells) * sizeof(double) + 2 * k * sizeof(int64_t))
     if memory == NULL:
         raise MemoryError
     s.pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)

@@ -72,18 +72,26 @@ def find_unusable(quotes: Quotes, limit: float) -> int:
     return -1
 
 
+def plain(number: Any) -> float:
+    """A float or an int, neither more (a bool, a numpy scalar) nor less: the caller looks closer at the rest."""
+    if type(number) is not float and type(number) is not int:
+        raise TypeError
+    return float(number)
+
+
 def pack(venues: Sequence[Any], quotes: Quotes) -> None:
-    """Write each venue's (ask, ask_size, fee, rebate) into its row."""
+    """Write each venue's (ask, ask_size, fee, rebate) into its row; TypeError where one is no plain number."""
     for i, venue in enumerate(venues):
-        quotes[i] = (venue.ask, venue.ask_size, venue.fee, venue.rebate)
+        quotes[i] = plain(venue.ask), plain(venue.ask_size), plain(venue.fee), plain(venue.rebate)
 
 
 def pack_levels(venues: Sequence[Any], quotes: Quotes) -> None:
-    """Write a row for every (venue, level), venues in order."""
+    """Write a row for every (venue, level), venues in order; TypeError where one is no plain number."""
     row = 0
     for venue in venues:
+        fee, rebate = plain(venue.fee), plain(venue.rebate)
         for price, size in venue.levels:
-            quotes[row] = (price, size, venue.fee, venue.rebate)
+            quotes[row] = plain(price), plain(size), fee, rebate
             row += 1
 
 

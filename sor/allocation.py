@@ -28,20 +28,6 @@ DOUBLE = np.dtype(np.float64)
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
 
 
-def _blame(venues: Sequence[Any]) -> InputError:
-    """The error for the first unusable number of the venues; they are known to hold one."""
-    for i, venue in enumerate(venues):
-        for name in COLUMNS:
-            low = 0.0 if name == "ask_size" else -MAX_NUMBER
-            if not hasattr(venue, name):
-                return InputError(f"venues[{i}] is {venue!r}: it must be a Venue(ask, ask_size, fee, rebate)")
-            try:
-                real_number(f"venues[{i}].{name}", getattr(venue, name), low)
-            except InputError as error:
-                return error
-    return InputError(f"venues is {venues!r}: it must be a sequence of Venue")
-
-
 def quotes_of(venues: Any) -> np.ndarray:
     """Rows of (price, size, fee, rebate) from venues, or the caller's own array of them.
 
@@ -52,17 +38,39 @@ def quotes_of(venues: Any) -> np.ndarray:
     """
     if isinstance(venues, np.ndarray):
         return _checked_array(venues)
+    venues = _listed(venues, "Venue")
+    quotes = np.empty((len(venues), 4))
     try:
-        venues = list(venues)
-        quotes = np.empty((len(venues), 4))
         core.pack(venues, quotes)
-    except (TypeError, AttributeError, ValueError):
-        raise _blame(venues if isinstance(venues, list) else [venues]) from None
-    if not venues:
+        usable = core.find_unusable(quotes, MAX_NUMBER) < 0
+    except (TypeError, AttributeError, OverflowError):
+        usable = False
+    return quotes if usable else _packed_slowly(venues)
+
+
+def _listed(venues: Any, kind: str) -> list[Any]:
+    try:
+        listed = list(venues)
+    except TypeError:
+        raise InputError(f"venues is {venues!r}: it must be a sequence of {kind}") from None
+    if not listed:
         raise InputError("venues is empty: at least one venue is needed")
-    if core.find_unusable(quotes, MAX_NUMBER) >= 0:
-        raise _blame(venues)
-    return quotes
+    return listed
+
+
+def _packed_slowly(venues: list[Any]) -> np.ndarray:
+    """The rows of venues that hold other numbers than plain ones, such as numpy's; names what is no number."""
+    rows = []
+    for i, venue in enumerate(venues):
+        if not all(hasattr(venue, name) for name in COLUMNS):
+            raise InputError(f"venues[{i}] is {venue!r}: it must be a Venue(ask, ask_size, fee, rebate)")
+        rows.append(
+            [
+                real_number(f"venues[{i}].{name}", getattr(venue, name), 0.0 if name == "ask_size" else -MAX_NUMBER)
+                for name in COLUMNS
+            ]
+        )
+    return np.array(rows)
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
@@ -74,44 +82,41 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
     if not len(array):
         raise InputError("venues is empty: at least one venue is needed")
     array = np.ascontiguousarray(array)
-    bad = core.find_unusable(array, MAX_NUMBER)
-    if bad >= 0:
-        raise _blame([Venue(*row) for row in array.tolist()][: bad + 1])
+    if core.find_unusable(array, MAX_NUMBER) >= 0:
+        _packed_slowly([Venue(*row) for row in array.tolist()])
     return array
 
 
 def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
     """Rows of (price, size, fee, rebate), one per (venue, level), and the number of levels of each venue."""
-    venues = list(venues) if not isinstance(venues, Level2Venue) else [venues]
-    if not venues:
-        raise InputError("venues is empty: at least one venue is needed")
+    venues = _listed([venues] if isinstance(venues, Level2Venue) else venues, "Level2Venue")
     try:
         counts = [len(venue.levels) for venue in venues]
         quotes = np.empty((sum(counts), 4))
         core.pack_levels(venues, quotes)
-    except (TypeError, AttributeError, ValueError):
-        raise _blame_levels(venues) from None
-    if core.find_unusable(quotes, MAX_NUMBER) >= 0:
-        raise _blame_levels(venues)
-    return quotes, counts
+        usable = core.find_unusable(quotes, MAX_NUMBER) < 0 and 0 not in counts
+    except (TypeError, AttributeError, ValueError, OverflowError):
+        usable = False
+    return (quotes, counts) if usable else _levels_packed_slowly(venues)
 
 
-def _blame_levels(venues: Sequence[Any]) -> InputError:
+def _levels_packed_slowly(venues: list[Any]) -> tuple[np.ndarray, list[int]]:
+    """As `_packed_slowly`; also for venues without levels, whose fees no row shows."""
+    rows = []
     for i, venue in enumerate(venues):
         if not isinstance(venue, Level2Venue):
-            return InputError(f"venues[{i}] is {venue!r}: it must be a Level2Venue(venue_id, levels, fee, rebate)")
+            raise InputError(f"venues[{i}] is {venue!r}: it must be a Level2Venue(venue_id, levels, fee, rebate)")
+        fees = [real_number(f"venues[{i}].{name}", getattr(venue, name)) for name in ("fee", "rebate")]
         try:
-            real_number(f"venues[{i}].fee", venue.fee)
-            real_number(f"venues[{i}].rebate", venue.rebate)
-            for j, level in enumerate(venue.levels):
-                price, size = level
-                real_number(f"venues[{i}].levels[{j}] price", price)
-                real_number(f"venues[{i}].levels[{j}] size", size, 0.0)
-        except InputError as error:
-            return error
+            levels = [(price, size) for _, (price, size) in zip(range(len(venue.levels)), venue.levels, strict=True)]
         except (TypeError, ValueError):
-            return InputError(f"venues[{i}].levels is {venue.levels!r}: it must be a sequence of (price, size)")
-    return InputError("venues must be a sequence of Level2Venue")
+            raise InputError(
+                f"venues[{i}].levels is {venue.levels!r}: it must be a sequence of (price, size)"
+            ) from None
+        for j, (price, size) in enumerate(levels):
+            where = f"venues[{i}].levels[{j}]"
+            rows.append([real_number(f"{where} price", price), real_number(f"{where} size", size, 0.0), *fees])
+    return np.array(rows).reshape(-1, 4), [len(venue.levels) for venue in venues]
 
 
 def _penalties(lambda_over: Any, lambda_under: Any, theta_queue: Any) -> tuple[float, float, float]:
@@ -152,7 +157,10 @@ def compute_cost(
     """
     quotes = quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
-    parts = [real_number(f"split[{i}]", q, 0.0) for i, q in enumerate(split)]
+    try:
+        parts = [real_number(f"split[{i}]", q, 0.0) for i, q in enumerate(split)]
+    except TypeError:
+        raise InputError(f"split is {split!r}: it must be a sequence of numbers") from None
     if len(parts) != len(quotes):
         raise InputError(f"split has {len(parts)} parts for {len(quotes)} venues: it must have one for each")
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
@@ -163,6 +171,10 @@ def search_space(order_size: int, venue_count: int, step: int) -> int:
     """Number of splits that `allocate` chooses from: C(n + k - 1, k - 1), times k with a remainder."""
     n, remainder = divmod(order_size, step)
     return math.comb(n + venue_count - 1, venue_count - 1) * (venue_count if remainder else 1)
+
+
+def _told(count: int) -> str:
+    return f"{count:,}" if count < 10**30 else "more than 10^30"
 
 
 def allocate(
@@ -256,7 +268,7 @@ def allocate_exhaustive(
     splits = search_space(total, len(quotes), grid)
     if splits > limit:
         raise InputError(
-            f"step is {grid}: {total} shares over {len(quotes)} venues have {splits:,} splits, more than "
+            f"step is {grid}: {total} shares over {len(quotes)} venues have {_told(splits)} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
     return Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))

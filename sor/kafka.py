@@ -88,7 +88,7 @@ def connect_consumer(servers: str, topic: str, group: str, start: str, connect_t
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
-            fetch_max_wait_ms=10,
+            fetch_max_wait_ms=100,  # on an idle topic only: a message ends the wait
             metadata_max_age_ms=5_000,  # a topic made after the start is seen soon
             **_common(servers, connect_timeout),
         )
@@ -158,7 +158,9 @@ class KafkaSource:
         gone, new = self._assigned - assigned, assigned - self._assigned
         self._assigned = assigned
         names = ", ".join(f"{tp.topic}:{tp.partition}" for tp in sorted(assigned)) or "none"
-        logger.info("partitions assigned: %s (books of new ones start empty and fill as venues quote)", names)
+        logger.info("partitions assigned: %s", names)
+        if new:
+            logger.info("the books of %d new partitions start empty and fill as venues quote", len(new))
         for tp in gone:
             self._offsets.pop(tp, None)
         if gone:

@@ -28,13 +28,18 @@ MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their p
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
+def _is_no_number(value: Any) -> bool:
+    """What Python would convert to a number, and a caller did not mean as one; numpy's bool goes by its name."""
+    return isinstance(value, (str, bytes)) or type(value).__name__ in ("bool", "bool_")
+
+
 def whole_number(name: str, value: Any, low: int, high: int = MAX_ORDER) -> int:
     """``value`` as an int within [low, high]; a float or numpy number will do where it is whole."""
     if type(value) is int and low <= value <= high:
         return value
     try:
         number = int(value)
-        if isinstance(value, (str, bytes, bool)) or number != value or not low <= number <= high:
+        if _is_no_number(value) or number != value or not low <= number <= high:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is {value!r}: it must be a whole number from {low} to {high}") from None
@@ -47,7 +52,7 @@ def real_number(name: str, value: Any, low: float = -MAX_NUMBER, high: float = M
         return value
     try:
         number = float(value)
-        if isinstance(value, (str, bytes, bool)) or not low <= number <= high:
+        if _is_no_number(value) or not low <= number <= high:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{name} is {value!r}: it must be a number from {low:g} to {high:g}") from None
