@@ -67,6 +67,12 @@ def text(value: str) -> str:
     return value
 
 
+def file_path(value: str) -> str:
+    if value == "-":
+        raise ValueError("a file's path (standard output is for the results)")
+    return value
+
+
 def names(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
@@ -216,11 +222,13 @@ OPTIONS = (
     Option("csv_file", "CSV_FILE", "sample.csv", text, "file to read when none is named", ("replay", "produce")),
     Option("output", "SOR_OUTPUT", None, text, "file for the results; - is standard output", _ROUTE),
     Option("pretty", "SOR_PRETTY", False, flag, "indent the results", ("replay",)),
-    Option("summary", "SOR_SUMMARY", None, text, "file for the summary, as JSON", _ROUTE),
+    Option("summary", "SOR_SUMMARY", None, file_path, "file for the summary, as JSON", _ROUTE),
     Option(
         "allow_bad", "SOR_ALLOW_BAD", False, flag, "exit with 0 although there were bad messages", (*_ROUTE, "produce")
     ),
-    Option("dead_letter_file", "SOR_DEAD_LETTER_FILE", None, text, "file for messages that cannot be used", _ROUTE),
+    Option(
+        "dead_letter_file", "SOR_DEAD_LETTER_FILE", None, file_path, "file for messages that cannot be used", _ROUTE
+    ),
     Option(
         "dead_letter_topic",
         "SOR_DEAD_LETTER_TOPIC",
@@ -316,6 +324,7 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
                 given[option.field] = where
                 break
     _merge_greedy(values, given)
+    _refuse_one_file_twice(values)
     return Settings(**values)
 
 
@@ -342,3 +351,14 @@ def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
         if other is None or given["greedy_l2"].startswith("--"):
             values["algorithm"] = wanted
     del values["greedy_l2"]
+
+
+def _refuse_one_file_twice(values: Mapping[str, Any]) -> None:
+    taken: dict[str, str] = {}
+    for field in ("output", "summary", "dead_letter_file"):
+        path = values[field]
+        if path in (None, "-"):
+            continue
+        other = taken.setdefault(os.path.realpath(path), field)
+        if other != field:
+            raise InputError(f"{field} is {path!r}: that is the file for {other}")

@@ -15,7 +15,7 @@ from sor.errors import DataError
 from sor.market_data import Decoder
 from sor.metrics import RunSummary
 from sor.router import USABLE, Router
-from sor.streams import BATCH, DeadLetter, FilePlace, KafkaPlace, Message, Sink, Source
+from sor.streams import BATCH, LONGEST_LINE, DeadLetter, FilePlace, KafkaPlace, Message, Sink, Source
 from sor.types import Order, RoutingResult
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,9 @@ class Pipeline:
         try:
             update = self.decoder.decode(message.value)
         except DataError as error:
-            self.sink.reject(DeadLetter(message.value, message.place, error.reason, str(error), message.key))
+            cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
+            letter = DeadLetter(message.value, message.place, error.reason, str(error) + cut, message.key)
+            self.sink.reject(letter)
             summary.bad[error.reason] += 1
             return
         if self.symbol is not None and update.symbol != self.symbol:

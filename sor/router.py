@@ -78,6 +78,10 @@ class Router:
         if algorithm == "greedy_l2" and objective != "sweep":
             raise InputError(f"objective is {objective!r}: greedy_l2 fills what is displayed, so it must be sweep")
         self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
+        if isinstance(exclude_venues, str):
+            raise InputError(
+                f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids, not one text"
+            )
         self.excluded = frozenset(exclude_venues)
 
     def route(self, order: Order, book: Book, *, stream: Any = None, source: Any = None) -> RoutingResult:
@@ -94,7 +98,14 @@ class Router:
         -------
         RoutingResult
             Also where nothing can be routed: then an allocation of zeros, and a warning that says why.
+
+        Raises
+        ------
+        InputError
+            The order is for another symbol than the book.
         """
+        if order.symbol != book.symbol:
+            raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
         market = self._survey(order, book)
         quotes, places = self._usable_rows(order, book, market)
         warnings = market.warnings()

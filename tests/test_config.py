@@ -285,3 +285,14 @@ def test_settings_are_frozen_and_make_parameters():
 def test_load_raises_an_input_error():
     with pytest.raises(InputError, match="ORDER_SIZE is 'x': it must be a whole number"):
         load("replay", {}, {"ORDER_SIZE": "x"})
+
+
+@pytest.mark.parametrize("flag", ["summary", "dead_letter_file"])
+def test_only_results_go_to_standard_output(flag):
+    with pytest.raises(InputError, match="is '-': it must be a file's path"):
+        config.load("replay", {flag: "-"}, {})
+
+
+def test_one_file_is_not_written_twice():
+    with pytest.raises(InputError, match=r"dead_letter_file is './x': that is the file for output"):
+        config.load("replay", {"output": "x", "dead_letter_file": "./x"}, {})

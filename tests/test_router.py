@@ -820,3 +820,13 @@ def test_both_twins_give_the_same_bytes_on_recorded_quotes(shared):
     assert fast.count(b"\n") == 5000
     for line in fast.splitlines()[::250]:
         VALIDATOR.validate(json.loads(line))
+
+
+def test_an_order_for_another_symbol_is_refused():
+    with pytest.raises(InputError, match=r"order is for 'MSFT': it must be for the book's symbol, 'AAPL'"):
+        Router().route(Order("MSFT", "buy", 1), Book("AAPL"))
+
+
+def test_one_text_is_no_collection_of_venues():
+    with pytest.raises(InputError, match="exclude_venues is 'XNAS'"):
+        Router(exclude_venues="XNAS")
