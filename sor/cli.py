@@ -20,7 +20,7 @@ from typing import IO, Any, Literal
 from sor import config, demo, kernels
 from sor.book import Books
 from sor.config import Settings
-from sor.errors import InputError, SorError
+from sor.errors import ConnectError, InputError, SorError
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         return INTERRUPTED
     except (SorError, OSError) as error:
         print(f"sor {name}: error: {error}", file=sys.stderr)
-        if type(error).__name__ == "ConnectError":
-            return NO_BROKER
-        return WRONG_CALL if isinstance(error, InputError) else STREAM_FAILED
+        if isinstance(error, InputError):
+            return WRONG_CALL
+        return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ SorError
 ├── InputError   a wrong call or a wrong setting: the caller mends it      (also a ValueError)
 ├── DataError    a message that cannot be used: it goes to the dead letters (also a ValueError)
 └── StreamError  a broker or a file that fails: ``retriable`` says whether trying again can help
+    └── ConnectError  no broker answered in time
 """
 
 
@@ -32,3 +33,10 @@ class StreamError(SorError):
     def __init__(self, message: str, *, retriable: bool = False) -> None:
         super().__init__(message)
         self.retriable = retriable
+
+
+class ConnectError(StreamError):
+    """No broker answered in time."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=True)

@@ -18,7 +18,7 @@ from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from sor.errors import StreamError
+from sor.errors import ConnectError, StreamError
 from sor.market_data.fields import iso_of
 from sor.streams import DeadLetter, KafkaPlace, Message, Sink
 
@@ -30,10 +30,6 @@ FLUSH_S = 60.0
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
-
-
-class ConnectError(StreamError):
-    """No broker answered in time."""
 
 
 @contextlib.contextmanager
@@ -58,8 +54,7 @@ def _connecting(what: str, servers: str, seconds: float) -> Iterator[None]:
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
         raise ConnectError(
             f"no Kafka broker answered at {servers} within {seconds:g} s ({what}): "
-            "is it running, and is --kafka-servers right?",
-            retriable=True,
+            "is it running, and is --kafka-servers right?"
         ) from None
     except kafka_errors.KafkaError as error:
         raise StreamError(f"{what} at {servers}: {_story(error)}") from None
@@ -306,7 +301,6 @@ class Confirmed:
 
 __all__ = [
     "Confirmed",
-    "ConnectError",
     "KafkaSink",
     "KafkaSource",
     "connect_consumer",
