@@ -3,8 +3,6 @@
 python smart_order_router.py
 """
 
-import sys
-
 from sor import (
     BACKEND,
     Allocation,
@@ -42,5 +40,8 @@ __all__ = [
 ]
 
 if __name__ == "__main__":
-    run_test_harness()
-    sys.exit(0)
+    import sys
+
+    from sor.cli import main
+
+    sys.exit(main(command="demo"))
