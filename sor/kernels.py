@@ -6,6 +6,7 @@ says why. These two variables are read here, at import, and nowhere else.
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -17,9 +18,7 @@ WHY = "SOR_PURE_PYTHON=1"
 
 if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
     try:
-        from sor import _core  # type: ignore[attr-defined]  # compiled
-
-        core = _core
+        core = importlib.import_module("sor._core")
         BACKEND, WHY = "cython", "the compiled extension is installed"
     except ImportError as error:
         WHY = f"the compiled extension cannot be imported ({error})"

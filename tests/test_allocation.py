@@ -436,6 +436,13 @@ def test_what_is_given_is_not_changed(function: Function) -> None:
 
 
 @optimisers
+def test_the_step_is_a_hundred_where_none_is_given(function: Function) -> None:
+    few = {"venues": [Venue(10.0, 150, 0.0, 0.0), Venue(10.25, 900, 0.0, 0.0)], "order_size": 400, "lambda_under": 20.0}
+    assert call(function, **few).split == call(function, **few, step=100).split == [100, 300]
+    assert call(function, **few, step=50).split == [150, 250]
+
+
+@optimisers
 def test_a_result_can_be_taken_apart(function: Function) -> None:
     answer = call(function)
     split, cost = answer
