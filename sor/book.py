@@ -24,8 +24,10 @@ VENUES_FROM = ("publishers", "levels")
 class VenueQuote:
     """What one venue shows, and what it costs there; changed in place by its book."""
 
-    __slots__ = ("ask", "ask_size", "asks", "bid", "bid_size", "bids", "fee", "known", "order", "rebate", "time",
-                 "unused", "venue_id")  # fmt: skip
+    __slots__ = (
+        "ask", "ask_size", "asks", "best_ask", "best_bid", "bid", "bid_size", "bids", "fee", "known", "order", "rebate",
+        "time", "to_buy", "to_sell", "unused", "venue_id",
+    )  # fmt: skip
 
     def __init__(self, venue_id: str, order: Any, known: bool) -> None:
         self.venue_id = venue_id
@@ -42,6 +44,14 @@ class VenueQuote:
         self.ask: float | None
         self.bid, self.bid_size = bids[0] if bids else (None, 0)
         self.ask, self.ask_size = asks[0] if asks else (None, 0)
+        usable: Status = "ok" if self.known else "unknown_fee"
+        self.to_buy: Status = usable if asks else "empty"
+        self.to_sell: Status = usable if bids else "empty"
+        self.best_bid = bids[0][0] if bids else -math.inf  # what it adds to the market's best
+        self.best_ask = asks[0][0] if asks else math.inf
+        if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
+            self.to_buy = self.to_sell = "crossed"
+            self.best_bid, self.best_ask = -math.inf, math.inf
         self.unused: dict[Status, VenueResult] = {}  # results of an allocation of 0, by status: the usual case
 
     def result(self, allocation: int, status: Status) -> VenueResult:

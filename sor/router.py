@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sor.book import Book
+from sor.book import Book, VenueQuote
 from sor.errors import InputError
 from sor.kernels import core
 from sor.market_data.fields import iso_of
@@ -16,6 +17,7 @@ from sor.types import (
     ALGORITHMS,
     OBJECTIVES,
     SCHEMA_VERSION,
+    STATUSES,
     Algorithm,
     BookSummary,
     ChildOrder,
@@ -36,6 +38,7 @@ from sor.types import (
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 DIGITS = 8  # of dollars in a result: what lies beyond is the noise of binary fractions
 _USABLE_OR_EMPTY = USABLE | {"empty"}
+_ALL_BUT_CROSSED = frozenset(STATUSES) - {"crossed"}
 
 
 class Router:
@@ -142,33 +145,23 @@ class Router:
 
     def _survey(self, order: Order, book: Book) -> Market:
         """The status of every venue for this order, and the best bid and offer of all quotes to be believed."""
-        buying, limit = order.side == "buy", order.limit_price
-        oldest = -1 if self.max_quote_age is None else book.time - self.max_quote_age
-        bid: Any = None
-        ask: Any = None
-        statuses: list[Status] = []
-        for quote in book.quotes:
-            its_bid, its_ask = quote.bid, quote.ask
-            if quote.time < oldest:
-                statuses.append("stale")
-                continue
-            if its_bid is not None and its_ask is not None and its_bid > its_ask:
-                statuses.append("crossed")
-                continue
-            if its_bid is not None and (bid is None or its_bid > bid):
-                bid = its_bid
-            if its_ask is not None and (ask is None or its_ask < ask):
-                ask = its_ask
-            price = its_ask if buying else its_bid
-            if quote.venue_id in self.excluded:
-                statuses.append("excluded")
-            elif price is None:
-                statuses.append("empty")
-            elif limit is not None and (price > limit if buying else price < limit):
-                statuses.append("over_limit")
-            else:
-                statuses.append("ok" if quote.known else "unknown_fee")
-        return Market(order.side, bid, ask, mid_of(bid, ask), state_of(bid, ask), statuses)
+        quotes, buying = book.quotes, order.side == "buy"
+        statuses = [quote.to_buy for quote in quotes] if buying else [quote.to_sell for quote in quotes]
+        if order.limit_price is not None:
+            _mark(statuses, "over_limit", _beyond(quotes, order.limit_price, buying), USABLE)
+        if self.excluded:
+            _mark(statuses, "excluded", [quote.venue_id in self.excluded for quote in quotes], _ALL_BUT_CROSSED)
+        if self.max_quote_age is not None:
+            oldest = book.time - self.max_quote_age
+            _mark(statuses, "stale", [quote.time < oldest for quote in quotes])
+            quotes = [quote for quote in quotes if quote.time >= oldest]
+        bid, ask = -math.inf, math.inf
+        for quote in quotes:  # a loop, as max() and min() take twice as long
+            if quote.best_bid > bid:
+                bid = quote.best_bid
+            if quote.best_ask < ask:
+                ask = quote.best_ask
+        return Market.of(order.side, None if bid == -math.inf else bid, None if ask == math.inf else ask, statuses)
 
     def _usable_rows(self, order: Order, book: Book, market: Market) -> tuple[np.ndarray, Sequence[int]]:
         """The rows of the book that may be used, contiguous, and the place of each among all rows."""
@@ -216,6 +209,18 @@ class Solution(NamedTuple):
     objective_value: float  # dollars
 
 
+def _mark(statuses: list[Status], status: Status, marked: list[bool], among: Collection[Status] = STATUSES) -> None:
+    for i, mark in enumerate(marked):
+        if mark and statuses[i] in among:
+            statuses[i] = status
+
+
+def _beyond(quotes: list[VenueQuote], limit: float, buying: bool) -> list[bool]:
+    if buying:
+        return [quote.ask is not None and quote.ask > limit for quote in quotes]
+    return [quote.bid is not None and quote.bid < limit for quote in quotes]
+
+
 def mid_of(bid: float | None, ask: float | None) -> float | None:
     if bid is None or ask is None:
         return None
@@ -239,6 +244,10 @@ class Market(NamedTuple):
     mid: float | None
     state: MarketState
     statuses: list[Status]
+
+    @classmethod
+    def of(cls, side: Side, bid: float | None, ask: float | None, statuses: list[Status]) -> Market:
+        return cls(side, bid, ask, mid_of(bid, ask), state_of(bid, ask), statuses)
 
     def warnings(self) -> list[str]:
         found = []

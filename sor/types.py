@@ -18,6 +18,7 @@ Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "u
 
 SIDES: tuple[Side, ...] = ("buy", "sell")
 ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2")
+STATUSES: tuple[Status, ...] = ("ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee")
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
 
 SCHEMA_VERSION = 1
