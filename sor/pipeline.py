@@ -87,7 +87,7 @@ class Pipeline:
         self._partitions: dict[str, int] = {}  # of the symbols seen
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
-        self._trap_told = False
+        self._trap_told = router.objective == "sweep"  # which has no trap
 
     def process(self, message: Message) -> None:
         """Answer one message."""

@@ -150,22 +150,27 @@ class Fanout(Sink):
 
 
 class FileResults(Sink):
-    """Results as JSON Lines, or indented where people read them."""
+    """Results as JSON Lines, or indented where people read them; a batch is one write."""
 
     def __init__(self, file: IO[bytes], *, pretty: bool = False) -> None:
         self.file = file
         self.pretty = pretty
+        self._lines: list[bytes] = []
 
     def add(self, key: str, value: bytes) -> None:
-        if self.pretty:
-            value = msgspec.json.format(value, indent=2)
-        self.file.write(value + b"\n")
+        self._lines.append(msgspec.json.format(value, indent=2) if self.pretty else value)
 
     def commit(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self.file.write(b"\n".join(lines) + b"\n")
         self.file.flush()
 
+    def abort(self) -> None:
+        self._lines = []
+
     def close(self) -> None:
-        self.file.flush()
+        self.commit()
         if self.file is not sys.stdout.buffer:
             self.file.close()
 
