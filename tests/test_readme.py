@@ -105,7 +105,7 @@ def test_python_examples_return_what_the_readme_says() -> None:
 def option_table() -> str:
     lines = ["| flag | variable | default | for | meaning |", "|---|---|---|---|---|"]
     for option in config.OPTIONS:
-        default = "" if option.default in (None, (), False) else f"`{option.default}`"
+        default = "" if option.default in (None, ()) else f"`{str(option.default).removesuffix('.0').lower()}`"
         name = "FILE" if option.field == "csv_file" else option.name
         lines.append(f"| `{name}` | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
     return "\n".join(lines)
