@@ -60,12 +60,14 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
 
 
 def test_the_compiled_kernel_is_compiled() -> None:
+    """And is the package's own, not that of another installation."""
     spec = importlib.util.find_spec("sor._core")
     if spec is None and not REQUIRED:
         pytest.skip("the extension is not built")
     assert spec is not None
     assert spec.origin is not None
     assert spec.origin.endswith(tuple(EXTENSION_SUFFIXES))
+    assert Path(spec.origin).parent == PACKAGE
     assert importlib.util.find_spec("sor._core_py").origin.endswith(".py")
 
 
