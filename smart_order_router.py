@@ -1,6 +1,6 @@
 """The public names of `sor` under their older address; run as a script it shows three venues being routed.
 
-    python smart_order_router.py
+python smart_order_router.py
 """
 
 from sor import *  # noqa: F403
