@@ -25,13 +25,14 @@ class VenueQuote:
     """What one venue shows, and what it costs there; changed in place by its book."""
 
     __slots__ = (
-        "ask", "ask_size", "asks", "best_ask", "best_bid", "bid", "bid_size", "bids", "fee", "known", "order", "rebate",
-        "time", "to_buy", "to_sell", "unused", "venue_id",
+        "_last", "ask", "ask_size", "asks", "best_ask", "best_bid", "bid", "bid_size", "bids", "fee", "known", "order",
+        "place", "rebate", "time", "to_buy", "to_sell", "venue_id",
     )  # fmt: skip
 
     def __init__(self, venue_id: str, order: Any, known: bool) -> None:
         self.venue_id = venue_id
         self.order = order  # position among the venues: publisher id, or level, or name
+        self.place = 0  # index among the quotes of the book
         self.known = known  # False: the fee is the directory's default
         self.fee = self.rebate = 0.0
         self.time = 0  # of the event, nanoseconds
@@ -52,25 +53,23 @@ class VenueQuote:
         if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
             self.to_buy = self.to_sell = "crossed"
             self.best_bid, self.best_ask = -math.inf, math.inf
-        self.unused: dict[Status, VenueResult] = {}  # results of an allocation of 0, by status: the usual case
+        self._last: VenueResult | None = None
 
     def result(self, allocation: int, status: Status) -> VenueResult:
-        if allocation == 0 and status in self.unused:
-            return self.unused[status]
-        result = VenueResult(
-            self.venue_id,
-            self.ask,
-            self.ask_size,
-            self.fee,
-            self.rebate,
-            allocation,
-            self.bid,
-            self.bid_size,
-            status,
-        )
-        if allocation == 0:
-            self.unused[status] = result
-        return result
+        last = self._last  # quotes stand longer than messages: most fills repeat
+        if last is None or last.allocation != allocation or last.status != status:
+            last = self._last = VenueResult(
+                self.venue_id,
+                self.ask,
+                self.ask_size,
+                self.fee,
+                self.rebate,
+                allocation,
+                self.bid,
+                self.bid_size,
+                status,
+            )
+        return last
 
 
 class Book:
@@ -89,6 +88,12 @@ class Book:
     time : int
         Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
         and live routing agree on what is stale.
+    best_bids, best_asks : list of float
+        What each venue adds to the market's best; -inf and inf where nothing.
+    statuses : dict of list
+        By side that is taken: why each venue may be used, or not.
+    idle : dict of list of VenueResult
+        By side: what a result says of each venue that gets nothing. Kept here, as one message changes one venue.
     """
 
     def __init__(self, symbol: str, depth: int = 10) -> None:
@@ -102,16 +107,28 @@ class Book:
 
     def _lay_out(self) -> None:
         """Arrays for the kernels: per side ``depth`` rows a venue of (price, size, fee, rebate), bids negated."""
-        shape = (len(self.quotes) * self.depth, 4)
+        count = len(self.quotes)
+        self.best_bids = [0.0] * count
+        self.best_asks = [0.0] * count
+        self.statuses: dict[Side, list[Status]] = {"buy": ["empty"] * count, "sell": ["empty"] * count}
+        self.idle: dict[Side, list[Any]] = {"buy": [None] * count, "sell": [None] * count}
+        shape = (count * self.depth, 4)
         self._rows: dict[Side, np.ndarray] = {"buy": np.zeros(shape), "sell": np.zeros(shape)}
         # Through a memoryview: numpy takes three times as long to set one number.
         self._flat: dict[Side, Any] = {side: rows.reshape(-1).data for side, rows in self._rows.items()}
-        self._index = {quote.order: i for i, quote in enumerate(self.quotes)}
-        for quote in self.quotes:
+        for place, quote in enumerate(self.quotes):
+            quote.place = place
             self._write(quote)
 
     def _write(self, quote: VenueQuote) -> None:
-        start = self._index[quote.order] * self.depth * 4
+        place = quote.place
+        self.best_bids[place] = quote.best_bid
+        self.best_asks[place] = quote.best_ask
+        buy = self.idle["buy"][place] = quote.result(0, quote.to_buy)
+        self.statuses["buy"][place] = quote.to_buy
+        self.idle["sell"][place] = buy if quote.to_buy == quote.to_sell else quote.result(0, quote.to_sell)
+        self.statuses["sell"][place] = quote.to_sell
+        start = place * self.depth * 4
         for flat, levels, sign in ((self._flat["buy"], quote.asks, 1.0), (self._flat["sell"], quote.bids, -1.0)):
             at = start
             for price, size in levels:

@@ -31,12 +31,13 @@ from sor.types import (
     Shortfall,
     Side,
     Status,
+    VenueResult,
     one_of,
     whole_number,
 )
 
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
-DIGITS = 8  # of dollars in a result: what lies beyond is the noise of binary fractions
+UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
 _USABLE_OR_EMPTY = USABLE | {"empty"}
 _ALL_BUT_CROSSED = frozenset(STATUSES) - {"crossed"}
 
@@ -121,19 +122,16 @@ class Router:
             time,
             size,
             self.algorithm,
-            [
-                quote.result(shares, status) if shares or status not in quote.unused else quote.unused[status]
-                for quote, shares, status in zip(book.quotes, fills.allocation, market.statuses, strict=True)
-            ],
+            venue_results(book, order.side, fills.allocation, market.statuses),
             fills.allocation,
-            round(solution.total_cost, DIGITS),
-            ExecutionSummary(filled, size - filled, 0, round(fills.cash, DIGITS), filled / size),
+            rounded(solution.total_cost),
+            ExecutionSummary(filled, size - filled, 0, rounded(fills.cash), filled / size),
             self.parameters,
             SCHEMA_VERSION,
             OrderReference(order.id, order.parent_id),
             order.side,
             self.objective,
-            round(solution.objective_value, DIGITS),
+            rounded(solution.objective_value),
             market.mid,
             shortfall(order.side, fills.executed_cash, filled, market.mid),
             BookSummary(time, market.bid, market.ask, book.sequence, market.state),
@@ -145,22 +143,19 @@ class Router:
 
     def _survey(self, order: Order, book: Book) -> Market:
         """The status of every venue for this order, and the best bid and offer of all quotes to be believed."""
-        quotes, buying = book.quotes, order.side == "buy"
-        statuses = [quote.to_buy for quote in quotes] if buying else [quote.to_sell for quote in quotes]
+        statuses, bids, asks = book.statuses[order.side], book.best_bids, book.best_asks
+        if order.limit_price is not None or self.excluded or self.max_quote_age is not None:
+            statuses = statuses.copy()  # the book's own, which stay as they are
         if order.limit_price is not None:
-            _mark(statuses, "over_limit", _beyond(quotes, order.limit_price, buying), USABLE)
+            _mark(statuses, "over_limit", _beyond(book.quotes, order.limit_price, order.side == "buy"), USABLE)
         if self.excluded:
-            _mark(statuses, "excluded", [quote.venue_id in self.excluded for quote in quotes], _ALL_BUT_CROSSED)
+            _mark(statuses, "excluded", [quote.venue_id in self.excluded for quote in book.quotes], _ALL_BUT_CROSSED)
         if self.max_quote_age is not None:
             oldest = book.time - self.max_quote_age
-            _mark(statuses, "stale", [quote.time < oldest for quote in quotes])
-            quotes = [quote for quote in quotes if quote.time >= oldest]
-        bid, ask = -math.inf, math.inf
-        for quote in quotes:  # a loop, as max() and min() take twice as long
-            if quote.best_bid > bid:
-                bid = quote.best_bid
-            if quote.best_ask < ask:
-                ask = quote.best_ask
+            _mark(statuses, "stale", [quote.time < oldest for quote in book.quotes])
+            bids = [quote.best_bid for quote in book.quotes if quote.time >= oldest]
+            asks = [quote.best_ask for quote in book.quotes if quote.time >= oldest]
+        bid, ask = max(bids, default=-math.inf), min(asks, default=math.inf)
         return Market.of(order.side, None if bid == -math.inf else bid, None if ask == math.inf else ask, statuses)
 
     def _usable_rows(self, order: Order, book: Book, market: Market) -> tuple[np.ndarray, Sequence[int]]:
@@ -221,10 +216,16 @@ def _beyond(quotes: list[VenueQuote], limit: float, buying: bool) -> list[bool]:
     return [quote.bid is not None and quote.bid < limit for quote in quotes]
 
 
+def rounded(dollars: float, units: float = UNITS) -> float:
+    """As round(), in a tenth of its time; a number too large to have such digits stays as it is."""
+    scaled = dollars * units
+    return round(scaled) / units if -(2.0**53) < scaled < 2.0**53 else dollars
+
+
 def mid_of(bid: float | None, ask: float | None) -> float | None:
     if bid is None or ask is None:
         return None
-    return round((bid + ask) / 2, 10)  # prices have nine decimals: this is their mid, digit for digit
+    return rounded((bid + ask) / 2, 1e10)  # prices have nine decimals: this is their mid, digit for digit
 
 
 def state_of(bid: float | None, ask: float | None) -> MarketState:
@@ -298,6 +299,19 @@ def tally(order: Order, book: Book, places: Sequence[int], split: list[int]) -> 
     return Fills(allocation, executed, executed_cash, executed_cash + resting_cash, children)
 
 
+def venue_results(book: Book, side: Side, allocation: list[int], statuses: list[Status]) -> list[VenueResult]:
+    """What the result says of each venue; most get nothing, and for these the book has it ready."""
+    quotes, results = book.quotes, book.idle[side].copy()
+    for place, shares in enumerate(allocation):
+        if shares:
+            results[place] = quotes[place].result(shares, statuses[place])
+    if statuses is not book.statuses[side]:  # some are marked for this order
+        for place, status in enumerate(statuses):
+            if results[place].status != status:
+                results[place] = quotes[place].result(allocation[place], status)
+    return results
+
+
 def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
     """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
     if mid is None:
@@ -305,7 +319,7 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
     dollars = executed_cash - executed * (mid if side == "buy" else -mid)
     if not executed:
         return Shortfall(0.0, None, None)
-    dollars = round(dollars, DIGITS)
+    dollars = rounded(dollars)
     return Shortfall(dollars, dollars / executed, 1e4 * dollars / executed / mid)
 
 

@@ -173,7 +173,7 @@ def _seconds(name: str, text: str) -> int:
 def iso_of(time: int) -> str:
     """ISO 8601 text of a time in nanoseconds, all nine digits kept: 2024-08-01T13:36:32.491911683Z."""
     seconds, fraction = divmod(time, 10**9)
-    return f"{_calendar(seconds)}.{fraction:09d}Z"
+    return f"{_calendar(seconds)}.{str(fraction + 10**9)[1:]}Z"  # faster than to ask for nine digits
 
 
 @lru_cache(maxsize=256)
