@@ -173,11 +173,9 @@ def consume(settings: Settings, path: str | None) -> int:
         pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
         if topics:
-            producer = kafka.connect_producer(settings.kafka_servers, topics, settings.connect_timeout)
+            producer = kafka.connect_producer(settings.connection, topics)
             fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
-        consumer = kafka.connect_consumer(
-            settings.kafka_servers, settings.topic, settings.group, settings.start, settings.connect_timeout
-        )
+        consumer = kafka.connect_consumer(settings.connection, settings.topic, settings.group, settings.start)
         source = kafka.KafkaSource(consumer, pipeline.forget)
         stack.callback(source.close)
         logger.info("consuming %s from %s as group %s", settings.topic, settings.kafka_servers, settings.group)

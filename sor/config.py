@@ -18,6 +18,13 @@ from sor.types import ALGORITHMS, MAX_ORDER, OBJECTIVES, SIDES, CostParameters
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+class Connection(msgspec.Struct, frozen=True):
+    """How to reach the brokers."""
+
+    servers: str  # host:port, comma-separated
+    timeout: float  # seconds to wait for a first answer
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Everything that a command can be told; units are in the options' help."""
 
@@ -58,6 +65,10 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> CostParameters:
         return CostParameters(self.lambda_over, self.lambda_under, self.theta_queue, self.step)
+
+    @property
+    def connection(self) -> Connection:
+        return Connection(self.kafka_servers, self.connect_timeout)
 
 
 # --- from text to values ---------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from sor.config import Connection
 from sor.errors import ConnectError, StreamError
 from sor.market_data.fields import iso_of
 from sor.streams import DeadLetter, KafkaPlace, Message, Sink
@@ -46,8 +47,9 @@ def _patience(line: str, seconds: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _connecting(what: str, servers: str, seconds: float) -> Iterator[None]:
+def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
+    servers, seconds = connection.servers, connection.timeout
     try:
         with _patience(f"no Kafka broker answers at {servers} yet; trying for {seconds:g} s", seconds):
             yield
@@ -64,18 +66,18 @@ def _story(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _common(servers: str, connect_timeout: float) -> dict[str, Any]:
+def _common(connection: Connection) -> dict[str, Any]:
     return {
-        "bootstrap_servers": servers.split(","),
-        "bootstrap_timeout_ms": int(connect_timeout * 1000),
+        "bootstrap_servers": connection.servers.split(","),
+        "bootstrap_timeout_ms": int(connection.timeout * 1000),
         "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
         "allow_auto_create_topics": False,
     }
 
 
-def connect_consumer(servers: str, topic: str, group: str, start: str, connect_timeout: float) -> Any:
+def connect_consumer(connection: Connection, topic: str, group: str, start: str) -> Any:
     """A group consumer of ``topic``, subscribed; it starts at ``start`` where nothing is committed."""
-    with _connecting("consumer", servers, connect_timeout):
+    with _connecting("consumer", connection):
         consumer = KafkaConsumer(
             group_id=group,
             auto_offset_reset=start,
@@ -85,34 +87,33 @@ def connect_consumer(servers: str, topic: str, group: str, start: str, connect_t
             heartbeat_interval_ms=1_000,
             fetch_max_wait_ms=100,  # on an idle topic only: a message ends the wait
             metadata_max_age_ms=5_000,  # a topic made after the start is seen soon
-            **_common(servers, connect_timeout),
+            **_common(connection),
         )
         if topic not in consumer.topics():
-            logger.warning("topic %s does not exist at %s: waiting for it", topic, servers)
+            logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
         consumer.subscribe([topic])
     return consumer
 
 
-def connect_producer(servers: str, topics: Sequence[str], connect_timeout: float) -> Any:
+def connect_producer(connection: Connection, topics: Sequence[str]) -> Any:
     """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
-    with _connecting("producer", servers, connect_timeout):
+    with _connecting("producer", connection):
         producer = KafkaProducer(
             acks="all",
             linger_ms=5,
             batch_size=128 * 1024,
             compression_type="lz4",
-            max_block_ms=int(max(connect_timeout, 1.0) * 1000),
-            **_common(servers, connect_timeout),
+            max_block_ms=int(max(connection.timeout, 1.0) * 1000),
+            **_common(connection),
         )
+    where = f"topic {{}} does not exist at {connection.servers}"
     for topic in topics:
         try:
-            with _patience(f"topic {topic} does not exist at {servers} yet; waiting for it", connect_timeout):
+            with _patience(f"{where.format(topic)} yet; waiting for it", connection.timeout):
                 producer.partitions_for(topic)
         except kafka_errors.KafkaError:
             producer.close(timeout=0)
-            raise StreamError(
-                f"topic {topic} does not exist at {servers}, and nobody made it within {connect_timeout:g} s"
-            ) from None
+            raise StreamError(f"{where.format(topic)}, and nobody made it within {connection.timeout:g} s") from None
     return producer
 
 

@@ -105,7 +105,7 @@ def produce(settings: Settings, path: str) -> tuple[int, int, bool]:
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
-    producer = kafka.connect_producer(settings.kafka_servers, [settings.topic], settings.connect_timeout)
+    producer = kafka.connect_producer(settings.connection, [settings.topic])
     topic = kafka.Confirmed(producer, settings.topic)
     stop, bad, left = Stop(), 0, settings.max_messages
     logger.info("producing %s to %s at %s", path, settings.topic, settings.kafka_servers)
