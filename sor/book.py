@@ -238,6 +238,13 @@ class Books:
         self._apply(book, update)
         return book
 
+    def restore(self, update: BookUpdate, time: int, venues: int) -> None:
+        """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it."""
+        book = self.apply(update)
+        book.time = max(book.time, time)
+        for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):
+            self._show_level(book, level, None, None, update.time)
+
     def _figure(self, publisher_id: int, time: int) -> tuple[VenueEntry, Figure]:
         found = self._figures.get(publisher_id)
         if found is None or not found[1].start <= time < found[1].end:
@@ -261,17 +268,13 @@ class Books:
     def _apply_levels(self, book: Book, update: BookUpdate) -> None:
         shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
         for level, bid, ask in zip_longest(range(shown), update.bids, update.asks):
-            entry = self.directory.level_venue(level)
-            figure = entry.figures[0]
-            book.show(
-                level,
-                entry.venue_id,
-                [bid] if bid else [],
-                [ask] if ask else [],
-                figure.taker_fee,
-                figure.maker_rebate,
-                update.time,
-            )
+            self._show_level(book, level, bid, ask, update.time)
+
+    def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
+        entry = self.directory.level_venue(level)
+        figure = entry.figures[0]
+        bids, asks = [bid] if bid else [], [ask] if ask else []
+        book.show(level, entry.venue_id, bids, asks, figure.taker_fee, figure.maker_rebate, time)
 
 
 def _checked(name: str, levels: Any, descending: bool) -> list[Level]:

@@ -20,19 +20,21 @@ from typing import IO, Any, Literal
 from sor import config, demo, kernels
 from sor.book import Books
 from sor.config import Settings
-from sor.errors import ConnectError, InputError, SorError
+from sor.errors import ConnectError, FencedError, InputError, SorError
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
 from sor.pipeline import HINT_AFTER, Pipeline, Stop, run
 from sor.router import Router
+from sor.state import Recovery
 from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, has_one_publisher
 from sor.types import Order
 from sor.venues import VenueDirectory
 
 logger = logging.getLogger(__name__)
 
-DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
+DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, FENCED = 0, 1, 2, 3, 4, 5
+INTERRUPTED, BROKEN_PIPE = 130, 141  # and sor.errors.HUNG
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
 SIGN_OF_LIFE_S = 0.5
 
@@ -68,6 +70,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         print(f"sor {name}: error: {error}", file=sys.stderr)
         if isinstance(error, InputError):
             return WRONG_CALL
+        if isinstance(error, FencedError):
+            return FENCED
         return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
 
 
@@ -162,6 +166,7 @@ def consume(settings: Settings, path: str | None) -> int:
     from sor import kafka
 
     venues_from = settings.venues_from or "publishers"
+    identity = kafka.Identity(settings.group, settings.instance_id)
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if settings.results_topic is None or settings.output is not None:
@@ -171,14 +176,46 @@ def consume(settings: Settings, path: str | None) -> int:
         decoder = JsonDecoder(_depth(settings, venues_from))
         fanout = stack.enter_context(_closing(Fanout(sinks)))
         pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
+        transactional = settings.exactly_once
+        memory_topic = f"{settings.group}-books" if transactional else None
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
         if topics:
-            producer = kafka.connect_producer(settings.connection, topics)
-            fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
-        consumer = kafka.connect_consumer(settings.connection, settings.topic, settings.group, settings.start)
-        source = kafka.KafkaSource(consumer, pipeline.forget)
+            producer = kafka.connect_producer(
+                settings.connection, topics, identity.transactional_id if transactional else None
+            )
+        consumer = kafka.connect_consumer(settings.connection, settings.topic, identity, settings.start, transactional)
+        source = kafka.KafkaSource(consumer, pipeline.forget, transactional=transactional)
         stack.callback(source.close)
-        logger.info("consuming %s from %s as group %s", settings.topic, settings.kafka_servers, settings.group)
+        if memory_topic is not None:
+            fanout.join(
+                kafka.TransactionalSink(
+                    producer,
+                    settings.results_topic,
+                    settings.dead_letter_topic,
+                    memory_topic,
+                    settings.commit_timeout,
+                    source.is_fenced,
+                )
+            )
+        elif topics:
+            fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
+        reader = kafka.KafkaReader(settings.connection)
+        stack.callback(reader.close)
+        pipeline.recovery = Recovery(
+            reader,
+            decoder,
+            memory_topic,
+            depth=pipeline.router.depth,
+            tail=settings.bootstrap_messages,
+            symbol=settings.symbol,
+        )
+        logger.info(
+            "consuming %s from %s as group %s, %s",
+            settings.topic,
+            settings.kafka_servers,
+            settings.group,
+            "exactly once" if transactional else "at least once",
+        )
         return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
 
 
@@ -264,10 +301,19 @@ def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink
         max_quote_age=None if age is None else round(age * 1e9),
         exclude_venues=excluded,
     )
-    books = Books(directory, venues_from, 10 if settings.algorithm == "greedy_l2" else 1)
     order = Order("*", settings.side, settings.order_size, settings.limit_price)
     _log_configuration(settings, venues_from)
-    return Pipeline(decoder, books, router, order, sink, symbol=settings.symbol, log_level=log_level)
+    return Pipeline(
+        decoder,
+        lambda: Books(directory, venues_from, router.depth),
+        router,
+        order,
+        sink,
+        symbol=settings.symbol,
+        conflate=settings.conflate,
+        max_age=settings.max_age,
+        log_level=log_level,
+    )
 
 
 def _log_configuration(settings: Settings, venues_from: str) -> None:
@@ -359,7 +405,7 @@ class Watch:
 
     def _hint(self) -> None:
         self.hint = False
-        if len(self.pipeline.books.publishers) == 1:
+        if len(self.pipeline.publishers) == 1:
             logger.info("only one publisher seen so far: --venues-from levels would route its levels as venues")
 
 

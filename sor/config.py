@@ -54,6 +54,13 @@ class Settings(msgspec.Struct, frozen=True):
     group: str
     start: str
     results_topic: str | None
+    delivery: str | None
+    instance_id: str | None
+    workers: int
+    bootstrap_messages: int
+    conflate: bool
+    max_age: float | None
+    commit_timeout: float
     connect_timeout: float
     max_messages: int | None
     idle_timeout: float | None
@@ -65,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def parameters(self) -> CostParameters:
         return CostParameters(self.lambda_over, self.lambda_under, self.theta_queue, self.step)
+
+    @property
+    def exactly_once(self) -> bool:
+        return self.results_topic is not None and self.delivery != "at-least-once"
 
     @property
     def connection(self) -> Connection:
@@ -133,6 +144,12 @@ def choice(*choices: str) -> Callable[[str], str]:
 def topic_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value) or value in (".", ".."):
         raise ValueError("a topic's name: 1 to 249 letters, digits, dots, underscores or hyphens")
+    return value
+
+
+def instance(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", value):
+        raise ValueError("a name: 1 to 200 letters, digits, dots, underscores or hyphens")
     return value
 
 
@@ -269,6 +286,56 @@ OPTIONS = (
         ("consume",),
     ),
     Option(
+        "delivery",
+        "SOR_DELIVERY",
+        None,
+        choice("exactly-once", "at-least-once"),
+        "exactly-once (to topics; the default where there is a results topic) or at-least-once",
+        ("consume",),
+    ),
+    Option(
+        "instance_id",
+        "SOR_INSTANCE_ID",
+        None,
+        instance,
+        "name of this member that stays the same over restarts: its partitions wait for it, and a second process "
+        "with the name takes over from the first",
+        ("consume",),
+    ),
+    Option("workers", "SOR_WORKERS", 1, whole(1, 256), "processes that share the partitions", ("consume",)),
+    Option(
+        "bootstrap_messages",
+        "SOR_BOOTSTRAP_MESSAGES",
+        10_000,
+        whole(0),
+        "messages before the first one to answer that fill the books, where no topic of last quotes can",
+        ("consume",),
+    ),
+    Option(
+        "conflate",
+        "SOR_CONFLATE",
+        False,
+        flag,
+        "route only the newest book of each symbol in a batch, to keep up",
+        ("consume",),
+    ),
+    Option(
+        "max_age",
+        "SOR_MAX_AGE",
+        None,
+        _seconds,
+        "seconds since a message was written, beyond which nothing is routed on it; off unless given",
+        ("consume",),
+    ),
+    Option(
+        "commit_timeout",
+        "SOR_COMMIT_TIMEOUT",
+        30.0,
+        number(1, "a number of seconds, 1 or more"),
+        "seconds for a transaction's end, after which the process ends itself (status 6)",
+        ("consume",),
+    ),
+    Option(
         "connect_timeout",
         "SOR_CONNECT_TIMEOUT",
         30.0,
@@ -336,6 +403,7 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
                 break
     _merge_greedy(values, given)
     _refuse_one_file_twice(values)
+    _check_delivery(values)
     return Settings(**values)
 
 
@@ -362,6 +430,17 @@ def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
         if other is None or given["greedy_l2"].startswith("--"):
             values["algorithm"] = wanted
     del values["greedy_l2"]
+
+
+def _check_delivery(values: Mapping[str, Any]) -> None:
+    if values["results_topic"] is not None:
+        return
+    if values["delivery"] == "exactly-once":
+        raise InputError("delivery is 'exactly-once': it needs --results-topic; a file or a pipe knows no transactions")
+    if values["workers"] > 1:
+        raise InputError(
+            f"workers is {values['workers']}: they need --results-topic, as one output cannot take them all"
+        )
 
 
 def _refuse_one_file_twice(values: Mapping[str, Any]) -> None:

@@ -4,8 +4,12 @@ SorError
 ├── InputError   a wrong call or a wrong setting: the caller mends it      (also a ValueError)
 ├── DataError    a message that cannot be used: it goes to the dead letters (also a ValueError)
 └── StreamError  a broker or a file that fails: ``retriable`` says whether trying again can help
-    └── ConnectError  no broker answered in time
+    ├── ConnectError  no broker answered in time
+    ├── AbortedError  a batch is void, and comes again
+    └── FencedError   another process has taken this one's place
 """
+
+HUNG = 6  # exit status of a process that ends itself, as a commit hangs
 
 
 class SorError(Exception):
@@ -40,3 +44,14 @@ class ConnectError(StreamError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retriable=True)
+
+
+class AbortedError(StreamError):
+    """A batch's transaction did not take place: its messages come again, to this process or to another."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=True)
+
+
+class FencedError(StreamError):
+    """Another process has the same instance id, and has taken this one's place."""

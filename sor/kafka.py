@@ -1,5 +1,7 @@
 """Kafka as source and sink, on kafka-python; imported only by the commands that need it.
 
+Exactly once: a batch's results, dead letters, books and offsets are one transaction, and the offsets go with the
+group's generation of when the batch was polled, so that who has lost its partitions cannot commit.
 At least once: a batch's results are acknowledged by the brokers before its offsets are committed, so a crash
 repeats messages and loses none.
 """
@@ -8,26 +10,31 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from sor.config import Connection
-from sor.errors import ConnectError, StreamError
+from sor.errors import HUNG, AbortedError, ConnectError, FencedError, StreamError
 from sor.market_data.fields import iso_of
-from sor.streams import DeadLetter, KafkaPlace, Message, Sink
+from sor.streams import BATCH, DeadLetter, KafkaPlace, Message, Sink
 
 logger = logging.getLogger(__name__)
 
 POLL_MS = 500  # longest wait for messages, and so for a signal to be seen
 COMMIT_MS = 10_000
 FLUSH_S = 60.0
+TRANSACTION_MS = 15_000  # after which the brokers end the transaction of a producer that has died
+RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
+FENCED_S = 3.0  # a member is told at a heartbeat that another has taken its place
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
@@ -66,22 +73,43 @@ def _story(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _common(connection: Connection) -> dict[str, Any]:
-    return {
+def _common(connection: Connection, admin: bool = False) -> dict[str, Any]:
+    common = {
         "bootstrap_servers": connection.servers.split(","),
         "bootstrap_timeout_ms": int(connection.timeout * 1000),
         "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
-        "allow_auto_create_topics": False,
     }
+    return common if admin else common | {"allow_auto_create_topics": False}
 
 
-def connect_consumer(connection: Connection, topic: str, group: str, start: str) -> Any:
+class Identity(NamedTuple):
+    """Who a consumer is in its group."""
+
+    group: str
+    instance: str | None  # stable over restarts: the membership is static; None: a member like any other
+    worker: int = 0
+
+    @property
+    def member(self) -> str | None:
+        return None if self.instance is None else f"{self.instance}-{self.worker}"
+
+    @property
+    def transactional_id(self) -> str:
+        """Who starts anew under this name ends the transactions of who had it before."""
+        return f"{self.group}-{self.instance or uuid.uuid4()}-{self.worker}"
+
+
+def connect_consumer(
+    connection: Connection, topic: str, identity: Identity, start: str, transactional: bool = False
+) -> Any:
     """A group consumer of ``topic``, subscribed; it starts at ``start`` where nothing is committed."""
     with _connecting("consumer", connection):
         consumer = KafkaConsumer(
-            group_id=group,
+            group_id=identity.group,
+            group_instance_id=identity.member,
             auto_offset_reset=start,
             enable_auto_commit=False,
+            isolation_level="read_committed" if transactional else "read_uncommitted",
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
@@ -95,10 +123,16 @@ def connect_consumer(connection: Connection, topic: str, group: str, start: str)
     return consumer
 
 
-def connect_producer(connection: Connection, topics: Sequence[str]) -> Any:
+def connect_producer(connection: Connection, topics: Sequence[str], transactional_id: str | None = None) -> Any:
     """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
+    transactions = {
+        "transactional_id": transactional_id,
+        "transaction_timeout_ms": TRANSACTION_MS,
+        "retry_backoff_ms": 2,  # what a transaction waits where the brokers are not yet done with the one before
+    }
     with _connecting("producer", connection):
         producer = KafkaProducer(
+            **(transactions if transactional_id is not None else {}),
             acks="all",
             linger_ms=5,
             batch_size=128 * 1024,
@@ -114,7 +148,89 @@ def connect_producer(connection: Connection, topics: Sequence[str]) -> Any:
         except kafka_errors.KafkaError:
             producer.close(timeout=0)
             raise StreamError(f"{where.format(topic)}, and nobody made it within {connection.timeout:g} s") from None
+    if transactional_id is not None:
+        with _connecting("transactions", connection):
+            producer.init_transactions()
     return producer
+
+
+class KafkaReader:
+    """Reads ranges of partitions, apart from any group (see `sor.state.Reader`)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        with _connecting("reader", connection):
+            self._consumer = KafkaConsumer(
+                group_id=None,
+                enable_auto_commit=False,
+                isolation_level="read_committed",
+                fetch_max_wait_ms=100,
+                **_common(connection),
+            )
+            self._last = KafkaConsumer(  # sees where a log ends beyond open transactions
+                group_id=None, enable_auto_commit=False, isolation_level="read_uncommitted", **_common(connection)
+            )
+
+    def make_like(self, topic: str, like: str) -> None:
+        connection = self.connection
+        with (
+            _connecting("admin client", connection),
+            contextlib.closing(KafkaAdminClient(**_common(connection, admin=True))) as admin,
+        ):
+            found = {one["name"]: one["partitions"] for one in admin.describe_topics([like, topic])}
+            wanted, there = found.get(like, []), found.get(topic, [])
+            if not there:
+                replicas = min(len(partition["replica_nodes"]) for partition in wanted)
+                settings = {"cleanup.policy": "compact"}
+                new = {"num_partitions": len(wanted), "replication_factor": replicas, "configs": settings}
+                with contextlib.suppress(kafka_errors.TopicAlreadyExistsError):  # another member was faster
+                    admin.create_topics({topic: new}, wait_for_metadata=True)
+                    logger.info("topic %s made: %d partitions, compacted", topic, len(wanted))
+            elif len(there) < len(wanted):
+                raise StreamError(
+                    f"topic {topic} has {len(there)} partitions: {like} has {len(wanted)}, so it needs as many"
+                )
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        place = TopicPartition(topic, partition)
+        with _reading(topic, partition):
+            first = self._last.beginning_offsets([place])[place]
+            return first, self._last.end_offsets([place])[place]
+
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Any]:
+        place = TopicPartition(topic, partition)
+        deadline = time.monotonic() + RECOVERY_S
+        with _reading(topic, partition):
+            self._consumer.assign([place])
+            self._consumer.seek(place, start)
+            while (position := self._consumer.position(place)) is not None and position < end:
+                polled = self._consumer.poll(timeout_ms=POLL_MS, max_records=BATCH).get(place, ())
+                yield from (record for record in polled if record.offset < end)
+                if polled:
+                    deadline = time.monotonic() + RECOVERY_S
+                elif time.monotonic() > deadline:
+                    raise StreamError(
+                        f"{topic}:{partition} cannot be read from {position} to {end}: nothing for {RECOVERY_S:g} s"
+                    )
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._last.close()
+
+
+@contextlib.contextmanager
+def _reading(topic: str, partition: int) -> Iterator[None]:
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        raise StreamError(f"reading {topic}:{partition}: {_story(error)}") from None
+
+
+class Offsets(NamedTuple):
+    """How far a batch goes, and the group's generation when it was polled."""
+
+    positions: dict[Any, Any]
+    generation: Any
 
 
 class KafkaSource:
@@ -125,40 +241,91 @@ class KafkaSource:
     consumer : kafka.KafkaConsumer
     forget : callable
         Called with the partitions taken away, whose state has to go: another member may move on with them.
+    transactional : bool
+        The offsets are committed by the sink, with the results.
     """
 
-    def __init__(self, consumer: Any, forget: Callable[[set[int]], None] = lambda partitions: None) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        forget: Callable[[set[int]], None] = lambda partitions: None,
+        *,
+        transactional: bool = False,
+    ) -> None:
         self.consumer = consumer
+        self.rebalances = 0
+        self.lags: dict[tuple[str, int], int] = {}
         self._forget = forget
+        self._transactional = transactional
         self._assigned: set[Any] = set()
-        self._offsets: dict[Any, Any] = {}
+        self._offsets: dict[Any, Any] = {}  # to commit
+        self._starts: dict[Any, int] = {}  # of the last batch
+        self._generation: Any = None
+
+    @property
+    def assigned(self) -> int:
+        """Number of partitions."""
+        return len(self._assigned)
 
     def poll(self, limit: int) -> list[Message] | None:
         try:
             polled = self.consumer.poll(timeout_ms=POLL_MS, max_records=limit)
+            # In this order: who has been given a newer generation than these records were polled in has, by then,
+            # also let go of the partitions that it lost.
+            self._generation = self.consumer.group_metadata()
+            assigned = set(self.consumer.assignment())
+        except kafka_errors.FencedInstanceIdError:
+            raise _fenced() from None
         except kafka_errors.KafkaError as error:
             raise StreamError(f"consuming: {_story(error)}") from None
-        if self.consumer.assignment() != self._assigned:
-            self._rebalanced(polled)
+        if assigned != self._assigned:
+            self._rebalanced(assigned, polled)
+        polled = {tp: records for tp, records in polled.items() if tp in assigned}
         if not polled and self._offsets:
             self.commit()  # what an earlier commit left
+        self._starts = {tp: records[0].offset for tp, records in polled.items()}
         self._offsets |= {tp: _next(records[-1].offset + 1) for tp, records in polled.items()}
-        return [
-            Message(record.value or b"", KafkaPlace(tp.topic, tp.partition, record.offset), record.key)
-            for tp, records in polled.items()
-            for record in records
-        ]
+        return [message for tp, records in polled.items() for message in self._messages(tp, records)]
 
-    def _rebalanced(self, polled: dict[Any, Any]) -> None:
-        assigned = set(self.consumer.assignment())
+    def _messages(self, tp: Any, records: Sequence[Any]) -> Iterator[Message]:
+        end = self.consumer.highwater(tp) or records[-1].offset + 1
+        self.lags[tp.topic, tp.partition] = max(0, end - 1 - records[-1].offset)
+        for record in records:
+            place = KafkaPlace(tp.topic, tp.partition, record.offset)
+            lag = max(0, end - 1 - record.offset)
+            yield Message(record.value or b"", place, record.key, tp.partition, record.timestamp, lag)
+
+    def is_fenced(self) -> bool:
+        """Whether another process has joined the group with this one's instance id."""
+        deadline = time.monotonic() + FENCED_S
+        try:
+            while time.monotonic() < deadline:
+                self.consumer.poll(timeout_ms=POLL_MS, max_records=1)
+        except kafka_errors.FencedInstanceIdError:
+            return True
+        except kafka_errors.KafkaError:
+            return False
+        return False
+
+    def offsets(self) -> Offsets:
+        return Offsets(self._offsets, self._generation)
+
+    def rewind(self) -> None:
+        held = self.consumer.assignment()
+        for tp, offset in self._starts.items():
+            if tp in held:
+                self.consumer.seek(tp, offset)
+        self._offsets, self._starts = {}, {}
+
+    def _rebalanced(self, assigned: set[Any], polled: dict[Any, Any]) -> None:
+        self.rebalances += 1
         gone, new = self._assigned - assigned, assigned - self._assigned
         self._assigned = assigned
         names = ", ".join(f"{tp.topic}:{tp.partition}" for tp in sorted(assigned)) or "none"
         logger.info("partitions assigned: %s", names)
-        if new:
-            logger.info("the books of %d new partitions start empty and fill as venues quote", len(new))
         for tp in gone:
             self._offsets.pop(tp, None)
+            self.lags.pop((tp.topic, tp.partition), None)
         if gone:
             self._forget({tp.partition for tp in gone})
         self._commit_start(new, polled)
@@ -179,12 +346,14 @@ class KafkaSource:
             self._commit(known)
 
     def commit(self) -> None:
-        if self._offsets and self._commit(self._offsets):
+        if self._transactional or (self._offsets and self._commit(self._offsets)):
             self._offsets = {}
 
     def _commit(self, offsets: dict[Any, Any]) -> bool:
         try:
             self.consumer.commit(offsets, timeout_ms=COMMIT_MS)
+        except kafka_errors.FencedInstanceIdError:
+            raise _fenced() from None
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError):
             logger.warning("the group is rebalancing: the last batch may be answered again by another member")
         except kafka_errors.KafkaError as error:
@@ -237,7 +406,7 @@ class KafkaSink(Sink):
         except kafka_errors.KafkaError as error:
             raise StreamError(f"sending to {topic}: {_story(error)}") from None
 
-    def commit(self) -> None:
+    def commit(self, offsets: Any = None) -> None:
         flush(self.producer, self._pending)
         self._pending.clear()
 
@@ -246,6 +415,99 @@ class KafkaSink(Sink):
 
     def close(self) -> None:
         self.producer.close(timeout=FLUSH_S)
+
+
+class TransactionalSink(KafkaSink):
+    """As `KafkaSink`, with a batch's messages, the quotes to remember and the offsets in one transaction.
+
+    Parameters
+    ----------
+    memory_topic : str
+        Takes the last quotes, in the partition of their input.
+    commit_timeout : float
+        Seconds that the brokers have to begin, commit or abort a transaction: the client would wait for ever, so the
+        process ends itself, and its successor goes on from the last commit.
+    fenced : callable
+        Whether another process has taken this one's place, where a producer is no longer welcome.
+    """
+
+    remembers = True
+
+    def __init__(
+        self,
+        producer: Any,
+        results_topic: str | None,
+        letters_topic: str | None,
+        memory_topic: str,
+        commit_timeout: float,
+        fenced: Callable[[], bool],
+    ) -> None:
+        super().__init__(producer, results_topic, letters_topic)
+        self.memory_topic = memory_topic
+        self.committed = self.aborted = 0  # transactions
+        self._timeout = commit_timeout
+        self._fenced = fenced
+
+    def begin(self) -> None:
+        with self._transaction("beginning"):
+            self.producer.begin_transaction()
+
+    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+        self._send(self.memory_topic, value, key, partition=partition)
+
+    def _send(
+        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+    ) -> None:
+        with self._transaction("sending within"):
+            self.producer.send(topic, value, key=key, headers=headers, partition=partition)
+
+    def commit(self, offsets: Any = None) -> None:
+        with self._transaction("committing"):
+            self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
+            self.producer.commit_transaction()
+        self.committed += 1
+
+    def abort(self) -> None:
+        self.aborted += 1
+        with self._transaction("aborting"):
+            self.producer.abort_transaction()
+
+    @contextlib.contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        what = f"{doing} a transaction"
+        try:
+            with _watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
+                yield
+        except (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError) as error:
+            if self._fenced():
+                raise _fenced() from None
+            raise StreamError(f"{what}: it took too long, and the brokers have ended it ({_story(error)})") from None
+        except kafka_errors.KafkaError as error:
+            if doing == "aborting" or self.producer._transaction_manager.has_fatal_error():
+                raise StreamError(f"{what}: {_story(error)}") from None
+            raise AbortedError(f"{what}: {_story(error)}") from None
+
+
+def _fenced() -> FencedError:
+    return FencedError("fenced: another process has this instance id and has taken over; this one must not go on")
+
+
+@contextlib.contextmanager
+def _watched(what: str, seconds: float) -> Iterator[None]:
+    """End the process where ``what`` takes longer: the client has no time-out of its own for it."""
+
+    def give_up() -> None:
+        logger.error("%s took more than %g s: ending, so that a successor can go on (status %d)", what, seconds, HUNG)
+        logging.shutdown()
+        os._exit(HUNG)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _next(offset: int) -> Any:
@@ -302,8 +564,11 @@ class Confirmed:
 
 __all__ = [
     "Confirmed",
+    "Identity",
+    "KafkaReader",
     "KafkaSink",
     "KafkaSource",
     "connect_consumer",
+    "TransactionalSink",
     "connect_producer",
 ]

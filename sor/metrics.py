@@ -23,6 +23,11 @@ class Latencies:
         if nanoseconds > self.longest:
             self.longest = nanoseconds
 
+    def copy(self) -> Latencies:
+        other = Latencies()
+        other._counts, other.count, other.longest = self._counts.copy(), self.count, self.longest
+        return other
+
     def percentile(self, percent: float) -> float | None:
         """Nanoseconds below which ``percent`` of the observations lie; None without any."""
         left = self.count * percent / 100
@@ -56,6 +61,13 @@ class RunSummary:
         if executed and dollars is not None and result.reference_price is not None:
             self.shortfall += dollars
             self.notional_at_mid += executed * result.reference_price
+
+    def copy(self) -> RunSummary:
+        """As it stands now, to go back to."""
+        other = RunSummary()
+        vars(other).update(vars(self))
+        other.skipped, other.bad, other.latencies = self.skipped.copy(), self.bad.copy(), self.latencies.copy()
+        return other
 
     def as_dict(self, seconds: float) -> dict[str, Any]:
         """The summary as it is written to JSON; what cannot be told is None."""

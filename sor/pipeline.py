@@ -6,16 +6,18 @@ import contextlib
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sor.allocation import search_space
 from sor.book import Books
-from sor.errors import DataError
-from sor.market_data import Decoder
+from sor.errors import AbortedError, DataError
+from sor.market_data import BookUpdate, Decoder
 from sor.metrics import RunSummary
 from sor.router import USABLE, Router
-from sor.streams import BATCH, LONGEST_LINE, DeadLetter, FilePlace, KafkaPlace, Message, Sink, Source
+from sor.state import Partition, Recovery
+from sor.streams import BATCH, LONGEST_LINE, DeadLetter, FilePlace, KafkaPlace, Message, Sink, Source, StreamState
 from sor.types import Order, RoutingResult
 
 logger = logging.getLogger(__name__)
@@ -53,14 +55,20 @@ class Pipeline:
     Parameters
     ----------
     decoder : Decoder
-    books : Books
-        The state that messages build up.
+    new_books : callable
+        Makes the empty books of a partition.
     router : Router
     order : Order
         What is routed on every message; its symbol is replaced by the message's.
     sink : Sink
     symbol : str, optional
         Other symbols are skipped.
+    conflate : bool
+        Route only the newest book of each symbol in a batch; the other messages update it and are skipped.
+    max_age : float, optional
+        Seconds since a message was written, beyond which nothing is routed on it.
+    recovery : Recovery, optional
+        Fills the books of a partition before its first message.
     log_level : int
         Level of the lines that every message logs.
     """
@@ -68,38 +76,96 @@ class Pipeline:
     def __init__(
         self,
         decoder: Decoder,
-        books: Books,
+        new_books: Callable[[], Books],
         router: Router,
         order: Order,
         sink: Sink,
         *,
         symbol: str | None = None,
+        conflate: bool = False,
+        max_age: float | None = None,
+        recovery: Recovery | None = None,
         log_level: int = logging.DEBUG,
     ) -> None:
         self.decoder = decoder
-        self.books = books
         self.router = router
         self.sink = sink
         self.symbol = symbol
+        self.recovery = recovery
         self.summary = RunSummary()
+        self._new_books = new_books
+        self._conflate = conflate
+        self._max_age_ms = None if max_age is None else 1e3 * max_age
         self._template = order
         self._orders: dict[str, Order] = {}
-        self._partitions: dict[str, int] = {}  # of the symbols seen
+        self._partitions: dict[int, Partition] = {}
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
         self._trap_told = router.objective == "sweep"  # which has no trap
 
-    def process(self, message: Message) -> None:
-        """Answer one message."""
-        self._answer(message)
-        self.summary.messages += 1  # last, so that the counts add up also where a sink fails on the way
+    @property
+    def publishers(self) -> set[int]:
+        """Publisher ids seen."""
+        return set().union(*(state.books.publishers for state in self._partitions.values()))
+
+    def prepare(self, batch: list[Message]) -> None:
+        """Rebuild the state of the partitions that this batch is the first of."""
+        for message in batch:
+            if message.partition not in self._partitions:
+                state = Partition(self._new_books())
+                if self.recovery is not None and isinstance(message.place, KafkaPlace):
+                    self.recovery.fill(state, message.place)
+                self._partitions[message.partition] = state
+
+    def process(self, batch: list[Message]) -> None:
+        """Answer a batch, and hand what is new in the books to the sink."""
+        if self._conflate:
+            self._answer_newest(batch)
+        else:
+            for message in batch:
+                self._answer(message)
+        if self.sink.remembers:
+            self._remember()
+
+    def forget(self, partitions: set[int] | None = None) -> None:
+        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+        for partition in list(self._partitions) if partitions is None else partitions:
+            self._partitions.pop(partition, None)
 
     def _answer(self, message: Message) -> None:
-        summary = self.summary
         started = time.perf_counter_ns()
+        update = self._decoded(message)
+        if update is not None:
+            self._route(message, update, self._apply(message, update), started)
+        self.summary.messages += 1  # last, so that the counts add up also where a sink fails on the way
+
+    def _answer_newest(self, batch: list[Message]) -> None:
+        """As `_answer`, message by message, but only the last of each symbol gets a result."""
+        started = time.perf_counter_ns()
+        updates = [self._decoded(message) for message in batch]
+        last: dict[tuple[int, str], int] = {}
+        counts: Counter[tuple[int, str]] = Counter()
+        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
+            if update is not None:
+                last[message.partition, update.symbol] = i
+                counts[message.partition, update.symbol] += 1
+        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
+            if update is not None:
+                key = message.partition, update.symbol
+                state = self._apply(message, update)
+                if last[key] == i:
+                    self._route(message, update, state, started, counts[key] - 1)
+                    started = time.perf_counter_ns()
+                else:
+                    self.summary.skipped["conflated"] += 1
+            self.summary.messages += 1
+
+    def _decoded(self, message: Message) -> BookUpdate | None:
+        """The update to apply; None where the message has been skipped or rejected."""
+        summary = self.summary
         if not message.value and isinstance(message.place, FilePlace):
             summary.skipped["blank"] += 1
-            return
+            return None
         try:
             update = self.decoder.decode(message.value)
         except DataError as error:
@@ -107,34 +173,53 @@ class Pipeline:
             letter = DeadLetter(message.value, message.place, error.reason, str(error) + cut, message.key)
             self.sink.reject(letter)
             summary.bad[error.reason] += 1
-            return
+            return None
         if self.symbol is not None and update.symbol != self.symbol:
             summary.skipped["symbol"] += 1
-            return
-        book = self.books.apply(update)
-        result = self.router.route(self._order(update.symbol, message), book, source=message.place)
+            return None
+        return update
+
+    def _apply(self, message: Message, update: BookUpdate) -> Partition:
+        state = self._partitions[message.partition]
+        state.books.apply(update)
+        if self.sink.remembers:
+            state.note(update)
+        return state
+
+    def _route(self, message: Message, update: BookUpdate, state: Partition, started: int, conflated: int = 0) -> None:
+        stream, halt = None, None
+        if message.time is not None:
+            stream = StreamState(message.lag, max(0, round(time.time() * 1e3) - message.time), conflated)
+            halt = self._too_old(stream)
+        book = state.books.by_symbol[update.symbol]
+        result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
+        if state.doubtful:
+            state.doubtful -= 1
+            result.warnings.append(str(state.caveat))
         self.sink.add(update.symbol, result.to_json())
-        summary.add(result, time.perf_counter_ns() - started)
+        self.summary.add(result, time.perf_counter_ns() - started)
         if self._logs:
             self._log(result)
         if result.warnings and not self._trap_told:
             self._tell_trap(result)
 
-    def _order(self, symbol: str, message: Message) -> Order:
+    def _too_old(self, stream: StreamState) -> str | None:
+        if self._max_age_ms is None or stream.age_ms is None or stream.age_ms <= self._max_age_ms:
+            return None
+        return f"nothing routed: the message is {stream.age_ms / 1e3:g} s old, more than {self._max_age_ms / 1e3:g} s"
+
+    def _order(self, symbol: str) -> Order:
         order = self._orders.get(symbol)
         if order is None:
             one = self._template
             order = Order(symbol, one.side, one.quantity, one.limit_price, one.id, one.parent_id)
             self._orders[symbol] = order
-            if isinstance(message.place, KafkaPlace):
-                self._partitions[symbol] = message.place.partition
         return order
 
-    def forget(self, partitions: set[int]) -> None:
-        """Throw away the state of partitions that another consumer may move on with."""
-        for symbol in [s for s, partition in self._partitions.items() if partition in partitions]:
-            del self._orders[symbol], self._partitions[symbol]
-            self.books.by_symbol.pop(symbol, None)
+    def _remember(self) -> None:
+        for partition, state in self._partitions.items():
+            for key, value in state.memories(self.router.depth):
+                self.sink.remember(partition, key, value)
 
     def _log(self, result: RoutingResult) -> None:
         venues = sum(venue.status in USABLE for venue in result.venues)
@@ -183,7 +268,6 @@ def run(
     after_poll : callable
         Called after each poll, for progress and signs of life.
     """
-    sink = pipeline.sink
     left = max_messages
     last = time.monotonic()
     while not stopped() and (left is None or left > 0):
@@ -197,10 +281,26 @@ def run(
                 break
             continue
         last = time.monotonic()
+        if not _answered(source, pipeline, batch):
+            continue
         if left is not None:
             left -= len(batch)
-        sink.begin()
-        for message in batch:
-            pipeline.process(message)
-        sink.commit()
+
+
+def _answered(source: Source, pipeline: Pipeline, batch: list[Message]) -> bool:
+    """Answer a batch whole, or not at all: then it has been undone, and comes again."""
+    before = pipeline.summary.copy()
+    try:
+        pipeline.prepare(batch)
+        pipeline.sink.begin()
+        pipeline.process(batch)
+        pipeline.sink.commit(source.offsets())
         source.commit()
+    except AbortedError as error:
+        logger.warning("%s: its %d messages are answered again", error, len(batch))
+        pipeline.summary = before
+        pipeline.forget()
+        pipeline.sink.abort()
+        source.rewind()
+        return False
+    return True

@@ -88,7 +88,14 @@ class Router:
             )
         self.excluded = frozenset(exclude_venues)
 
-    def route(self, order: Order, book: Book, *, stream: Any = None, source: Any = None) -> RoutingResult:
+    @property
+    def depth(self) -> int:
+        """Levels of a venue that routing looks at."""
+        return 10 if self.algorithm == "greedy_l2" else 1
+
+    def route(
+        self, order: Order, book: Book, *, stream: Any = None, source: Any = None, halt: str | None = None
+    ) -> RoutingResult:
         """Split ``order`` over the venues of ``book``.
 
         Parameters
@@ -97,6 +104,8 @@ class Router:
         book : Book
         stream, source : object, optional
             Copied into the result: the state of the stream, and which input it answers.
+        halt : str, optional
+            Why nothing may be routed: every venue counts as stale, and the result carries this warning.
 
         Returns
         -------
@@ -111,8 +120,10 @@ class Router:
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
         market = self._survey(order, book)
+        if halt is not None:
+            market = market._replace(statuses=["stale"] * len(book.quotes))
         quotes, places = self._usable_rows(order, book, market)
-        warnings = market.warnings()
+        warnings = market.warnings() if halt is None else [halt]
         solution = self._solve(order, quotes, market.mid, warnings)
         fills = tally(order, book, places, solution.split)
         filled, size = fills.executed, order.quantity

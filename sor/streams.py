@@ -54,6 +54,17 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     place: Place
     key: bytes | None = None
+    partition: int = 0
+    time: int | None = None  # of the record, milliseconds since the epoch
+    lag: int | None = None  # messages behind it in its partition, when it was polled
+
+
+class StreamState(msgspec.Struct, frozen=True, gc=False):
+    """How far a result is behind its stream."""
+
+    lag: int | None  # messages behind this one in its partition
+    age_ms: int | None  # since the message was written to its topic
+    conflated: int  # older messages of the symbol left out for it
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
@@ -82,14 +93,22 @@ class Source(Protocol):
     def poll(self, limit: int) -> list[Message] | None:
         """The next messages, at most ``limit``; none yet (an empty list), or None at the end."""
 
+    def offsets(self) -> Any:
+        """How far the last batch goes, for `Sink.commit`."""
+
     def commit(self) -> None:
         """All messages of the last batch have been answered, and the answers are out."""
+
+    def rewind(self) -> None:
+        """The last batch is void: what is still ours of it comes again."""
 
     def close(self) -> None: ...
 
 
 class Sink:
     """Takes results and dead letters; this one lets them go. ``commit`` returns when they are safely out."""
+
+    remembers = False  # whether `remember` is of use
 
     def begin(self) -> None:
         """A batch starts."""
@@ -100,8 +119,11 @@ class Sink:
     def reject(self, letter: DeadLetter) -> None:
         """An input that could not be used."""
 
-    def commit(self) -> None:
-        """The batch is complete."""
+    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+        """State of a partition, for who takes it over; the last value of a key counts."""
+
+    def commit(self, offsets: Any = None) -> None:
+        """The batch, which goes up to ``offsets``, is complete."""
 
     def abort(self) -> None:
         """The batch is void."""
@@ -121,6 +143,7 @@ class Fanout(Sink):
     def join(self, sink: Sink) -> None:
         """Add a sink."""
         self.sinks.append(sink)
+        self.remembers = self.remembers or sink.remembers
         if type(sink).add is not Sink.add:
             self._adds.append(sink.add)
 
@@ -136,9 +159,13 @@ class Fanout(Sink):
         for sink in self.sinks:
             sink.reject(letter)
 
-    def commit(self) -> None:
+    def remember(self, partition: int, key: bytes, value: bytes) -> None:
         for sink in self.sinks:
-            sink.commit()
+            sink.remember(partition, key, value)
+
+    def commit(self, offsets: Any = None) -> None:
+        for sink in self.sinks:
+            sink.commit(offsets)
 
     def abort(self) -> None:
         for sink in self.sinks:
@@ -160,7 +187,7 @@ class FileResults(Sink):
     def add(self, key: str, value: bytes) -> None:
         self._lines.append(msgspec.json.format(value, indent=2) if self.pretty else value)
 
-    def commit(self) -> None:
+    def commit(self, offsets: Any = None) -> None:
         lines, self._lines = self._lines, []
         if lines:
             self.file.write(b"\n".join(lines) + b"\n")
@@ -190,7 +217,7 @@ class FileLetters(Sink):
         }
         self.file.write(json.dumps(line).encode() + b"\n")
 
-    def commit(self) -> None:
+    def commit(self, offsets: Any = None) -> None:
         self.file.flush()
 
     def close(self) -> None:
@@ -367,8 +394,12 @@ class FileSource:
             return None
         return [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
 
-    def commit(self) -> None:
+    def offsets(self) -> None:
         """A file remembers nothing."""
+
+    def commit(self) -> None: ...
+
+    def rewind(self) -> None: ...
 
     def close(self) -> None:
         self._lines.close()
