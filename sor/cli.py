@@ -13,9 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import msgspec
 
 from sor import config, demo, kernels
 from sor.book import Books
@@ -28,6 +31,7 @@ from sor.pipeline import HINT_AFTER, Pipeline, Stop, run
 from sor.router import Router
 from sor.state import Recovery
 from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, has_one_publisher
+from sor.supervisor import Supervisor, is_orphan
 from sor.types import Order
 from sor.venues import VenueDirectory
 
@@ -35,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, FENCED = 0, 1, 2, 3, 4, 5
 INTERRUPTED, BROKEN_PIPE = 130, 141  # and sor.errors.HUNG
+WORKER_IS_DONE = frozenset({DONE, BAD_MESSAGES, WRONG_CALL, FENCED})  # nothing that starting it again could mend
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
 SIGN_OF_LIFE_S = 0.5
 
@@ -56,8 +61,13 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
     name = arguments.pop("command")
     path = arguments.pop("file", None)
+    return _perform(name, lambda: config.load(name, arguments), path)
+
+
+def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
+    """Run a command, and tell its errors."""
     try:
-        settings = config.load(name, arguments)
+        settings = load()
         _configure_logging(settings.log_level)
         with _ended_by_sigterm():
             return COMMANDS[name](settings, path)
@@ -163,10 +173,12 @@ def replay(settings: Settings, path: str | None) -> int:
 
 def consume(settings: Settings, path: str | None) -> int:
     """route every message of a Kafka topic"""
+    if settings.workers > 1 and settings.worker is None:
+        return _supervise(settings)
     from sor import kafka
 
     venues_from = settings.venues_from or "publishers"
-    identity = kafka.Identity(settings.group, settings.instance_id)
+    identity = kafka.Identity(settings.group, settings.instance_id, settings.worker or 0)
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if settings.results_topic is None or settings.output is not None:
@@ -217,6 +229,17 @@ def consume(settings: Settings, path: str | None) -> int:
             "exactly once" if transactional else "at least once",
         )
         return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def _supervise(settings: Settings) -> int:
+    """Run the command in several processes."""
+    work = partial(_run_worker, settings)
+    logger.info("starting %d workers", settings.workers)
+    return Supervisor(settings.workers, work, WORKER_IS_DONE).watch(STREAM_FAILED)
+
+
+def _run_worker(settings: Settings, number: int) -> int:
+    return _perform("consume", lambda: msgspec.structs.replace(settings, worker=number), None)
 
 
 def produce(settings: Settings, path: str | None) -> int:
@@ -352,7 +375,7 @@ def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, 
             run(
                 source,
                 pipeline,
-                stopped=stop,
+                stopped=lambda: stop() or is_orphan(),
                 max_messages=settings.max_messages,
                 idle_timeout=settings.idle_timeout,
                 after_poll=watch,

@@ -68,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True):
     speed: float
     loop: bool
     log_level: str
+    worker: int | None = None  # number of this process among ``workers``
 
     @property
     def parameters(self) -> CostParameters:
@@ -433,6 +434,9 @@ def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
 
 
 def _check_delivery(values: Mapping[str, Any]) -> None:
+    for field in ("output", "summary", "dead_letter_file"):
+        if values["workers"] > 1 and values[field] is not None:
+            raise InputError(f"{field} is {values[field]!r}: {values['workers']} workers cannot share it; name topics")
     if values["results_topic"] is not None:
         return
     if values["delivery"] == "exactly-once":
