@@ -24,6 +24,7 @@ from sor import config, demo, kernels
 from sor.book import Books
 from sor.config import Settings
 from sor.errors import ConnectError, FencedError, InputError, SorError
+from sor.kafka_common import Identity
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
@@ -145,7 +146,8 @@ def _configure_logging(level: str) -> None:
         force=True,
     )
     # The client's own lines repeat every attempt to connect; ours say what matters, once.
-    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    for client in ("kafka", "rdkafka"):
+        logging.getLogger(client).setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -175,10 +177,9 @@ def consume(settings: Settings, path: str | None) -> int:
     """route every message of a Kafka topic"""
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
-    from sor import kafka
-
+    client = _client(settings.client)
     venues_from = settings.venues_from or "publishers"
-    identity = kafka.Identity(settings.group, settings.instance_id, settings.worker or 0)
+    identity = Identity(settings.group, settings.instance_id, settings.worker or 0)
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = []
         if settings.results_topic is None or settings.output is not None:
@@ -192,15 +193,16 @@ def consume(settings: Settings, path: str | None) -> int:
         memory_topic = f"{settings.group}-books" if transactional else None
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
         if topics:
-            producer = kafka.connect_producer(
+            producer = client.connect_producer(
                 settings.connection, topics, identity.transactional_id if transactional else None
             )
-        consumer = kafka.connect_consumer(settings.connection, settings.topic, identity, settings.start, transactional)
-        source = kafka.KafkaSource(consumer, pipeline.forget, transactional=transactional)
+        source = client.open_source(
+            settings.connection, settings.topic, identity, settings.start, pipeline.forget, transactional=transactional
+        )
         stack.callback(source.close)
         if memory_topic is not None:
             fanout.join(
-                kafka.TransactionalSink(
+                client.TransactionalSink(
                     producer,
                     settings.results_topic,
                     settings.dead_letter_topic,
@@ -210,8 +212,8 @@ def consume(settings: Settings, path: str | None) -> int:
                 )
             )
         elif topics:
-            fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
-        reader = kafka.KafkaReader(settings.connection)
+            fanout.join(client.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
+        reader = client.KafkaReader(settings.connection)
         stack.callback(reader.close)
         pipeline.recovery = Recovery(
             reader,
@@ -229,6 +231,17 @@ def consume(settings: Settings, path: str | None) -> int:
             "exactly once" if transactional else "at least once",
         )
         return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def _client(name: str) -> Any:
+    """The module of a Kafka client, imported only where it is used; both offer the same names."""
+    if name == "confluent":
+        from sor import confluent
+
+        return confluent
+    from sor import kafka
+
+    return kafka
 
 
 def _supervise(settings: Settings) -> int:

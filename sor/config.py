@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
     delivery: str | None
     instance_id: str | None
     workers: int
+    client: str
     bootstrap_messages: int
     conflate: bool
     max_age: float | None
@@ -301,6 +302,14 @@ OPTIONS = (
         instance,
         "name of this member that stays the same over restarts: its partitions wait for it, and a second process "
         "with the name takes over from the first",
+        ("consume",),
+    ),
+    Option(
+        "client",
+        "SOR_CLIENT",
+        "kafka-python",
+        choice("kafka-python", "confluent"),
+        "kafka-python, or confluent for more messages a second (confluent-kafka, pip install 'sor[confluent]')",
         ("consume",),
     ),
     Option("workers", "SOR_WORKERS", 1, whole(1, 256), "processes that share the partitions", ("consume",)),

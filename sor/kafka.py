@@ -10,63 +10,57 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from sor.config import Connection
-from sor.errors import HUNG, AbortedError, ConnectError, FencedError, StreamError
-from sor.market_data.fields import iso_of
-from sor.streams import BATCH, DeadLetter, KafkaPlace, Message, Sink
+from sor.errors import AbortedError, StreamError
+from sor.kafka_common import (
+    BATCH_BYTES,
+    COMMIT_MS,
+    FENCED_S,
+    FETCH_MS,
+    FLUSH_S,
+    HEARTBEAT_MS,
+    LINGER_MS,
+    METADATA_MS,
+    POLL_MS,
+    RECONNECT_MS,
+    RECOVERY_S,
+    SESSION_MS,
+    TRANSACTION_MS,
+    Identity,
+    Offsets,
+    TopicSink,
+    awaiting_brokers,
+    fenced,
+    no_broker,
+    patience,
+    watched,
+)
+from sor.streams import BATCH, KafkaPlace, Message
 
 logger = logging.getLogger(__name__)
 
-POLL_MS = 500  # longest wait for messages, and so for a signal to be seen
-COMMIT_MS = 10_000
-FLUSH_S = 60.0
-TRANSACTION_MS = 15_000  # after which the brokers end the transaction of a producer that has died
-RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
-FENCED_S = 3.0  # a member is told at a heartbeat that another has taken its place
-PATIENCE_S = 2.0  # after which a silent broker is worth a line
-LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
-
-
-@contextlib.contextmanager
-def _patience(line: str, seconds: float) -> Iterator[None]:
-    """Log ``line`` once where what follows takes long, but not where it is about to fail anyway."""
-    timer = threading.Timer(PATIENCE_S, logger.warning, (line,))
-    timer.daemon = True
-    if seconds > 2 * PATIENCE_S:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 @contextlib.contextmanager
 def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
-    servers, seconds = connection.servers, connection.timeout
     try:
-        with _patience(f"no Kafka broker answers at {servers} yet; trying for {seconds:g} s", seconds):
+        with awaiting_brokers(connection):
             yield
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
-        raise ConnectError(
-            f"no Kafka broker answered at {servers} within {seconds:g} s ({what}): "
-            "is it running, and is --kafka-servers right?"
-        ) from None
+        raise no_broker(what, connection) from None
     except kafka_errors.KafkaError as error:
-        raise StreamError(f"{what} at {servers}: {_story(error)}") from None
+        raise StreamError(f"{what} at {connection.servers}: {_story(error)}") from None
 
 
 def _story(error: Exception) -> str:
@@ -77,26 +71,9 @@ def _common(connection: Connection, admin: bool = False) -> dict[str, Any]:
     common = {
         "bootstrap_servers": connection.servers.split(","),
         "bootstrap_timeout_ms": int(connection.timeout * 1000),
-        "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
+        "reconnect_backoff_max_ms": RECONNECT_MS,
     }
     return common if admin else common | {"allow_auto_create_topics": False}
-
-
-class Identity(NamedTuple):
-    """Who a consumer is in its group."""
-
-    group: str
-    instance: str | None  # stable over restarts: the membership is static; None: a member like any other
-    worker: int = 0
-
-    @property
-    def member(self) -> str | None:
-        return None if self.instance is None else f"{self.instance}-{self.worker}"
-
-    @property
-    def transactional_id(self) -> str:
-        """Who starts anew under this name ends the transactions of who had it before."""
-        return f"{self.group}-{self.instance or uuid.uuid4()}-{self.worker}"
 
 
 def connect_consumer(
@@ -111,10 +88,10 @@ def connect_consumer(
             enable_auto_commit=False,
             isolation_level="read_committed" if transactional else "read_uncommitted",
             partition_assignment_strategy=(CooperativeStickyAssignor(),),
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=1_000,
-            fetch_max_wait_ms=100,  # on an idle topic only: a message ends the wait
-            metadata_max_age_ms=5_000,  # a topic made after the start is seen soon
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            fetch_max_wait_ms=FETCH_MS,
+            metadata_max_age_ms=METADATA_MS,
             **_common(connection),
         )
         if topic not in consumer.topics():
@@ -134,8 +111,8 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
         producer = KafkaProducer(
             **(transactions if transactional_id is not None else {}),
             acks="all",
-            linger_ms=5,
-            batch_size=128 * 1024,
+            linger_ms=LINGER_MS,
+            batch_size=BATCH_BYTES,
             compression_type="lz4",
             max_block_ms=int(max(connection.timeout, 1.0) * 1000),
             **_common(connection),
@@ -143,7 +120,7 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
     where = f"topic {{}} does not exist at {connection.servers}"
     for topic in topics:
         try:
-            with _patience(f"{where.format(topic)} yet; waiting for it", connection.timeout):
+            with patience(f"{where.format(topic)} yet; waiting for it", connection.timeout):
                 producer.partitions_for(topic)
         except kafka_errors.KafkaError:
             producer.close(timeout=0)
@@ -164,7 +141,7 @@ class KafkaReader:
                 group_id=None,
                 enable_auto_commit=False,
                 isolation_level="read_committed",
-                fetch_max_wait_ms=100,
+                fetch_max_wait_ms=FETCH_MS,
                 **_common(connection),
             )
             self._last = KafkaConsumer(  # sees where a log ends beyond open transactions
@@ -226,11 +203,18 @@ def _reading(topic: str, partition: int) -> Iterator[None]:
         raise StreamError(f"reading {topic}:{partition}: {_story(error)}") from None
 
 
-class Offsets(NamedTuple):
-    """How far a batch goes, and the group's generation when it was polled."""
-
-    positions: dict[Any, Any]
-    generation: Any
+def open_source(
+    connection: Connection,
+    topic: str,
+    identity: Identity,
+    start: str,
+    forget: Callable[[set[int]], None],
+    *,
+    transactional: bool,
+) -> KafkaSource:
+    """The source of a group's member; it starts at ``start`` where nothing is committed."""
+    consumer = connect_consumer(connection, topic, identity, start, transactional)
+    return KafkaSource(consumer, forget, transactional=transactional)
 
 
 class KafkaSource:
@@ -275,7 +259,7 @@ class KafkaSource:
             self._generation = self.consumer.group_metadata()
             assigned = set(self.consumer.assignment())
         except kafka_errors.FencedInstanceIdError:
-            raise _fenced() from None
+            raise fenced() from None
         except kafka_errors.KafkaError as error:
             raise StreamError(f"consuming: {_story(error)}") from None
         if assigned != self._assigned:
@@ -353,7 +337,7 @@ class KafkaSource:
         try:
             self.consumer.commit(offsets, timeout_ms=COMMIT_MS)
         except kafka_errors.FencedInstanceIdError:
-            raise _fenced() from None
+            raise fenced() from None
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError):
             logger.warning("the group is rebalancing: the last batch may be answered again by another member")
         except kafka_errors.KafkaError as error:
@@ -367,8 +351,8 @@ class KafkaSource:
         self.consumer.close(autocommit=False, timeout_ms=COMMIT_MS)
 
 
-class KafkaSink(Sink):
-    """Results, dead letters or both to topics, keyed by symbol; ``commit`` waits for every acknowledgement.
+class KafkaSink(TopicSink):
+    """Results, dead letters or both to topics; ``commit`` waits for every acknowledgement.
 
     Parameters
     ----------
@@ -378,31 +362,15 @@ class KafkaSink(Sink):
     """
 
     def __init__(self, producer: Any, results_topic: str | None, letters_topic: str | None) -> None:
+        super().__init__(results_topic, letters_topic)
         self.producer = producer
-        self.results_topic = results_topic
-        self.letters_topic = letters_topic
         self._pending: list[Any] = []
 
-    def add(self, key: str, value: bytes) -> None:
-        if self.results_topic is not None:
-            self._send(self.results_topic, value, key.encode())
-
-    def reject(self, letter: DeadLetter) -> None:
-        if self.letters_topic is None:
-            return
-        facts = {
-            "sor.place": letter.where,
-            "sor.reason": letter.reason,
-            "sor.detail": letter.detail,
-            "sor.time": iso_of(time.time_ns()),
-            "sor.length": str(len(letter.value)),
-        }
-        headers = [(name, text.encode(errors="replace")) for name, text in facts.items()]
-        self._send(self.letters_topic, letter.value[:LARGEST_LETTER], letter.key, headers)
-
-    def _send(self, topic: str, value: bytes, key: bytes | None, headers: Any = None) -> None:
+    def _send(
+        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+    ) -> None:
         try:
-            self._pending.append(self.producer.send(topic, value, key=key, headers=headers))
+            self._pending.append(self.producer.send(topic, value, key=key, headers=headers, partition=partition))
         except kafka_errors.KafkaError as error:
             raise StreamError(f"sending to {topic}: {_story(error)}") from None
 
@@ -476,38 +444,16 @@ class TransactionalSink(KafkaSink):
     def _transaction(self, doing: str) -> Iterator[None]:
         what = f"{doing} a transaction"
         try:
-            with _watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
+            with watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
                 yield
         except (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError) as error:
             if self._fenced():
-                raise _fenced() from None
+                raise fenced() from None
             raise StreamError(f"{what}: it took too long, and the brokers have ended it ({_story(error)})") from None
         except kafka_errors.KafkaError as error:
             if doing == "aborting" or self.producer._transaction_manager.has_fatal_error():
                 raise StreamError(f"{what}: {_story(error)}") from None
             raise AbortedError(f"{what}: {_story(error)}") from None
-
-
-def _fenced() -> FencedError:
-    return FencedError("fenced: another process has this instance id and has taken over; this one must not go on")
-
-
-@contextlib.contextmanager
-def _watched(what: str, seconds: float) -> Iterator[None]:
-    """End the process where ``what`` takes longer: the client has no time-out of its own for it."""
-
-    def give_up() -> None:
-        logger.error("%s took more than %g s: ending, so that a successor can go on (status %d)", what, seconds, HUNG)
-        logging.shutdown()
-        os._exit(HUNG)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _next(offset: int) -> Any:
@@ -563,12 +509,14 @@ class Confirmed:
 
 
 __all__ = [
+    "FLUSH_S",
     "Confirmed",
     "Identity",
     "KafkaReader",
     "KafkaSink",
     "KafkaSource",
-    "connect_consumer",
     "TransactionalSink",
+    "connect_consumer",
     "connect_producer",
+    "open_source",
 ]

@@ -49,6 +49,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--group": ("a", "a", "b", "b"),
     "--from": ("latest", "latest", "earliest", "earliest"),
     "--results-topic": ("a", "a", "b", "b"),
+    "--client": ("confluent", "confluent", "KAFKA-PYTHON", "kafka-python"),
     "--connect-timeout": ("1", 1.0, "2.5", 2.5),
     "--max-messages": ("1", 1, "2", 2),
     "--idle-timeout": ("1", 1.0, "2.5", 2.5),

@@ -36,7 +36,7 @@ RANKS = [
     ("kernels", "config", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
-    ("streams", "kafka", "backtest", "backtest.*"),
+    ("streams", "kafka", "kafka_common", "confluent", "backtest", "backtest.*"),
     ("pipeline", "metrics", "produce"),
     ("cli", "__main__", "demo"),
 ]
