@@ -146,8 +146,7 @@ def _configure_logging(level: str) -> None:
         force=True,
     )
     # The client's own lines repeat every attempt to connect; ours say what matters, once.
-    for client in ("kafka", "rdkafka"):
-        logging.getLogger(client).setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -49,12 +49,10 @@ except ModuleNotFoundError:
     raise InputError("client is 'confluent': confluent-kafka is not installed (pip install 'sor[confluent]')") from None
 
 logger = logging.getLogger(__name__)
-client_logger = logging.getLogger("rdkafka")
 
 POLL_S = POLL_MS / 1000
 COMMIT_S = COMMIT_MS / 1000
 RETRY_S = 0.05
-FIRST, LAST, STORED = confluent_kafka.OFFSET_BEGINNING, confluent_kafka.OFFSET_END, confluent_kafka.OFFSET_STORED
 
 REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # waiting does not help
 FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
@@ -89,16 +87,25 @@ class _Errors:
 
     def __call__(self, error: Any) -> None:
         self.last = error
-        client_logger.debug("%s", error)
+        logger.debug("%s", error)
+
+
+class _Lines:
+    """Takes librdkafka's log, which repeats every attempt to connect; ours says what matters, once."""
+
+    @staticmethod
+    def log(level: int, form: str, *values: Any) -> None:
+        logger.debug(form, *values)
 
 
 def _settings(connection: Connection) -> dict[str, Any]:
     """What every client is told of the brokers."""
-    return {
+    debug = {"debug": "generic,cgrp,eos"} if logger.isEnabledFor(logging.DEBUG) else {}
+    return debug | {
         "bootstrap.servers": connection.servers,
         "reconnect.backoff.max.ms": RECONNECT_MS,
         "topic.metadata.refresh.interval.ms": METADATA_MS,
-        "logger": client_logger,
+        "logger": _Lines,
     }
 
 
@@ -430,7 +437,7 @@ class KafkaSource:
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             logger.warning("the group has given our partitions away: %s", error.str())
         else:
-            client_logger.debug("%s", error)
+            logger.debug("%s", error)
 
     def _is_member(self) -> bool:
         """Take the group's generation for `offsets`; False where the group has put us out.
@@ -490,7 +497,9 @@ class KafkaSource:
             logger.warning("cannot tell where the group stands: %s", _story(_error_of(error)))
         if starts:
             self._commit(starts)
-        self.consumer.incremental_assign([TopicPartition(self.topic, n, starts.get(n, STORED)) for n in partitions])
+        self.consumer.incremental_assign(
+            [TopicPartition(self.topic, n, starts.get(n, confluent_kafka.OFFSET_STORED)) for n in partitions]
+        )
 
     def is_fenced(self) -> bool:
         """Whether another process has joined the group with this one's instance id."""
@@ -566,7 +575,10 @@ def _generation_in(metadata: bytes) -> int:
 
 
 def _is_fenced(error: Any) -> bool:
-    return bool(error.code() == KafkaError.FENCED_INSTANCE_ID)
+    """Whether another has this instance id; among the messages only the words say what is fatal."""
+    return error.code() == KafkaError.FENCED_INSTANCE_ID or (
+        error.code() == KafkaError._FATAL and KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str()
+    )
 
 
 # --- sinks -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
+import importlib.util
 import json
 import os
 import random
@@ -36,6 +38,21 @@ PATIENCE = 60.0  # seconds for what ought to happen soon; waited for in full onl
 DONE, BAD, WRONG_CALL, NO_BROKER, STREAM_FAILED = 0, 1, 2, 3, 4
 SYMBOLS = [f"SYM{letter}" for letter in "ABCDEFGHIJKL"]
 LONG = 4_000  # messages: too many to be answered before a signal arrives
+
+
+# Of what a client has a part in; the rest of this file is the same code for both, and runs with the default one.
+each_client = pytest.mark.parametrize(
+    "client",
+    [
+        "kafka-python",
+        pytest.param(
+            "confluent",
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec("confluent_kafka") is None, reason="confluent-kafka is not installed"
+            ),
+        ),
+    ],
+)
 
 
 # --- commands as processes -------------------------------------------------------------------------------------------
@@ -134,9 +151,15 @@ class Jobs:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def client() -> str:
+    """The client that the test's commands use; `each_client` takes them in turn."""
+    return "kafka-python"
+
+
+@pytest.fixture
+def start(tmp_path: Path, client: str) -> Iterator[Start]:
     with Jobs(tmp_path) as jobs:
-        yield jobs.start
+        yield functools.partial(jobs.start, SOR_CLIENT=client)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +225,8 @@ def once(ends: dict[int, int]) -> Counter[tuple[int, int]]:
 
 
 def without_source(results: Iterable[Json]) -> list[Json]:
-    return [{name: value for name, value in result.items() if name != "source"} for result in results]
+    """Results but for what a file's do not have."""
+    return [{name: value for name, value in result.items() if name not in ("source", "stream")} for result in results]
 
 
 def by_symbol(results: Iterable[Json]) -> dict[str, list[Json]]:
@@ -295,6 +319,7 @@ def fragile() -> Iterator[Cluster]:
 # --- from a file to results ------------------------------------------------------------------------------------------
 
 
+@each_client
 def test_results_on_stdout_are_those_of_replay(
     sample: Feed, start: Start, topic: Names, replayed: list[Json], tmp_path: Path
 ) -> None:
@@ -306,7 +331,7 @@ def test_results_on_stdout_are_those_of_replay(
     assert [result["source"] for result in job.results] == [
         {"topic": sample.topic, "partition": 0, "offset": offset} for offset in range(2_000)
     ]
-    assert list(job.results[0])[-1] == "source"
+    assert "source" in job.results[0]
     facts = json.loads(summary.read_text())
     assert (facts["messages"], facts["results"], facts["skipped"], facts["bad"]) == (2_000, 2_000, {}, {})
     assert "messages 2,000 = results 2,000 + skipped 0 + bad 0" in job.err
@@ -329,6 +354,7 @@ def test_log_lines_of_consume(sample: Feed, start: Start, topic: Names) -> None:
     assert len(quiet.results) == 3
 
 
+@each_client
 def test_debug_logging_stays_on_stderr(sample: Feed, start: Start, topic: Names) -> None:
     bounds = ("--group", topic("group"), "--max-messages", 2)
     job = start("consume", *sample.arguments, *bounds, "--log-level", "debug").finish(DONE)
@@ -337,6 +363,7 @@ def test_debug_logging_stays_on_stderr(sample: Feed, start: Start, topic: Names)
     assert "Logging error" not in job.err
 
 
+@each_client
 def test_results_to_a_topic_are_keyed_by_symbol(mixed: Feed, start: Start, topic: Names) -> None:
     """Twelve symbols from three partitions into two: each symbol's results are those of replay, in their order."""
     replay = start("replay", mixed.file)
@@ -354,6 +381,20 @@ def test_results_to_a_topic_are_keyed_by_symbol(mixed: Feed, start: Start, topic
     assert by_symbol(values) == by_symbol(replay.finish(DONE).results)
 
 
+def test_both_clients_put_a_key_in_the_same_partition(mixed: Feed, start: Start, topic: Names) -> None:
+    pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
+    results = mixed.servers.create_topic(topic("results"), partitions=5)
+    homes = []
+    for client in ("kafka-python", "confluent"):
+        before = ends_of(mixed.servers, results)
+        out = ("--results-topic", results, "--group", topic("group"), "--max-messages", 2_000)
+        start("consume", *mixed.arguments, *out, "--log-level", "warning", SOR_CLIENT=client).finish(DONE)
+        records = [record for record in read(mixed.servers, results) if record.offset >= before[record.partition]]
+        homes.append({(record.key, record.partition) for record in records})
+    assert homes[0] == homes[1]
+    assert len(homes[0]) == len(SYMBOLS)
+
+
 def test_output_beside_a_results_topic(sample: Feed, start: Start, topic: Names, tmp_path: Path) -> None:
     results = sample.servers.create_topic(topic("results"))
     both = ("--results-topic", results, "--max-messages", 5, "--group", topic("group"))
@@ -367,6 +408,7 @@ def test_output_beside_a_results_topic(sample: Feed, start: Start, topic: Names,
     assert len(file.read_bytes().splitlines()) == 5
 
 
+@each_client
 def test_kafka_in_zookeeper_mode(
     kafka_zookeeper: Servers, start: Start, topic: Names, checkout: Path, replayed: list[Json]
 ) -> None:
@@ -429,7 +471,12 @@ def assigned(job: Job) -> set[int]:
     return set() if names == "none" else {int(name.rpartition(":")[2]) for name in names.split(", ")}
 
 
-def test_two_consumers_share_a_stream(mixed: Feed, start: Start, topic: Names) -> None:
+@pytest.mark.parametrize("second", ["the same", "the other"])
+@each_client
+def test_two_consumers_share_a_stream(mixed: Feed, start: Start, topic: Names, client: str, second: str) -> None:
+    """Also where they use different clients: a group can be moved from one to the other, member by member."""
+    if second == "the other":
+        pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
     name = mixed.servers.create_topic(topic(), partitions=3)
     group, results = topic("group"), mixed.servers.create_topic(topic("results"))
     servers = ("--kafka-servers", mixed.servers.bootstrap, "--topic", name)
@@ -443,7 +490,8 @@ def test_two_consumers_share_a_stream(mixed: Feed, start: Start, topic: Names) -
     one = start(*consume)
     produce_and_wait()
     assert answered(one.results) == once(mixed.ends), "the first consumer alone"
-    two = start(*consume)
+    others = {"kafka-python": "confluent", "confluent": "kafka-python"}
+    two = start(*consume, SOR_CLIENT=client if second == "the same" else others[client])
     wait_for(lambda: assigned(two) and assigned(one) | assigned(two) == {0, 1, 2}, "the partitions shared")
     wait_for(lambda: not assigned(one) & assigned(two), "no partition in two hands")
     produce_and_wait()
@@ -465,6 +513,7 @@ def test_two_groups_each_get_everything(mixed: Feed, start: Start, topic: Names)
         assert answered(job.finish(DONE).results) == once(mixed.ends)
 
 
+@each_client
 def test_max_messages_and_the_committed_offset(sample: Feed, start: Start, topic: Names) -> None:
     """A restart goes on after what is committed; --from has no say any more."""
     group = topic("group")
@@ -477,6 +526,7 @@ def test_max_messages_and_the_committed_offset(sample: Feed, start: Start, topic
     assert committed(sample.servers, group, sample.topic) == {0: 150}
 
 
+@each_client
 def test_idle_timeout_of_a_silent_topic(kafka: Servers, start: Start, topic: Names) -> None:
     name = kafka.create_topic(topic())
     began = time.monotonic()
@@ -487,6 +537,7 @@ def test_idle_timeout_of_a_silent_topic(kafka: Servers, start: Start, topic: Nam
     assert "messages 0 = results 0 + skipped 0 + bad 0" in job.err
 
 
+@each_client
 def test_from_latest_passes_over_what_is_there(kafka: Servers, start: Start, topic: Names) -> None:
     name = kafka.create_topic(topic())
     send(kafka, name, packed(quote(), quote()))
@@ -506,6 +557,7 @@ def test_from_latest_passes_over_what_is_there(kafka: Servers, start: Start, top
     assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
 
+@each_client
 def test_from_latest_loses_nothing_over_a_restart(kafka: Servers, start: Start, topic: Names) -> None:
     """What comes to a partition while its group is away, and was silent before, is answered at the restart."""
     name, group = kafka.create_topic(topic(), partitions=2), topic("group")
@@ -529,6 +581,7 @@ def test_from_latest_loses_nothing_over_a_restart(kafka: Servers, start: Start, 
 # --- stops -----------------------------------------------------------------------------------------------------------
 
 
+@each_client
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_clean_stop_and_restart(long: Feed, start: Start, topic: Names, number: signal.Signals) -> None:
     """The batch is finished and committed: nothing is lost, nothing comes twice."""
@@ -545,6 +598,7 @@ def test_a_clean_stop_and_restart(long: Feed, start: Start, topic: Names, number
     assert answered(results_in(long.servers, results)) == once({0: LONG})
 
 
+@each_client
 def test_a_killed_consumer_loses_nothing(long: Feed, start: Start, topic: Names) -> None:
     group, results = topic("group"), long.servers.create_topic(topic("results"))
     consume = ("consume", *long.arguments, "--group", group, "--results-topic", results)
@@ -621,6 +675,7 @@ def check_sums(summary: Path, results: int, bad: int, skipped: int) -> Counter[s
     return Counter(facts["bad"])
 
 
+@each_client
 def test_bad_messages_to_a_topic(dirty: Feed, start: Start, topic: Names, tmp_path: Path) -> None:
     letters, group, summary = dirty.servers.create_topic(topic("letters")), topic("group"), tmp_path / "summary.json"
     options = ("--dead-letter-topic", letters, "--group", group, "--idle-timeout", 2, "--summary", summary)
@@ -680,6 +735,7 @@ def lines_but_configuration(job: Job) -> list[str]:
     return [line for line in job.err.splitlines() if "SOR Configuration" not in line]
 
 
+@each_client
 @pytest.mark.parametrize(
     "command",
     [("consume",), ("consume", "--results-topic", "results"), ("produce", "sample.csv")],
@@ -696,6 +752,7 @@ def test_no_broker(start: Start, checkout: Path, command: tuple[str, ...]) -> No
     assert line.startswith(f"sor {command[0]}: error: no Kafka broker answered at {servers} within 2 s")
 
 
+@each_client
 def test_interrupted_while_there_is_no_broker(start: Start) -> None:
     job = start("consume", "--kafka-servers", f"127.0.0.1:{free_ports(1)[0]}")
     job.says("no Kafka broker answers at")
@@ -705,6 +762,7 @@ def test_interrupted_while_there_is_no_broker(start: Start) -> None:
     assert len(lines_but_configuration(job)) == 1, job.story("more than the one line")
 
 
+@each_client
 def test_a_broker_that_comes_late(
     fragile: Cluster, start: Start, topic: Names, checkout: Path, replayed: list[Json]
 ) -> None:
@@ -723,6 +781,7 @@ def test_a_broker_that_comes_late(
     assert without_source(consume.finish(DONE).results) == without_source(replayed)
 
 
+@each_client
 def test_a_broker_that_restarts(fragile: Cluster, start: Start, topic: Names, checkout: Path) -> None:
     """Stopped while one command sends and another answers, both wait for it and lose nothing."""
     name, group, (node,) = fragile.create_topic(topic()), topic("group"), fragile.nodes
@@ -747,6 +806,7 @@ def test_a_broker_that_restarts(fragile: Cluster, start: Start, topic: Names, ch
     assert set(answered(results_in(fragile, results))) == set(once({0: 10_000}))
 
 
+@each_client
 def test_a_topic_that_comes_late(kafka: Servers, start: Start, topic: Names) -> None:
     name = topic()
     servers = ("--kafka-servers", kafka.bootstrap, "--topic", name)
@@ -759,6 +819,7 @@ def test_a_topic_that_comes_late(kafka: Servers, start: Start, topic: Names) -> 
     assert answered(job.finish(DONE, seconds=30).results) == once({0: 1, 1: 1})
 
 
+@each_client
 def test_a_results_topic_that_is_not_there(sample: Feed, start: Start, topic: Names, tmp_path: Path) -> None:
     """The command fails, saying which topic, and what it did not answer stays uncommitted."""
     missing, group, summary = topic("missing"), topic("group"), tmp_path / "summary.json"
