@@ -100,7 +100,7 @@ class _Lines:
 
 def _settings(connection: Connection) -> dict[str, Any]:
     """What every client is told of the brokers."""
-    debug = {"debug": "generic,cgrp,eos"} if logger.isEnabledFor(logging.DEBUG) else {}
+    debug = {"debug": "cgrp,eos"} if logger.isEnabledFor(logging.DEBUG) else {}
     return debug | {
         "bootstrap.servers": connection.servers,
         "reconnect.backoff.max.ms": RECONNECT_MS,

@@ -1,0 +1,220 @@
+"""Both Kafka clients behind the same names: what a batch's transaction promises, seen from within the process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import ModuleType
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka_broker import Servers
+
+from sor.config import Connection
+from sor.errors import AbortedError, StreamError
+from sor.kafka_common import Identity
+from sor.streams import DeadLetter, KafkaPlace, Message
+
+pytestmark = pytest.mark.kafka
+
+Names = Callable[..., str]
+PATIENCE = 60.0
+COUNT = 50  # messages in each partition
+
+
+@pytest.fixture(params=["kafka-python", "confluent"])
+def client(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of each client in turn."""
+    if request.param == "kafka-python":
+        return importlib.import_module("sor.kafka")
+    if importlib.util.find_spec("confluent_kafka") is None:
+        pytest.skip("confluent-kafka is not installed")
+    return importlib.import_module("sor.confluent")
+
+
+class Member:
+    """A member of a group that copies its messages to another topic, exactly once."""
+
+    def __init__(self, client: ModuleType, servers: Servers, topic: str, group: str, stack: ExitStack) -> None:
+        self.connection = Connection(servers.bootstrap, 30)
+        self.forgotten: set[int] = set()
+        identity = Identity(group, None)
+        producer = client.connect_producer(self.connection, [f"{topic}-out"], identity.transactional_id)
+        self.source = client.open_source(
+            self.connection, topic, identity, "earliest", self.forgotten.update, transactional=True
+        )
+        stack.callback(self.source.close)
+        self.sink = client.TransactionalSink(
+            producer, f"{topic}-out", f"{topic}-out", f"{topic}-out", 30, self.source.is_fenced
+        )
+        stack.callback(self.sink.close)
+
+    def poll(self, limit: int = 10) -> list[Message]:
+        """The next messages, waited for."""
+        deadline = time.monotonic() + PATIENCE
+        while not (batch := self.source.poll(limit)):
+            assert time.monotonic() < deadline, "no messages"
+        return batch
+
+    def answer(self, batch: list[Message]) -> None:
+        self.sink.begin()
+        for message in batch:
+            self.sink.add("key", b"%d:%d" % (message.partition, message.place.offset))
+
+    def commit(self) -> None:
+        self.sink.commit(self.source.offsets())
+        self.source.commit()
+
+    def undo(self) -> None:
+        self.sink.abort()
+        self.source.rewind()
+
+
+class Group:
+    """A topic with `COUNT` messages in each of two partitions, one to copy it to, and members who do."""
+
+    def __init__(self, client: ModuleType, servers: Servers, name: str, stack: ExitStack) -> None:
+        self.client, self.servers, self.name, self._stack = client, servers, name, stack
+        for topic in (name, f"{name}-out"):
+            servers.create_topic(topic, 2)
+        with KafkaProducer(bootstrap_servers=servers.bootstrap) as producer:
+            for i in range(COUNT):
+                for partition in (0, 1):
+                    producer.send(name, b"%d" % i, key=b"k", partition=partition, timestamp_ms=1_000 + i)
+
+    def member(self) -> Member:
+        return Member(self.client, self.servers, self.name, f"{self.name}-group", self._stack)
+
+    def copied(self) -> list[bytes]:
+        """Values of the committed copies, sorted."""
+        values = []
+        settings = {"bootstrap_servers": self.servers.bootstrap, "group_id": None}
+        with KafkaConsumer(**settings, isolation_level="read_committed", auto_offset_reset="earliest") as consumer:
+            places = [TopicPartition(f"{self.name}-out", number) for number in (0, 1)]
+            consumer.assign(places)
+            ends = consumer.end_offsets(places)
+            deadline = time.monotonic() + PATIENCE
+            while any(consumer.position(place) < end for place, end in ends.items()):
+                assert time.monotonic() < deadline, "the copies cannot be read"
+                for records in consumer.poll(timeout_ms=200).values():
+                    values += [record.value for record in records]
+        return sorted(values)
+
+
+@pytest.fixture
+def group(client: ModuleType, kafka: Servers, topic: Names) -> Iterator[Group]:
+    with ExitStack() as stack:
+        yield Group(client, kafka, topic("g")[-60:], stack)
+
+
+EVERYTHING = sorted(b"%d:%d" % (partition, i) for partition in (0, 1) for i in range(COUNT))
+
+
+def places(batch: list[Message]) -> list[Any]:
+    return sorted((message.partition, message.place.offset) for message in batch)
+
+
+def test_messages_carry_all_that_the_stream_knows(group: Group) -> None:
+    member = group.member()
+    seen: dict[int, list[Message]] = {0: [], 1: []}
+    while sum(map(len, seen.values())) < 2 * COUNT:
+        for message in member.poll(1_000):
+            seen[message.partition].append(message)
+    for partition, messages in seen.items():
+        assert [message.place for message in messages] == [
+            KafkaPlace(group.name, partition, offset) for offset in range(COUNT)
+        ]
+        assert [message.value for message in messages] == [b"%d" % i for i in range(COUNT)]
+        assert [message.time for message in messages] == [1_000 + i for i in range(COUNT)]
+        assert [message.lag for message in messages] == [COUNT - 1 - i for i in range(COUNT)]
+        assert {message.key for message in messages} == {b"k"}
+    assert member.source.lags == {(group.name, 0): 0, (group.name, 1): 0}
+    assert (member.source.assigned, member.source.rebalances) == (2, 1)
+
+
+def test_an_aborted_batch_comes_again_and_leaves_nothing(group: Group) -> None:
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.undo()
+    again: list[Message] = []
+    while len(again) < 2 * COUNT:
+        batch = member.poll()
+        member.answer(batch)
+        member.commit()
+        again += batch
+    assert set(places(first)) <= set(places(again))
+    assert places(again) == [(partition, offset) for partition in (0, 1) for offset in range(COUNT)]
+    assert group.copied() == EVERYTHING
+    assert (member.sink.committed > 1, member.sink.aborted) == (True, 1)
+
+
+def test_what_was_polled_before_a_rebalance_cannot_be_committed_after_it(group: Group) -> None:
+    """The group is in a newer generation by then, and another member may have the partition."""
+    one = group.member()
+    batch = one.poll()
+    one.answer(batch)
+    two = group.member()
+    deadline = time.monotonic() + PATIENCE
+    offsets = one.source.offsets()
+    while not one.forgotten:  # the first gives a partition to the second only within a poll
+        one.source.poll(1)
+        two.source.poll(1)
+        assert time.monotonic() < deadline, "the second gets nothing"
+    with pytest.raises(AbortedError, match="committing a transaction"):
+        one.sink.commit(offsets)
+    one.sink.abort()
+    assert group.copied() == []
+
+
+def test_a_letter_too_large_for_the_brokers_is_an_error(group: Group, client: ModuleType) -> None:
+    """At least once: a message that is not acknowledged stops the stream, and does not get lost in silence."""
+    connection = Connection(group.servers.bootstrap, 30)
+    out = group.servers.create_topic(f"{group.name}-small", configs={"max.message.bytes": 2_000})
+    sink = client.KafkaSink(client.connect_producer(connection, [out]), None, out)
+    place = KafkaPlace(group.name, 0, 7)
+    sink.reject(DeadLetter(b"small", place, "json", "is none", b"key"))
+    sink.commit()
+    noise = random.Random(7).randbytes(50_000)  # which no compression makes small
+    sink.reject(DeadLetter(noise, place, "json", "is none", b"key"))
+    with pytest.raises(StreamError, match="the brokers did not take a message"):
+        sink.commit()
+    sink.close()
+
+
+def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType) -> None:
+    """And hands out what is committed, from and to the offsets asked for."""
+    member = group.member()
+    batch = member.poll()
+    member.answer(batch)
+    member.commit()
+    member.answer(batch)
+    member.sink.abort()
+    reader = client.KafkaReader(member.connection)
+    out = f"{group.name}-out"
+    records = []
+    for partition in (0, 1):
+        first, end = reader.bounds(out, partition)
+        records += [record.value for record in reader.records(out, partition, first, end)]
+    assert sorted(records) == sorted(b"%d:%d" % (one.partition, one.place.offset) for one in batch)
+    assert [(one.offset, one.value) for one in reader.records(group.name, 1, 3, 6)] == [
+        (i, b"%d" % i) for i in (3, 4, 5)
+    ]
+    assert list(reader.records(group.name, 0, 4, 4)) == []
+    reader.close()
+
+
+def test_the_reader_makes_a_topic_like_another(group: Group, client: ModuleType) -> None:
+    reader = client.KafkaReader(Connection(group.servers.bootstrap, 30))
+    for _ in range(2):
+        reader.make_like(f"{group.name}-books", group.name)
+    assert [reader.bounds(f"{group.name}-books", partition) for partition in (0, 1)] == [(0, 0), (0, 0)]
+    group.servers.create_topic(f"{group.name}-one", 1)
+    with pytest.raises(StreamError, match=r"has 1 partitions: .* has 2, so it needs as many"):
+        reader.make_like(f"{group.name}-one", group.name)
+    reader.close()
