@@ -24,6 +24,7 @@ from sor.kafka_common import (
     FLUSH_S,
     HEARTBEAT_MS,
     LINGER_MS,
+    LOOK_S,
     METADATA_MS,
     POLL_MS,
     RECONNECT_MS,
@@ -381,6 +382,8 @@ class KafkaSource:
         self._gone: set[int] = set()  # taken away within a poll
         self._offsets: dict[int, int] = {}  # to commit
         self._starts: dict[int, int] = {}  # of the last batch
+        self._positions: dict[int, int] = {}  # offsets to be polled next, as far as they are known
+        self._look_again = 0.0
         self._generation = b""
         consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken_away)
 
@@ -388,6 +391,15 @@ class KafkaSource:
     def assigned(self) -> int:
         """Number of partitions."""
         return len(self._assigned)
+
+    @property
+    def partitions(self) -> set[int]:
+        return set(self._assigned)
+
+    def place_of(self, partition: int) -> KafkaPlace | None:
+        """Where a partition's next message, or the last batch's first, stands; None where that is not known."""
+        offset = self._starts.get(partition, self._positions.get(partition))
+        return None if offset is None else KafkaPlace(self.topic, partition, offset)
 
     def poll(self, limit: int) -> list[Message] | None:
         with self._asking("consuming"):
@@ -399,7 +411,20 @@ class KafkaSource:
                 return []
         if not messages and self._offsets:
             self.commit()  # what an earlier commit left
+        if time.monotonic() >= self._look_again:
+            self._look_at_ends()
         return messages
+
+    def _look_at_ends(self) -> None:
+        """Ask how much there is: what the client remembers of it would not grow where its fetching stands still."""
+        self._look_again = time.monotonic() + LOOK_S
+        for number, position in self._positions.items():
+            try:
+                place = TopicPartition(self.topic, number)
+                _, end = self.consumer.get_watermark_offsets(place, timeout=POLL_S)
+            except KafkaException:
+                return  # a broker that does not answer: what was known last holds
+            self.lags[self.topic, number] = max(0, end - position)
 
     def _messages(self, taken: list[Any]) -> list[Message]:
         """Messages of partitions that are still ours; notes how far they go."""
@@ -423,6 +448,7 @@ class KafkaSource:
             time_ms = record.timestamp()[1]
             messages.append(Message(record.value() or b"", place, record.key(), partition, time_ms, lag))
         self._starts = starts
+        self._positions |= {number: self._offsets[number] for number in starts}
         self.lags |= {(topic, number): max(0, ends[number] - self._offsets[number]) for number in starts}
         return messages
 
@@ -473,7 +499,7 @@ class KafkaSource:
         names = ", ".join(f"{self.topic}:{number}" for number in sorted(self._assigned)) or "none"
         logger.info("partitions assigned: %s", names)
         for number in gone:
-            for known in (self._offsets, self._starts):
+            for known in (self._offsets, self._starts, self._positions):
                 known.pop(number, None)
             self.lags.pop((self.topic, number), None)
         if gone:
@@ -490,12 +516,15 @@ class KafkaSource:
             for place in self.consumer.committed([TopicPartition(self.topic, n) for n in partitions], timeout=COMMIT_S):
                 if place.error is not None:
                     raise KafkaException(place.error)
-                if place.offset < 0:
+                if place.offset >= 0:
+                    self._positions[place.partition] = place.offset
+                else:
                     first, end = self.consumer.get_watermark_offsets(place, timeout=COMMIT_S)
                     starts[place.partition] = first if self._start == "earliest" else end
         except KafkaException as error:
             logger.warning("cannot tell where the group stands: %s", _story(_error_of(error)))
         if starts:
+            self._positions |= starts
             self._commit(starts)
         self.consumer.incremental_assign(
             [TopicPartition(self.topic, n, starts.get(n, confluent_kafka.OFFSET_STORED)) for n in partitions]
@@ -527,6 +556,7 @@ class KafkaSource:
         for place in self._places(self._starts):
             if place.partition in self._assigned:
                 self.consumer.seek(place)
+                self._positions[place.partition] = place.offset
         self._offsets, self._starts = {}, {}
 
     def commit(self) -> None:

@@ -142,6 +142,7 @@ def test_an_aborted_batch_comes_again_and_leaves_nothing(group: Group) -> None:
     first = member.poll()
     member.answer(first)
     member.undo()
+    assert group.copied() == []
     again: list[Message] = []
     while len(again) < 2 * COUNT:
         batch = member.poll()
