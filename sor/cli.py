@@ -173,6 +173,7 @@ def replay(settings: Settings, path: str | None) -> int:
 
 def consume(settings: Settings, path: str | None) -> int:
     """route every message of a Kafka topic"""
+    config.check_delivery(settings)
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
     from sor import kafka

@@ -404,7 +404,6 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
                 break
     _merge_greedy(values, given)
     _refuse_one_file_twice(values)
-    _check_delivery(values)
     return Settings(**values)
 
 
@@ -433,18 +432,23 @@ def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
     del values["greedy_l2"]
 
 
-def _check_delivery(values: Mapping[str, Any]) -> None:
-    for field in ("output", "summary", "dead_letter_file"):
-        if values["workers"] > 1 and values[field] is not None:
-            raise InputError(f"{field} is {values[field]!r}: {values['workers']} workers cannot share it; name topics")
-    if values["results_topic"] is not None:
+def check_delivery(settings: Settings) -> None:
+    """What `consume` asks beyond single settings.
+
+    Raises
+    ------
+    InputError
+    """
+    if settings.results_topic is None and settings.delivery == "exactly-once":
+        raise InputError("--delivery is 'exactly-once': it needs --results-topic, as files know no transactions")
+    if settings.workers == 1:
         return
-    if values["delivery"] == "exactly-once":
-        raise InputError("delivery is 'exactly-once': it needs --results-topic; a file or a pipe knows no transactions")
-    if values["workers"] > 1:
-        raise InputError(
-            f"workers is {values['workers']}: they need --results-topic, as one output cannot take them all"
-        )
+    if settings.results_topic is None:
+        raise InputError(f"--workers is {settings.workers}: more than 1 need --results-topic to write to")
+    for field in ("output", "summary", "dead_letter_file"):
+        if getattr(settings, field) is not None:
+            name = "--" + field.replace("_", "-")
+            raise InputError(f"{name} is {getattr(settings, field)!r}: {settings.workers} workers cannot share it")
 
 
 def _refuse_one_file_twice(values: Mapping[str, Any]) -> None:

@@ -49,6 +49,12 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--group": ("a", "a", "b", "b"),
     "--from": ("latest", "latest", "earliest", "earliest"),
     "--results-topic": ("a", "a", "b", "b"),
+    "--delivery": ("at-least-once", "at-least-once", "exactly-once", "exactly-once"),
+    "--instance-id": ("a", "a", "b.c-1_2", "b.c-1_2"),
+    "--workers": ("2", 2, "4", 4),
+    "--bootstrap-messages": ("0", 0, "500", 500),
+    "--max-age": ("0", 0.0, "2.5", 2.5),
+    "--commit-timeout": ("1", 1.0, "2.5", 2.5),
     "--connect-timeout": ("1", 1.0, "2.5", 2.5),
     "--max-messages": ("1", 1, "2", 2),
     "--idle-timeout": ("1", 1.0, "2.5", 2.5),
@@ -56,7 +62,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--speed": ("10", 10.0, "0.5", 0.5),
     "--log-level": ("debug", "debug", "ERROR", "error"),
 }
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop")
+SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate")
 BY_NAME = {option.name: option for option in OPTIONS}
 
 

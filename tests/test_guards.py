@@ -36,8 +36,8 @@ RANKS = [
     ("kernels", "config", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
-    ("streams", "kafka", "backtest", "backtest.*"),
-    ("pipeline", "metrics", "produce"),
+    ("streams", "kafka", "state", "backtest", "backtest.*"),
+    ("pipeline", "metrics", "produce", "supervisor"),
     ("cli", "__main__", "demo"),
 ]
 # Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.

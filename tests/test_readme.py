@@ -117,11 +117,21 @@ def test_table_of_options_is_complete() -> None:
 
 def test_every_command_and_exit_status_is_documented() -> None:
     from sor import cli
+    from sor.errors import HUNG
 
     text = README.read_text()
     for name in cli.COMMANDS:
         assert f"| `sor {name}" in text
-    for status in (cli.DONE, cli.BAD_MESSAGES, cli.WRONG_CALL, cli.NO_BROKER, cli.STREAM_FAILED, cli.INTERRUPTED):
+    for status in (
+        cli.DONE,
+        cli.BAD_MESSAGES,
+        cli.WRONG_CALL,
+        cli.NO_BROKER,
+        cli.STREAM_FAILED,
+        cli.FENCED,
+        HUNG,
+        cli.INTERRUPTED,
+    ):
         assert f"\n| {status} |" in text
 
 
