@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -199,22 +200,20 @@ def consume(settings: Settings, path: str | None) -> int:
         consumer = kafka.connect_consumer(settings.connection, settings.topic, identity, settings.start, transactional)
         source = kafka.KafkaSource(consumer, pipeline.forget, transactional=transactional)
         stack.callback(source.close)
+        sink = kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic) if topics else Sink()
         if memory_topic is not None:
-            fanout.join(
-                kafka.TransactionalSink(
-                    producer,
-                    settings.results_topic,
-                    settings.dead_letter_topic,
-                    memory_topic,
-                    settings.commit_timeout,
-                    source.is_fenced,
-                )
+            sink = kafka.TransactionalSink(
+                producer,
+                settings.results_topic,
+                settings.dead_letter_topic,
+                memory_topic,
+                settings.commit_timeout,
+                source.is_fenced,
             )
-        elif topics:
-            fanout.join(kafka.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
+        fanout.join(sink)
         reader = kafka.KafkaReader(settings.connection)
         stack.callback(reader.close)
-        pipeline.recovery = Recovery(
+        recovery = pipeline.recovery = Recovery(
             reader,
             decoder,
             memory_topic,
@@ -222,6 +221,8 @@ def consume(settings: Settings, path: str | None) -> int:
             tail=settings.bootstrap_messages,
             symbol=settings.symbol,
         )
+        turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
+        recovery.turn = turned
         logger.info(
             "consuming %s from %s as group %s, %s",
             settings.topic,
@@ -229,18 +230,56 @@ def consume(settings: Settings, path: str | None) -> int:
             settings.group,
             "exactly once" if transactional else "at least once",
         )
-        return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
+        return _run(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def _telemetry(
+    settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline, state: Callable[[], Any]
+) -> Callable[[], None]:
+    """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
+    if settings.metrics_port is None and settings.snapshot_file is None:
+        return lambda: None
+    from sor.telemetry import Telemetry, serving
+
+    telemetry = Telemetry(settings.snapshot_file)
+    if settings.snapshot_file is None:
+        stack.enter_context(serving(telemetry.status, settings.metrics_host, settings.metrics_port))
+    stack.callback(lambda: telemetry.turned(pipeline.summary, state, last=True))
+    return lambda: telemetry.turned(pipeline.summary, state)
+
+
+def _stream_state(source: Any, sink: Any, pipeline: Pipeline, recovery: Recovery) -> Any:
+    from sor.telemetry import StreamState
+
+    return StreamState(
+        lags=source.lags,
+        assigned=len(source.partitions),
+        bootstrapping=recovery.running,
+        rebuilt=recovery.rebuilt,
+        rebalances=source.rebalances,
+        committed=getattr(sink, "committed", 0),
+        aborted=getattr(sink, "aborted", 0),
+        age_ms=pipeline.age_ms,
+    )
 
 
 def _supervise(settings: Settings) -> int:
     """Run the command in several processes."""
-    work = partial(_run_worker, settings)
+    from sor.telemetry import Workers, serving
+
     logger.info("starting %d workers", settings.workers)
-    return Supervisor(settings.workers, work, WORKER_IS_DONE).watch(STREAM_FAILED)
+    with contextlib.ExitStack() as stack:
+        workers = Workers(stack.enter_context(tempfile.TemporaryDirectory(prefix="sor-")))
+        if settings.metrics_port is not None:
+            stack.enter_context(serving(workers.status, settings.metrics_host, settings.metrics_port))
+        work = partial(_run_worker, settings)
+        return Supervisor(settings.workers, work, WORKER_IS_DONE, workers).watch(STREAM_FAILED)
 
 
-def _run_worker(settings: Settings, number: int) -> int:
-    return _perform("consume", lambda: msgspec.structs.replace(settings, worker=number), None)
+def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
+    return _perform(
+        "consume", lambda: msgspec.structs.replace(settings, worker=number, snapshot_file=snapshot_file), None
+    )
 
 
 def produce(settings: Settings, path: str | None) -> int:
@@ -366,10 +405,18 @@ def _log_configuration(settings: Settings, venues_from: str) -> None:
     )
 
 
-def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, finish_is_done: bool = False) -> int:
+def _run(
+    settings: Settings,
+    source: Source,
+    pipeline: Pipeline,
+    turned: Callable[[], None] = lambda: None,
+    *,
+    hint: bool,
+    finish_is_done: bool = False,
+) -> int:
     """Run the pipeline to its end, report, and say how it went."""
     stop = Stop()
-    watch = Watch(pipeline, hint, settings.heartbeat_file)
+    watch = Watch(pipeline, hint, settings.heartbeat_file, turned)
     started = time.perf_counter()
     try:
         with stop.on_signals():
@@ -402,8 +449,9 @@ def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
 class Watch:
     """Signs of life between two polls: progress on a terminal, a heartbeat file, a hint at ``--venues-from``."""
 
-    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None, turned: Callable[[], None]) -> None:
         self.pipeline = pipeline
+        self.turned = turned
         self.hint = hint
         self.heartbeat = None if heartbeat is None else Path(heartbeat)
         self.terminal = sys.stderr.isatty()
@@ -412,6 +460,7 @@ class Watch:
     def __call__(self) -> None:
         if self.hint and self.pipeline.summary.messages >= HINT_AFTER:
             self._hint()
+        self.turned()
         now = time.monotonic()
         if now < self._next:
             return

@@ -65,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True):
     max_messages: int | None
     idle_timeout: float | None
     heartbeat_file: str | None
+    metrics_port: int | None
+    metrics_host: str
+    snapshot_file: str | None
     speed: float
     loop: bool
     log_level: str
@@ -352,6 +355,30 @@ OPTIONS = (
         None,
         text,
         "file touched every second while the loop turns, for a container's health check",
+        ("consume",),
+    ),
+    Option(
+        "metrics_port",
+        "SOR_METRICS_PORT",
+        None,
+        whole(1, 65535),
+        "port of /metrics (Prometheus), /healthz and /readyz; off unless given",
+        ("consume",),
+    ),
+    Option(
+        "metrics_host",
+        "SOR_METRICS_HOST",
+        "0.0.0.0",  # noqa: S104 - a scraper and a kubelet come from outside of the container
+        text,
+        "address at which they are served: every one of this machine, or 127.0.0.1 to keep them in",
+        ("consume",),
+    ),
+    Option(
+        "snapshot_file",
+        "SOR_SNAPSHOT_FILE",
+        None,
+        file_path,
+        "file for a worker's counts, instead of a port; its supervisor sets it",
         ("consume",),
     ),
     Option(

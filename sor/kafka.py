@@ -34,6 +34,7 @@ COMMIT_MS = 10_000
 FLUSH_S = 60.0
 TRANSACTION_MS = 15_000  # after which the brokers end the transaction of a producer that has died
 RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
+LOOK_S = 5.0  # between two looks at how much there is to read
 FENCED_S = 3.0  # a member is told at a heartbeat that another has taken its place
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
@@ -261,11 +262,27 @@ class KafkaSource:
         self._offsets: dict[Any, Any] = {}  # to commit
         self._starts: dict[Any, int] = {}  # of the last batch
         self._generation: Any = None
+        self._look_again = 0.0
 
     @property
-    def assigned(self) -> int:
-        """Number of partitions."""
-        return len(self._assigned)
+    def partitions(self) -> set[int]:
+        return {tp.partition for tp in self._assigned}
+
+    def place_of(self, partition: int) -> KafkaPlace | None:
+        for tp in self._assigned:
+            if tp.partition == partition:
+                offset = self._starts.get(tp)
+                if offset is None:
+                    offset = self._position(tp)
+                return None if offset is None else KafkaPlace(tp.topic, partition, offset)
+        return None
+
+    def _position(self, tp: Any) -> int | None:
+        try:
+            return self.consumer.position(tp, timeout_ms=COMMIT_MS)  # type: ignore[no-any-return]
+        except kafka_errors.KafkaError as error:
+            logger.warning("cannot tell where %s:%d stands: %s", tp.topic, tp.partition, _story(error))
+            return None
 
     def poll(self, limit: int) -> list[Message] | None:
         try:
@@ -285,7 +302,19 @@ class KafkaSource:
             self.commit()  # what an earlier commit left
         self._starts = {tp: records[0].offset for tp, records in polled.items()}
         self._offsets |= {tp: _next(records[-1].offset + 1) for tp, records in polled.items()}
+        if time.monotonic() >= self._look_again:
+            self._look_at_ends()
         return [message for tp, records in polled.items() for message in self._messages(tp, records)]
+
+    def _look_at_ends(self) -> None:
+        """Ask how much there is: what the client remembers of it would not grow where its fetching stands still."""
+        self._look_again = time.monotonic() + LOOK_S
+        try:
+            ends = self.consumer.end_offsets(list(self._assigned), timeout_ms=POLL_MS)
+            lags = {tp: end - (self.consumer.position(tp, timeout_ms=POLL_MS) or end) for tp, end in ends.items()}
+        except (kafka_errors.KafkaError, ValueError):
+            return  # a broker that does not answer: what was known last holds
+        self.lags = {(tp.topic, tp.partition): max(0, lag) for tp, lag in lags.items()}
 
     def _messages(self, tp: Any, records: Sequence[Any]) -> Iterator[Message]:
         end = self.consumer.highwater(tp) or records[-1].offset + 1

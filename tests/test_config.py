@@ -22,6 +22,7 @@ DEFAULTS = dict(CLASSIC.values()) | {
     "exclude_venues": (), "venues_from": None, "symbol": None, "output": None, "pretty": False, "summary": None,
     "allow_bad": False, "dead_letter_file": None, "dead_letter_topic": None, "group": "sor", "start": "earliest",
     "results_topic": None, "max_messages": None, "idle_timeout": None, "speed": 0.0, "loop": False, "log_level": "info",
+    "metrics_port": None, "metrics_host": "0.0.0.0", "snapshot_file": None,  # noqa: S104
 }  # fmt: skip
 
 # Flag: (text, value, another text, another value).
@@ -59,6 +60,9 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--max-messages": ("1", 1, "2", 2),
     "--idle-timeout": ("1", 1.0, "2.5", 2.5),
     "--heartbeat-file": ("a", "a", "b", "b"),
+    "--metrics-port": ("9464", 9464, "1", 1),
+    "--metrics-host": ("127.0.0.1", "127.0.0.1", "::", "::"),
+    "--snapshot-file": ("a", "a", "b", "b"),
     "--speed": ("10", 10.0, "0.5", 0.5),
     "--log-level": ("debug", "debug", "ERROR", "error"),
 }
@@ -258,6 +262,7 @@ WRONG = [
     ("--max-quote-age", "-1", "a number of seconds, 0 or more"), ("--venues-from", "x", "one of publishers, levels"),
     ("--from", "now", "one of earliest, latest"), ("--speed", "-1", "a number, 0 or more"),
     ("--max-messages", "0", "a whole number from 1 to"), ("--log-level", "loud", "one of debug, info, warning, error"),
+    ("--metrics-port", "0", "a whole number from 1 to 65535"), ("--metrics-port", "65536", "a whole number from 1 to"),
 ]  # fmt: skip
 
 
