@@ -242,7 +242,7 @@ def _telemetry(
     from sor.telemetry import Telemetry, serving
 
     telemetry = Telemetry(settings.snapshot_file)
-    if settings.snapshot_file is None:
+    if settings.metrics_port is not None and settings.snapshot_file is None:
         stack.enter_context(serving(telemetry.status, settings.metrics_host, settings.metrics_port))
     stack.callback(lambda: telemetry.turned(pipeline.summary, state, last=True))
     return lambda: telemetry.turned(pipeline.summary, state)

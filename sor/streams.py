@@ -90,7 +90,9 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
 class Source(Protocol):
     """Batches of messages; what has been answered is committed batch by batch."""
 
-    partitions: set[int]  # those that messages may come from now
+    @property
+    def partitions(self) -> set[int]:
+        """Those that messages may come from now."""
 
     def place_of(self, partition: int) -> Place | None:
         """The first message of the last batch in a partition, or the next to come; None where it cannot be told."""
