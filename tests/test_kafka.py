@@ -101,7 +101,7 @@ def once(ends: dict[int, int]) -> Counter[tuple[int, int]]:
 
 
 def without_source(results: Iterable[Json]) -> list[Json]:
-    return [{name: value for name, value in result.items() if name != "source"} for result in results]
+    return [{name: value for name, value in result.items() if name not in ("source", "stream")} for result in results]
 
 
 def by_symbol(results: Iterable[Json]) -> dict[str, list[Json]]:
