@@ -35,7 +35,7 @@ FLUSH_S = 60.0
 TRANSACTION_MS = 15_000  # after which the brokers end the transaction of a producer that has died
 RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
 LOOK_S = 5.0  # between two looks at how much there is to read
-FENCED_S = 3.0  # a member is told at a heartbeat that another has taken its place
+FENCED_S = 10.0  # for a member to be told that another has joined in its place
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
@@ -150,6 +150,9 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
             producer.close(timeout=0)
             raise StreamError(f"{where.format(topic)}, and nobody made it within {connection.timeout:g} s") from None
     if transactional_id is not None:
+        # Where the brokers have ended its transaction, this client would get itself a new epoch behind our back: it
+        # would fence whoever has taken its place, and send the rest of the old batch without a transaction.
+        producer._transaction_manager._supports_epoch_bump = lambda: False
         with _connecting("transactions", connection):
             producer.init_transactions()
     return producer
@@ -326,6 +329,8 @@ class KafkaSource:
 
     def is_fenced(self) -> bool:
         """Whether another process has joined the group with this one's instance id."""
+        if self.consumer.config["group_instance_id"] is None:
+            return False
         deadline = time.monotonic() + FENCED_S
         try:
             while time.monotonic() < deadline:
@@ -507,14 +512,12 @@ class TransactionalSink(KafkaSink):
         try:
             with _watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
                 yield
-        except (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError) as error:
+        except kafka_errors.KafkaError as error:
+            if doing != "aborting" and not self.producer._transaction_manager.has_fatal_error():
+                raise AbortedError(f"{what}: {_story(error)}") from None
             if self._fenced():
                 raise _fenced() from None
-            raise StreamError(f"{what}: it took too long, and the brokers have ended it ({_story(error)})") from None
-        except kafka_errors.KafkaError as error:
-            if doing == "aborting" or self.producer._transaction_manager.has_fatal_error():
-                raise StreamError(f"{what}: {_story(error)}") from None
-            raise AbortedError(f"{what}: {_story(error)}") from None
+            raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
 
 
 def _fenced() -> FencedError:
