@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from commands import DONE, Jobs, wait_for
+from kafka_broker import Servers
+from kafka_broker.process import free_ports
+
+from sor.telemetry import NAMES
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "monitoring"
@@ -18,29 +27,6 @@ DASHBOARD = json.loads((FOLDER / "grafana" / "sor.json").read_text())
 ALERTS = [rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]]
 SERVICES = yaml.safe_load((ROOT / "docker-compose-sor.yml").read_text())["services"]
 PORT = 9464
-
-# What `sor consume --metrics-port` exports, as in PromQL; a histogram by its base name.
-NAMES = (
-    "sor_routing_latency_seconds",
-    "sor_messages_total",
-    "sor_results_total",
-    "sor_skipped_total",
-    "sor_dead_letters_total",
-    "sor_shares_ordered_total",
-    "sor_shares_executed_total",
-    "sor_shortfall_dollars",
-    "sor_notional_at_mid_dollars_total",
-    "sor_lag_messages",
-    "sor_data_age_seconds",
-    "sor_rebalances_total",
-    "sor_transactions_total",
-    "sor_partitions",
-    "sor_bootstrapping",
-    "sor_worker_restarts_total",
-    "sor_workers",
-    "sor_last_progress_timestamp_seconds",
-    "sor_build_info",
-)
 
 
 @pytest.fixture(scope="session")
@@ -162,3 +148,66 @@ def test_monitoring_is_locked_in(name: str) -> None:
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     files = [volume.split(":") for volume in service["volumes"] if volume.startswith("./")]
     assert all((ROOT / source).exists() and mode == "ro" for source, _, mode in files)
+
+
+# --- scraped for real ------------------------------------------------------------------------------------------------
+
+
+def asked(port: int, path: str, **query: str) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}?{urllib.parse.urlencode(query)}", timeout=10) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.kafka
+def test_a_real_prometheus_scrapes_a_real_consumer(
+    promtool: str, kafka: Servers, topic: Callable[..., str], tmp_path: Path
+) -> None:
+    """Two workers at work; every query of the dashboard has an answer, and no rule fails or fires."""
+    prometheus = shutil.which("prometheus")
+    if prometheus is None:
+        pytest.skip("no prometheus: it is in Debian's package of that name")
+    ours, theirs = free_ports(2)
+    data, results = kafka.create_topic(topic("data"), 2), kafka.create_topic(topic("results"), 2)
+    servers = ("--kafka-servers", kafka.bootstrap, "--topic", data)
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(FOLDER / "alerts.yml")],
+        "scrape_configs": [{"job_name": "sor", "static_configs": [{"targets": [f"127.0.0.1:{ours}"]}]}],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    with Jobs(tmp_path) as jobs:
+        options = ("--results-topic", results, "--group", topic("group"), "--workers", 2, "--metrics-port", ours)
+        consumer = jobs.start("consume", *servers, *options, "--log-level", "warning")
+        scraper = subprocess.Popen(
+            [prometheus, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+             f"--web.listen-address=127.0.0.1:{theirs}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            jobs.start("produce", ROOT / "sample.csv", *servers).finish(DONE)
+
+            def value(query: str) -> list[str]:
+                try:
+                    found = asked(theirs, "/api/v1/query", query=query)["data"]["result"]
+                except OSError:
+                    return []  # not up yet
+                return [one["value"][1] for one in found]
+
+            wait_for(lambda: value("sor_results_total") == ["2000"], "2,000 results seen by Prometheus")
+            assert value("sor_workers") == ["2"]
+            assert value("sum(sor_partitions)") == ["2"]
+            empty = {
+                name
+                for name, query in QUERIES.items()
+                if not value(query.replace("$__rate_interval", "1m").replace("$job", ".*"))
+            }
+            assert not empty
+            groups = asked(theirs, "/api/v1/rules")["data"]["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            assert len(rules) == len(ALERTS)
+            assert {rule["health"] for rule in rules} == {"ok"}
+            assert not [rule["name"] for rule in rules if rule["state"] == "firing"]
+        finally:
+            scraper.terminate()
+            scraper.wait(30)
+        consumer.signal(signal.SIGTERM).finish(DONE)
