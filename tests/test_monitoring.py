@@ -196,17 +196,20 @@ def test_a_real_prometheus_scrapes_a_real_consumer(
             wait_for(lambda: value("sor_results_total") == ["2000"], "2,000 results seen by Prometheus")
             assert value("sor_workers") == ["2"]
             assert value("sum(sor_partitions)") == ["2"]
-            empty = {
-                name
-                for name, query in QUERIES.items()
-                if not value(query.replace("$__rate_interval", "1m").replace("$job", ".*"))
-            }
-            assert not empty
-            groups = asked(theirs, "/api/v1/rules")["data"]["groups"]
-            rules = [rule for group in groups for rule in group["rules"]]
-            assert len(rules) == len(ALERTS)
-            assert {rule["health"] for rule in rules} == {"ok"}
-            assert not [rule["name"] for rule in rules if rule["state"] == "firing"]
+
+            def unanswered() -> set[str]:
+                filled = {n: q.replace("$__rate_interval", "1m").replace("$job", ".*") for n, q in QUERIES.items()}
+                return {name for name, query in filled.items() if not value(query)}
+
+            wait_for(lambda: not unanswered(), f"an answer to every query of the dashboard: {unanswered()}")
+
+            def rules() -> list[Any]:
+                groups = asked(theirs, "/api/v1/rules")["data"]["groups"]
+                return [rule for group in groups for rule in group["rules"]]
+
+            wait_for(lambda: {rule["health"] for rule in rules()} == {"ok"}, "every rule evaluated")
+            assert len(rules()) == len(ALERTS)
+            assert not [rule["name"] for rule in rules() if rule["state"] == "firing"]
         finally:
             scraper.terminate()
             scraper.wait(30)
