@@ -195,7 +195,7 @@ def test_a_real_prometheus_scrapes_a_real_consumer(
 
             wait_for(lambda: value("sor_results_total") == ["2000"], "2,000 results seen by Prometheus")
             assert value("sor_workers") == ["2"]
-            assert value("sum(sor_partitions)") == ["2"]
+            wait_for(lambda: value("sum(sor_partitions)") == ["2"], "both partitions")
 
             def unanswered() -> set[str]:
                 filled = {n: q.replace("$__rate_interval", "1m").replace("$job", ".*") for n, q in QUERIES.items()}
