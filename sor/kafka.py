@@ -266,6 +266,7 @@ class KafkaSource:
         self._starts: dict[Any, int] = {}  # of the last batch
         self._generation: Any = None
         self._look_again = 0.0
+        self._static = consumer.config["group_instance_id"] is not None
 
     @property
     def partitions(self) -> set[int]:
@@ -307,6 +308,8 @@ class KafkaSource:
         self._offsets |= {tp: _next(records[-1].offset + 1) for tp, records in polled.items()}
         if time.monotonic() >= self._look_again:
             self._look_at_ends()
+            if self._static and not polled:
+                self._check_fenced()
         return [message for tp, records in polled.items() for message in self._messages(tp, records)]
 
     def _look_at_ends(self) -> None:
@@ -328,18 +331,25 @@ class KafkaSource:
             yield Message(record.value or b"", place, record.key, tp.partition, record.timestamp, lag)
 
     def is_fenced(self) -> bool:
-        """Whether another process has joined the group with this one's instance id."""
-        if self.consumer.config["group_instance_id"] is None:
-            return False
+        """Whether another process has joined the group with this one's instance id; waits for it to do so."""
         deadline = time.monotonic() + FENCED_S
         try:
-            while time.monotonic() < deadline:
-                self.consumer.poll(timeout_ms=POLL_MS, max_records=1)
-        except kafka_errors.FencedInstanceIdError:
+            while self._static and time.monotonic() < deadline:
+                self._check_fenced()
+                time.sleep(POLL_MS / 1e3)
+        except FencedError:
             return True
-        except kafka_errors.KafkaError:
-            return False
         return False
+
+    def _check_fenced(self) -> None:
+        """A fenced member is told so only where it commits, so commit once more what is committed."""
+        try:
+            found = {tp: self.consumer.committed(tp, timeout_ms=COMMIT_MS) for tp in list(self._assigned)[:1]}
+            self.consumer.commit({tp: _next(at) for tp, at in found.items() if at is not None}, timeout_ms=COMMIT_MS)
+        except kafka_errors.FencedInstanceIdError:
+            raise _fenced() from None
+        except kafka_errors.KafkaError as error:
+            logger.debug("cannot tell whether this member is fenced: %s", _story(error))
 
     def offsets(self) -> Offsets:
         return Offsets(self._offsets, self._generation)
