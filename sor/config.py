@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     heartbeat_file: str | None
     speed: float
     loop: bool
+    resume: bool
     log_level: str
 
     @property
@@ -295,12 +296,15 @@ OPTIONS = (
         ("produce",),
     ),
     Option("loop", "SOR_LOOP", False, flag, "start the file again at its end, until stopped", ("produce",)),
+    Option("resume", "SOR_RESUME", False, flag, "go on after the rows that the topic has already", ("produce",)),
     Option("log_level", "SOR_LOG_LEVEL", "info", choice(*LOG_LEVELS), "debug, info, warning or error", _ALL),
 )
 
 
 def options_of(command: str) -> list[Option]:
-    return [option for option in OPTIONS if command in option.commands]
+    """Those that a command takes; ``check`` takes those of the commands that it is for."""
+    commands = set(_KAFKA) if command == "check" else {command}
+    return [option for option in OPTIONS if commands & set(option.commands)]
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -336,6 +340,10 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
                 break
     _merge_greedy(values, given)
     _refuse_one_file_twice(values)
+    if values["resume"] and values["loop"]:
+        raise InputError(
+            "--resume and --loop: the rows of one round are numbered as those of the next; give one of them"
+        )
     return Settings(**values)
 
 

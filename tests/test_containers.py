@@ -30,6 +30,7 @@ LEFT_OUT = {
     "SOR_HEARTBEAT_FILE",
     "SOR_IDLE_TIMEOUT",
     "SOR_OUTPUT",
+    "SOR_RESUME",
     "SOR_SUMMARY",
     "SOR_VENUES",
 }

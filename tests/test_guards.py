@@ -37,7 +37,7 @@ RANKS = [
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
     ("streams", "kafka", "backtest", "backtest.*"),
-    ("pipeline", "metrics", "produce"),
+    ("pipeline", "metrics", "produce", "check"),
     ("cli", "__main__", "demo"),
 ]
 # Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.
