@@ -150,8 +150,7 @@ def _venues(settings: Settings) -> str:
 
 def _brokers(admin: Any, timeout: float) -> str:
     """That each address which the brokers give out takes connections: a client has to reach all of them."""
-    brokers = admin.describe_cluster()["brokers"]
-    addresses = sorted((broker["host"], broker["port"]) for broker in brokers)
+    addresses = sorted((broker.host, broker.port) for broker in admin._manager.cluster.brokers())  # told on connecting
     for host, port in addresses:
         try:
             socket.create_connection((host, port), timeout=min(max(timeout, 1.0), LONGEST_WAIT_S)).close()

@@ -302,9 +302,10 @@ OPTIONS = (
 
 
 def options_of(command: str) -> list[Option]:
-    """Those that a command takes; ``check`` takes those of the commands that it is for."""
-    commands = set(_KAFKA) if command == "check" else {command}
-    return [option for option in OPTIONS if commands & set(option.commands)]
+    """Those that a command takes; ``check`` takes those of the commands that it is for, and a file only by name."""
+    if command == "check":
+        return [option for option in OPTIONS if set(_KAFKA) & set(option.commands) and option.field != "csv_file"]
+    return [option for option in OPTIONS if command in option.commands]
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
