@@ -295,8 +295,9 @@ class Confirmed:
         try:
             future = self.producer.send(self.topic, value, key=key.encode(), headers=[("row", str(row).encode())])
         except kafka_errors.KafkaError as error:
-            self._stop(error)
-            raise StreamError(f"sending to {self.topic}: {_story(self._failure or error)}") from None
+            if self._failure is not None:  # it has stopped, which is why it takes no more
+                raise self._refused(self._failure) from None
+            raise StreamError(f"sending to {self.topic}: {_story(error)}") from None
         future.add_errback(self._stop)
         self._waiting.append(future)
         while self._waiting and (self._waiting[0].is_done or len(self._waiting) >= IN_FLIGHT):
@@ -312,8 +313,11 @@ class Confirmed:
             self._waiting.popleft().get(timeout=FLUSH_S)
         except kafka_errors.KafkaError as error:
             self._stop(error)
-            raise StreamError(f"the brokers did not take a message: {_story(self._failure or error)}") from None
+            raise self._refused(self._failure or error) from None
         self.count += 1
+
+    def _refused(self, error: Exception) -> StreamError:
+        return StreamError(f"the brokers did not take a message for {self.topic}: {_story(error)}")
 
     def finish(self) -> None:
         """Wait for what is still in flight."""
@@ -403,14 +407,27 @@ def _settled_ends(connection: Connection, consumer: Any, partitions: list[Any]) 
     try:
         with _patience(f"waiting until the replicas of {partitions[0].topic} agree on its end", FLUSH_S):
             while time.monotonic() < deadline:
-                logs = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-                ends: dict[Any, int] = consumer.end_offsets(partitions)
-                if all(ends[tp] >= logs[tp].offset for tp in partitions):
-                    return ends
+                with _unless_final():
+                    logs = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+                    ends: dict[Any, int] = consumer.end_offsets(partitions)
+                    if all(ends[tp] >= logs[tp].offset for tp in partitions):
+                        return ends
                 time.sleep(ASK_AGAIN_S)
     finally:
         admin.close()
-    raise StreamError(f"the replicas of {partitions[0].topic} did not agree on its end within {FLUSH_S:g} s")
+    raise StreamError(
+        f"the replicas of {partitions[0].topic} did not agree on its end within {FLUSH_S:g} s", retriable=True
+    )
+
+
+@contextlib.contextmanager
+def _unless_final() -> Iterator[None]:
+    """Lets errors pass that asking again may mend, as while a partition has no leader."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        if not (isinstance(error, kafka_errors.KafkaTimeoutError) or error.retriable):
+            raise
 
 
 def _rows_between(consumer: Any, starts: dict[Any, int], ends: dict[Any, int], count: int) -> dict[int, int]:

@@ -314,7 +314,7 @@ def test_no_row_passes_one_that_the_brokers_refuse(kafka: Servers, start: Start,
     command = ("produce", file, "--kafka-servers", kafka.bootstrap, "--topic", name)
     for arguments in (command, (*command, "--resume")):
         job = start(*arguments).finish(STREAM_FAILED)
-        assert "the brokers did not take a message: MessageSizeTooLargeError" in job.err.splitlines()[-1]
+        assert f"the brokers did not take a message for {name}: MessageSizeTooLarge" in job.err.splitlines()[-1]
         (rows,) = rows_of(kafka, name).values()
         assert rows == list(range(1, len(rows) + 1))
         assert len(rows) < at
@@ -332,7 +332,7 @@ def test_the_producer_is_idempotent(kafka: Servers, start: Start, topic: Names, 
     start("produce", file, "--kafka-servers", kafka.bootstrap, "--topic", name).finish(DONE)
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         partition = TopicPartition(name, 0)
-        (producer,) = admin.describe_producers([partition])[partition]
+        (producer,) = admin.describe_producers([partition])[partition].active_producers
     assert producer.producer_id >= 0
     assert producer.last_sequence == 99
     mine = sor_kafka.connect_producer(connection_to(kafka), [name])
