@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
+from kafka.errors import IllegalStateError, OutOfOrderSequenceNumberError
+from kafka.future import Future
 from kafka.structs import OffsetAndTimestamp
 from kafka_broker import Servers
 from test_kafka import (
@@ -33,6 +35,7 @@ from test_kafka import (
 
 from sor import kafka as sor_kafka
 from sor.config import load
+from sor.errors import StreamError
 from sor.produce import NAP_S, Pace
 
 SECOND = 10**9
@@ -325,6 +328,26 @@ def test_no_row_passes_one_that_the_brokers_refuse(kafka: Servers, start: Start,
 
 
 @pytest.mark.kafka
+def test_nothing_that_waits_behind_a_refused_message_is_sent(kafka: Servers, topic: Names) -> None:
+    """Batches that are complete and would go out before anybody looks at what became of those before them."""
+    name = kafka.create_topic(topic(), 1, {"max.message.bytes": 20_000})
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, linger_ms=60_000, batch_size=10_000)
+    confirmed = sor_kafka.Confirmed(producer, name)
+
+    def send_all() -> None:
+        for row in range(1, 1_001):
+            confirmed.send("key", b"x" * (30_000 if row == 500 else 100), row)
+        confirmed.finish()
+
+    with pytest.raises(StreamError, match=f"did not take a message for {name}: MessageSizeTooLarge"):
+        send_all()
+    confirmed.close()
+    (rows,) = rows_of(kafka, name).values()
+    assert rows == list(range(1, len(rows) + 1))
+    assert confirmed.count <= len(rows) < 500
+
+
+@pytest.mark.kafka
 def test_the_producer_is_idempotent(kafka: Servers, start: Start, topic: Names, tmp_path: Path) -> None:
     """The broker knows it by its id and has numbered its messages: one sent again would be seen to be the same."""
     name = kafka.create_topic(topic())
@@ -352,6 +375,40 @@ def test_produce_says_how_late_it_was(kafka: Servers, start: Start, topic: Names
     assert rest == "ms after they were due"
     assert float(milliseconds) >= 0
     assert "due" not in start(*command).finish(DONE).err, "without a pace nothing is due"
+
+
+class Stoppable:
+    """A producer whose messages are answered by the test; it is its own sender."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future] = []
+        self.stopped = 0
+        self._sender = self
+
+    def send(self, *arguments: object, **more: object) -> Future:
+        if self.stopped:
+            raise IllegalStateError("closed")
+        self.futures.append(Future())
+        return self.futures[-1]
+
+    def force_close(self) -> None:
+        self.stopped += 1
+
+
+def test_a_message_given_up_stops_the_producer_at_once() -> None:
+    """On its own thread: after some errors kafka-python goes on with the messages behind the one that is lost."""
+    producer = Stoppable()
+    confirmed = sor_kafka.Confirmed(producer, "t")
+    for row in range(1, 4):
+        confirmed.send("key", b"", row)
+    producer.futures[0].success(None)
+    assert producer.stopped == 0
+    producer.futures[1].failure(OutOfOrderSequenceNumberError("lost"))
+    assert producer.stopped == 1
+    for _ in range(2):  # each call says what came first
+        with pytest.raises(StreamError, match="did not take a message for t: OutOfOrderSequenceNumberError"):
+            confirmed.send("key", b"", 4)
+    assert len(producer.futures) == 3
 
 
 # --- rows on their way to the replicas -------------------------------------------------------------------------------
@@ -384,7 +441,7 @@ def test_the_end_is_that_of_the_log_once_the_replicas_have_it(monkeypatch: pytes
     monkeypatch.setattr(sor_kafka, "FLUSH_S", 0.05)
     stuck = Lagging(log=10**9, shown=5)
     monkeypatch.setattr(sor_kafka, "connect_admin", lambda connection, kind: stuck)
-    with pytest.raises(sor_kafka.StreamError, match="the replicas of t did not agree on its end"):
+    with pytest.raises(StreamError, match="the replicas of t did not agree on its end"):
         sor_kafka._settled_ends(connection, stuck, [partition])
 
 
