@@ -295,9 +295,7 @@ class Confirmed:
         try:
             future = self.producer.send(self.topic, value, key=key.encode(), headers=[("row", str(row).encode())])
         except kafka_errors.KafkaError as error:
-            if self._failure is not None:  # it has stopped, which is why it takes no more
-                raise self._refused(self._failure) from None
-            raise StreamError(f"sending to {self.topic}: {_story(error)}") from None
+            raise self._failed(error) from None
         future.add_errback(self._stop)
         self._waiting.append(future)
         while self._waiting and (self._waiting[0].is_done or len(self._waiting) >= IN_FLIGHT):
@@ -313,11 +311,11 @@ class Confirmed:
             self._waiting.popleft().get(timeout=FLUSH_S)
         except kafka_errors.KafkaError as error:
             self._stop(error)
-            raise self._refused(self._failure or error) from None
+            raise self._failed(error) from None
         self.count += 1
 
-    def _refused(self, error: Exception) -> StreamError:
-        return StreamError(f"the brokers did not take a message for {self.topic}: {_story(error)}")
+    def _failed(self, error: Exception) -> StreamError:
+        return StreamError(f"sending to {self.topic}: {_story(self._failure or error)}")  # the first is the reason
 
     def finish(self) -> None:
         """Wait for what is still in flight."""

@@ -317,7 +317,7 @@ def test_no_row_passes_one_that_the_brokers_refuse(kafka: Servers, start: Start,
     command = ("produce", file, "--kafka-servers", kafka.bootstrap, "--topic", name)
     for arguments in (command, (*command, "--resume")):
         job = start(*arguments).finish(STREAM_FAILED)
-        assert f"the brokers did not take a message for {name}: MessageSizeTooLarge" in job.err.splitlines()[-1]
+        assert f"sending to {name}: MessageSizeTooLarge" in job.err.splitlines()[-1]
         (rows,) = rows_of(kafka, name).values()
         assert rows == list(range(1, len(rows) + 1))
         assert len(rows) < at
@@ -339,7 +339,7 @@ def test_nothing_that_waits_behind_a_refused_message_is_sent(kafka: Servers, top
             confirmed.send("key", b"x" * (30_000 if row == 500 else 100), row)
         confirmed.finish()
 
-    with pytest.raises(StreamError, match=f"did not take a message for {name}: MessageSizeTooLarge"):
+    with pytest.raises(StreamError, match=f"sending to {name}: MessageSizeTooLarge"):
         send_all()
     confirmed.close()
     (rows,) = rows_of(kafka, name).values()
@@ -406,7 +406,7 @@ def test_a_message_given_up_stops_the_producer_at_once() -> None:
     producer.futures[1].failure(OutOfOrderSequenceNumberError("lost"))
     assert producer.stopped == 1
     for _ in range(2):  # each call says what came first
-        with pytest.raises(StreamError, match="did not take a message for t: OutOfOrderSequenceNumberError"):
+        with pytest.raises(StreamError, match="sending to t: OutOfOrderSequenceNumberError"):
             confirmed.send("key", b"", 4)
     assert len(producer.futures) == 3
 
