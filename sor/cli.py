@@ -79,11 +79,15 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
         return INTERRUPTED
     except (SorError, OSError) as error:
         print(f"sor {name}: error: {error}", file=sys.stderr)
-        if isinstance(error, InputError):
-            return WRONG_CALL
-        if isinstance(error, FencedError):
-            return FENCED
-        return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
+        return _status_of(error)
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, InputError):
+        return WRONG_CALL
+    if isinstance(error, FencedError):
+        return FENCED
+    return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
 
 
 @contextlib.contextmanager
@@ -119,6 +123,10 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
                 metavar="FILE",
                 nargs="?",
                 help="CSV or JSON Lines, plain or .gz; - is standard input [CSV_FILE, default sample.csv]",
+            )
+        if name == "check":
+            sub.add_argument(
+                "file", metavar="FILE", nargs="?", help="check what `sor produce FILE` needs; else consume"
             )
         for option in config.options_of(name):
             _add_option(sub, option)
@@ -286,11 +294,28 @@ def produce(settings: Settings, path: str | None) -> int:
     """send a recorded feed to a Kafka topic, keyed by symbol"""
     from sor import produce as producing
 
-    sent, bad, finished = producing.produce(settings, path or settings.csv_file)
-    print(f"sent {sent:,} messages to {settings.topic}, all acknowledged; {bad:,} bad rows", file=sys.stderr)
-    if not finished and not settings.loop:
+    done = producing.produce(settings, path or settings.csv_file)
+    line = f"sent {done.confirmed:,} messages to {settings.topic}, all acknowledged; {done.bad:,} bad rows"
+    if settings.resume:
+        line += f"; {done.there:,} were there already"
+    if settings.speed > 0:
+        line += f"; at most {1000 * done.latest:.1f} ms after they were due"
+    print(line, file=sys.stderr)
+    if not done.finished and not settings.loop:
         return INTERRUPTED
-    return BAD_MESSAGES if bad and not settings.allow_bad else DONE
+    return BAD_MESSAGES if done.bad and not settings.allow_bad else DONE
+
+
+def check(settings: Settings, path: str | None) -> int:
+    """try what a run needs, sending nothing: settings, venues, brokers, topics, permissions"""
+    from sor import check as checking
+
+    status = DONE
+    for finding in checking.check(settings, path):
+        print(finding.line, flush=True)
+        if finding.error is not None and status == DONE:
+            status = _status_of(finding.error)
+    return status
 
 
 def version(settings: Settings, path: str | None) -> int:
@@ -487,5 +512,6 @@ COMMANDS: dict[str, Callable[[Settings, str | None], int]] = {
     "replay": replay,
     "produce": produce,
     "consume": consume,
+    "check": check,
     "version": version,
 }

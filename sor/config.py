@@ -70,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True):
     snapshot_file: str | None
     speed: float
     loop: bool
+    resume: bool
     log_level: str
     worker: int | None = None  # number of this process among ``workers``
 
@@ -390,11 +391,15 @@ OPTIONS = (
         ("produce",),
     ),
     Option("loop", "SOR_LOOP", False, flag, "start the file again at its end, until stopped", ("produce",)),
+    Option("resume", "SOR_RESUME", False, flag, "go on after the rows that the topic has already", ("produce",)),
     Option("log_level", "SOR_LOG_LEVEL", "info", choice(*LOG_LEVELS), "debug, info, warning or error", _ALL),
 )
 
 
 def options_of(command: str) -> list[Option]:
+    """Those that a command takes; ``check`` takes those of the commands that it is for, and a file only by name."""
+    if command == "check":
+        return [option for option in OPTIONS if set(_KAFKA) & set(option.commands) and option.field != "csv_file"]
     return [option for option in OPTIONS if command in option.commands]
 
 
@@ -431,6 +436,10 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
                 break
     _merge_greedy(values, given)
     _refuse_one_file_twice(values)
+    if values["resume"] and values["loop"]:
+        raise InputError(
+            "--resume and --loop: the rows of one round are numbered as those of the next; give one of them"
+        )
     return Settings(**values)
 
 

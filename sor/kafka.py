@@ -9,6 +9,7 @@ repeats messages and loses none.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -20,7 +21,9 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.admin import OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.partitioner import murmur2
 
 from sor.config import Connection
 from sor.errors import HUNG, AbortedError, ConnectError, FencedError, StreamError
@@ -39,6 +42,9 @@ FENCED_S = 10.0  # for a member to be told that another has joined in its place
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
+NEVER_MS = 2**31 - 1  # 24 days: no message is given up while those after it are delivered
+LOOK_BACK = (1_000, 10_000, 100_000)  # offsets before a partition's end in which ``row`` headers are looked for
+ASK_AGAIN_S = 0.1
 
 
 @contextlib.contextmanager
@@ -74,13 +80,13 @@ def _story(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _common(connection: Connection, admin: bool = False) -> dict[str, Any]:
-    common = {
+def _common(connection: Connection) -> dict[str, Any]:
+    return {
         "bootstrap_servers": connection.servers.split(","),
         "bootstrap_timeout_ms": int(connection.timeout * 1000),
         "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
+        "allow_auto_create_topics": False,
     }
-    return common if admin else common | {"allow_auto_create_topics": False}
 
 
 class Identity(NamedTuple):
@@ -124,7 +130,9 @@ def connect_consumer(
     return consumer
 
 
-def connect_producer(connection: Connection, topics: Sequence[str], transactional_id: str | None = None) -> Any:
+def connect_producer(
+    connection: Connection, topics: Sequence[str], transactional_id: str | None = None, **more: Any
+) -> Any:
     """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
     transactions = {
         "transactional_id": transactional_id,
@@ -135,11 +143,13 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
         producer = KafkaProducer(
             **(transactions if transactional_id is not None else {}),
             acks="all",
+            enable_idempotence=True,  # the default, but one that gives way in silence to settings in its way
             linger_ms=5,
             batch_size=128 * 1024,
             compression_type="lz4",
             max_block_ms=int(max(connection.timeout, 1.0) * 1000),
             **_common(connection),
+            **more,
         )
     where = f"topic {{}} does not exist at {connection.servers}"
     for topic in topics:
@@ -176,11 +186,8 @@ class KafkaReader:
             )
 
     def make_like(self, topic: str, like: str) -> None:
-        connection = self.connection
-        with (
-            _connecting("admin client", connection),
-            contextlib.closing(KafkaAdminClient(**_common(connection, admin=True))) as admin,
-        ):
+        admin = connect_admin(self.connection)
+        with contextlib.closing(admin), _connecting("admin client", self.connection):
             found = {one["name"]: one["partitions"] for one in admin.describe_topics([like, topic])}
             wanted, there = found.get(like, []), found.get(topic, [])
             if not there:
@@ -573,35 +580,194 @@ def flush(producer: Any, futures: Any) -> None:
 
 
 class Confirmed:
-    """Sends messages and counts those that the brokers have acknowledged, with a bound on those in flight."""
+    """Sends messages in order and counts those that the brokers have acknowledged, with a bound on those in flight.
+
+    Each partition gets its messages without a gap, whatever fails: the producer sends one batch of a partition at a
+    time, gives none up while it lives, and stops for good when the brokers refuse one. So what is in a partition is
+    all that was to go there up to some row, and `rows_in` can tell where to go on.
+    """
 
     def __init__(self, producer: Any, topic: str) -> None:
         self.producer = producer
         self.topic = topic
         self.count = 0
         self._waiting: deque[Any] = deque()
+        self._failure: Exception | None = None
 
     def send(self, key: str, value: bytes, row: int) -> None:
         try:
             future = self.producer.send(self.topic, value, key=key.encode(), headers=[("row", str(row).encode())])
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"sending to {self.topic}: {_story(error)}") from None
+            raise self._failed(error) from None
+        future.add_errback(self._stop)
         self._waiting.append(future)
-        if len(self._waiting) >= IN_FLIGHT:
+        while self._waiting and (self._waiting[0].is_done or len(self._waiting) >= IN_FLIGHT):
             self._await_oldest()
+
+    def _stop(self, error: Exception) -> None:
+        """On the producer's thread, before it sends a partition's next batch: no message may get in past a gap."""
+        self._failure = self._failure or error
+        self.producer._sender.force_close()
 
     def _await_oldest(self) -> None:
         try:
             self._waiting.popleft().get(timeout=FLUSH_S)
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"the brokers did not take a message: {_story(error)}") from None
+            self._stop(error)
+            raise self._failed(error) from None
         self.count += 1
+
+    def _failed(self, error: Exception) -> StreamError:
+        return StreamError(f"sending to {self.topic}: {_story(self._failure or error)}")  # the first is the reason
 
     def finish(self) -> None:
         """Wait for what is still in flight."""
-        flush(self.producer, [])
+        try:
+            self.producer.flush(timeout=FLUSH_S)
+        except kafka_errors.KafkaError as error:
+            self._stop(error)
         while self._waiting:
             self._await_oldest()
+
+    def close(self) -> None:
+        with contextlib.suppress(kafka_errors.KafkaError):  # a message not delivered has been told by now
+            self.producer.close(timeout=FLUSH_S)
+
+
+# --- what a topic has already ----------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=100_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where a message with this key goes: what kafka-python and the Java client do by default."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class RowsSent(NamedTuple):
+    """How far a producer has come, by partition."""
+
+    rows: dict[int, int]  # the largest row in each partition's tail, 0 where there is none
+    empty: bool  # the topic has no message at all
+
+    def has(self, symbol: str, row: int) -> bool:
+        return row <= self.rows[partition_of(symbol.encode(), len(self.rows))]
+
+
+def rows_in(connection: Connection, topic: str) -> RowsSent:
+    """The largest ``row`` header in the tail of each partition.
+
+    One producer sends a file's rows in order, and Kafka keeps the order within a partition. So a row is in the topic
+    if, and only if, its number is not above the largest in the tail of *its* partition, that of its symbol. The
+    largest of the whole topic would not do: when a producer dies, a later row may be in one partition while an
+    earlier one, bound for another, is not.
+
+    Read is back to `LOOK_BACK` offsets before the end, further where the nearer ones have no row; markers of
+    transactions and gaps left by compaction are offsets without a message. It is read uncommitted: the rows are not
+    part of a transaction, and one that somebody has left open would hide those after it.
+
+    Raises
+    ------
+    ConnectError, StreamError
+        Also where a row is in a partition that its key does not lead to: the topic has got more partitions since.
+    """
+    with _connecting("consumer", connection):
+        consumer = KafkaConsumer(group_id=None, enable_auto_commit=False, **_common(connection))
+    try:
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        ends = _settled_ends(connection, consumer, partitions)
+        begins = consumer.beginning_offsets(partitions)
+        rows: dict[int, int] = {}
+        for back in LOOK_BACK:
+            starts = {tp: max(begins[tp], ends[tp] - back) for tp in partitions if tp.partition not in rows}
+            rows |= _rows_between(consumer, starts, ends, len(partitions))
+    except kafka_errors.KafkaError as error:
+        raise StreamError(f"reading the end of {topic}: {_story(error)}") from None
+    finally:
+        consumer.close(autocommit=False, timeout_ms=COMMIT_MS)
+    return RowsSent({tp.partition: rows.get(tp.partition, 0) for tp in partitions}, begins == ends)
+
+
+class _LogEnds(KafkaAdminClient):  # type: ignore[misc]
+    """Asks as a replica for the end of a log, where a consumer is told only how far all replicas have got."""
+
+    @staticmethod
+    def _list_partition_offsets_request(*arguments: Any) -> Any:
+        request = KafkaAdminClient._list_partition_offsets_request(*arguments)
+        request.replica_id = -2  # "debugging": any client may
+        return request
+
+
+def _settled_ends(connection: Connection, consumer: Any, partitions: list[Any]) -> dict[Any, int]:
+    """The ends of partitions, once all replicas have all that the leaders had when asked.
+
+    What a killed producer sent last may be in a leader's log and not yet be shown to consumers, for half a minute
+    where a replica has just died. Who took it for missing would send it again.
+    """
+    admin = connect_admin(connection, _LogEnds)
+    deadline = time.monotonic() + FLUSH_S
+    try:
+        with _patience(f"waiting until the replicas of {partitions[0].topic} agree on its end", FLUSH_S):
+            while time.monotonic() < deadline:
+                with _unless_final():
+                    logs = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+                    ends: dict[Any, int] = consumer.end_offsets(partitions)
+                    if all(ends[tp] >= logs[tp].offset for tp in partitions):
+                        return ends
+                time.sleep(ASK_AGAIN_S)
+    finally:
+        admin.close()
+    raise StreamError(
+        f"the replicas of {partitions[0].topic} did not agree on its end within {FLUSH_S:g} s", retriable=True
+    )
+
+
+@contextlib.contextmanager
+def _unless_final() -> Iterator[None]:
+    """Lets errors pass that asking again may mend, as while a partition has no leader."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        if not (isinstance(error, kafka_errors.KafkaTimeoutError) or error.retriable):
+            raise
+
+
+def _rows_between(consumer: Any, starts: dict[Any, int], ends: dict[Any, int], count: int) -> dict[int, int]:
+    """The largest ``row`` header by partition, of partitions that have any."""
+    left = {tp for tp, start in starts.items() if start < ends[tp]}
+    consumer.assign(sorted(left))
+    for tp in left:
+        consumer.seek(tp, starts[tp])
+    rows: dict[int, int] = {}
+    deadline = time.monotonic() + FLUSH_S
+    while left:
+        if time.monotonic() > deadline:
+            raise kafka_errors.KafkaTimeoutError(f"nothing more came within {FLUSH_S:g} s")
+        for tp, records in consumer.poll(timeout_ms=POLL_MS).items():
+            deadline = time.monotonic() + FLUSH_S
+            numbers = [number for record in records if (number := _row_of(record, count))]
+            rows[tp.partition] = max([*numbers, rows.get(tp.partition, 0)])
+        left = {tp for tp in left if consumer.position(tp, timeout_ms=COMMIT_MS) < ends[tp]}
+    return {partition: row for partition, row in rows.items() if row}
+
+
+def _row_of(record: Any, count: int) -> int | None:
+    text: bytes = dict(record.headers).get("row") or b""
+    if not text.isdigit() or len(text) > 18:
+        return None
+    if record.key is not None and (due := partition_of(record.key, count)) != record.partition:
+        raise StreamError(
+            f"{record.topic} has row {int(text)} in partition {record.partition} and not in {due}, where its key "
+            f"leads among {count}: it has got more partitions since, so --resume cannot tell which rows it has"
+        )
+    return int(text)
+
+
+def connect_admin(connection: Connection, kind: Any = KafkaAdminClient) -> Any:
+    """A client for questions about the cluster."""
+    configuration = _common(connection)
+    del configuration["allow_auto_create_topics"]  # it makes none of itself
+    with _connecting("admin", connection):
+        return kind(**configuration)
 
 
 __all__ = [
@@ -610,7 +776,11 @@ __all__ = [
     "KafkaReader",
     "KafkaSink",
     "KafkaSource",
+    "RowsSent",
+    "connect_admin",
     "connect_consumer",
     "TransactionalSink",
     "connect_producer",
+    "partition_of",
+    "rows_in",
 ]

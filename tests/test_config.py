@@ -66,7 +66,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--speed": ("10", 10.0, "0.5", 0.5),
     "--log-level": ("debug", "debug", "ERROR", "error"),
 }
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate")
+SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume")
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -134,7 +134,7 @@ def test_defaults(monkeypatch, command):
         assert (type(found), found) == (type(value), value), field
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "version"])
+@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "check", "version"])
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
         [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60

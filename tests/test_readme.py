@@ -105,7 +105,8 @@ def test_python_examples_return_what_the_readme_says() -> None:
 def option_table() -> str:
     lines = ["| flag | variable | default | for | meaning |", "|---|---|---|---|---|"]
     for option in config.OPTIONS:
-        default = "" if option.default in (None, ()) else f"`{str(option.default).removesuffix('.0').lower()}`"
+        default = f"{option.default:g}" if type(option.default) is float else str(option.default).lower()
+        default = "" if option.default in (None, ()) else f"`{default}`"
         name = "FILE" if option.field == "csv_file" else option.name
         lines.append(f"| `{name}` | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
     return "\n".join(lines)
