@@ -17,10 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from sor import config, demo, kernels
+from sor import config, demo, kernels, logs
 from sor.book import Books
 from sor.config import Settings
 from sor.errors import ConnectError, InputError, SorError
+from sor.logs import report
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
@@ -54,9 +55,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
     name = arguments.pop("command")
     path = arguments.pop("file", None)
+    logs.configure_report(config.log_format(name, arguments))
     try:
         settings = config.load(name, arguments)
-        _configure_logging(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         with _ended_by_sigterm():
             return COMMANDS[name](settings, path)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (SorError, OSError) as error:
-        print(f"sor {name}: error: {error}", file=sys.stderr)
+        report.error("sor %s: error: %s", name, error)
         if isinstance(error, InputError):
             return WRONG_CALL
         return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
@@ -107,6 +109,8 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
             )
         for option in config.options_of(name):
             _add_option(sub, option)
+        unflagged = [f"{option.variable} ({option.help})" for option in config.options_of(name) if option.flag is None]
+        sub.epilog = f"By variable only: {', '.join(unflagged)}." if unflagged else None
     return parser
 
 
@@ -118,20 +122,8 @@ def _add_option(parser: argparse.ArgumentParser, option: config.Option) -> None:
         group.add_argument(option.name, dest=option.field, action="store_const", const="true", help=text)
         no = option.name.replace("--", "--no-", 1)
         group.add_argument(no, dest=option.field, action="store_const", const="false", help=argparse.SUPPRESS)
-    elif option.field != "csv_file":  # FILE is its flag
+    elif option.field != "csv_file" and option.flag is not None:  # FILE is its flag
         parser.add_argument(option.name, dest=option.field, metavar=option.field.upper(), help=text)
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s - %(levelname)s - %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
-    # The client's own lines repeat every attempt to connect; ours say what matters, once.
-    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -187,7 +179,7 @@ def produce(settings: Settings, path: str | None) -> int:
     from sor import produce as producing
 
     sent, bad, finished = producing.produce(settings, path or settings.csv_file)
-    print(f"sent {sent:,} messages to {settings.topic}, all acknowledged; {bad:,} bad rows", file=sys.stderr)
+    report.info(f"sent {sent:,} messages to {settings.topic}, all acknowledged; {bad:,} bad rows")
     if not finished and not settings.loop:
         return INTERRUPTED
     return BAD_MESSAGES if bad and not settings.allow_bad else DONE
@@ -316,14 +308,14 @@ def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, 
         watch.finish()
         _report(settings, pipeline.summary, seconds)
     if stop() and not finish_is_done:
-        print(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end", file=sys.stderr)
+        report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return INTERRUPTED
     return BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else DONE
 
 
 def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
     for line in summary.lines(seconds):
-        print(line, file=sys.stderr)
+        report.info(line)
     if settings.summary is not None:
         with _create(settings.summary) as file:
             file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")

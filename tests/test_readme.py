@@ -106,8 +106,8 @@ def option_table() -> str:
     lines = ["| flag | variable | default | for | meaning |", "|---|---|---|---|---|"]
     for option in config.OPTIONS:
         default = "" if option.default in (None, ()) else f"`{str(option.default).removesuffix('.0').lower()}`"
-        name = "FILE" if option.field == "csv_file" else option.name
-        lines.append(f"| `{name}` | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
+        name = "`FILE`" if option.field == "csv_file" else f"`{option.name}`" if option.flag is not None else ""
+        lines.append(f"| {name} | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
     return "\n".join(lines)
 
 
