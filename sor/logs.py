@@ -12,6 +12,8 @@ import sys
 from datetime import datetime, timezone
 
 TEXT = "%(asctime)s - %(levelname)s - %(message)s"
+# Modules of kafka-python whose debug lines print settings and requests, and so a password.
+WITH_SECRETS = ("kafka.net", "kafka.protocol", "kafka.admin")
 report = logging.getLogger("sor.report")
 
 
@@ -37,9 +39,10 @@ def configure(level: str, form: str) -> None:
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT, "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
-    # The client's own lines repeat every attempt to connect; ours say what matters, once. Not its debug lines either:
-    # they print requests, and the request that logs in holds the password.
-    logging.getLogger("kafka").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
+    # The client's own lines repeat every attempt to connect; ours say what matters, once.
+    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+    for name in WITH_SECRETS:
+        logging.getLogger(name).setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
     configure_report(form)
 
 

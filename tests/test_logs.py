@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BAD, DONE, NO_BROKER, WRONG_CALL, Job, Jobs
+from commands import BAD, DONE, NO_BROKER, PATIENCE, WRONG_CALL, Job, Jobs
 from kafka_broker.process import HOST, free_ports
 
 from sor.logs import JsonLines
@@ -114,3 +115,23 @@ def test_the_error_that_ends_a_command(
 def test_a_wrong_format_is_told_as_text(start: Any) -> None:
     job = start("replay", SOR_LOG_FORMAT="xml").finish(WRONG_CALL)
     assert job.err == "sor replay: error: SOR_LOG_FORMAT is 'xml': it must be one of text, json\n"
+
+
+CLIENT = """
+import logging, sor.logs
+sor.logs.configure("debug", "text")
+from kafka import KafkaAdminClient
+try:
+    KafkaAdminClient(bootstrap_servers="{dead}", bootstrap_timeout_ms=100, security_protocol="SASL_PLAINTEXT",
+                     sasl_mechanism="PLAIN", sasl_plain_username="me", sasl_plain_password="hush-hush")
+except Exception as error:
+    logging.info("%s", type(error).__name__)
+"""
+
+
+def test_the_client_does_not_tell_its_settings() -> None:
+    """Among them the password; a process of its own, as a client that finds no broker leaves its thread behind."""
+    code = CLIENT.format(dead=f"{HOST}:{free_ports(1)[0]}")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert " - INFO - KafkaTimeoutError" in done.stderr
+    assert "hush-hush" not in done.stderr
