@@ -38,9 +38,6 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._text)
 
-    def __reduce__(self) -> Any:
-        raise TypeError("a secret is not written anywhere")
-
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
