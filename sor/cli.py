@@ -21,10 +21,11 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from sor import config, demo, kernels
+from sor import config, demo, kernels, logs
 from sor.book import Books
 from sor.config import Settings
 from sor.errors import ConnectError, FencedError, InputError, SorError
+from sor.logs import report
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
     name = arguments.pop("command")
     path = arguments.pop("file", None)
+    logs.configure_report(config.log_format(name, arguments))
     return _perform(name, lambda: config.load(name, arguments), path)
 
 
@@ -69,7 +71,7 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
     """Run a command, and tell its errors."""
     try:
         settings = load()
-        _configure_logging(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         with _ended_by_sigterm():
             return COMMANDS[name](settings, path)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
@@ -78,7 +80,7 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (SorError, OSError) as error:
-        print(f"sor {name}: error: {error}", file=sys.stderr)
+        report.error("sor %s: error: %s", name, error)
         return _status_of(error)
 
 
@@ -130,6 +132,8 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
             )
         for option in config.options_of(name):
             _add_option(sub, option)
+        unflagged = [f"{option.variable} ({option.help})" for option in config.options_of(name) if option.flag is None]
+        sub.epilog = f"By variable only: {', '.join(unflagged)}." if unflagged else None
     return parser
 
 
@@ -141,20 +145,8 @@ def _add_option(parser: argparse.ArgumentParser, option: config.Option) -> None:
         group.add_argument(option.name, dest=option.field, action="store_const", const="true", help=text)
         no = option.name.replace("--", "--no-", 1)
         group.add_argument(no, dest=option.field, action="store_const", const="false", help=argparse.SUPPRESS)
-    elif option.field != "csv_file":  # FILE is its flag
+    elif option.field != "csv_file" and option.flag is not None:  # FILE is its flag
         parser.add_argument(option.name, dest=option.field, metavar=option.field.upper(), help=text)
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s - %(levelname)s - %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
-    # The client's own lines repeat every attempt to connect; ours say what matters, once.
-    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -300,7 +292,7 @@ def produce(settings: Settings, path: str | None) -> int:
         line += f"; {done.there:,} were there already"
     if settings.speed > 0:
         line += f"; at most {1000 * done.latest:.1f} ms after they were due"
-    print(line, file=sys.stderr)
+    report.info(line)
     if not done.finished and not settings.loop:
         return INTERRUPTED
     return BAD_MESSAGES if done.bad and not settings.allow_bad else DONE
@@ -458,14 +450,14 @@ def _run(
         watch.finish()
         _report(settings, pipeline.summary, seconds)
     if stop() and not finish_is_done:
-        print(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end", file=sys.stderr)
+        report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return INTERRUPTED
     return BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else DONE
 
 
 def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
     for line in summary.lines(seconds):
-        print(line, file=sys.stderr)
+        report.info(line)
     if settings.summary is not None:
         with _create(settings.summary) as file:
             file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")

@@ -27,6 +27,7 @@ from kafka.partitioner import murmur2
 
 from sor.config import Connection
 from sor.errors import HUNG, AbortedError, ConnectError, FencedError, StreamError
+from sor.handshake import greet, login_keywords
 from sor.market_data.fields import iso_of
 from sor.streams import BATCH, DeadLetter, KafkaPlace, Message, Sink
 
@@ -64,14 +65,17 @@ def _patience(line: str, seconds: float) -> Iterator[None]:
 def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
     servers, seconds = connection.servers, connection.timeout
+    silence = ConnectError(
+        f"no Kafka broker answered at {servers} within {seconds:g} s ({what}): "
+        "is it running, and is --kafka-servers right?"
+    )
     try:
         with _patience(f"no Kafka broker answers at {servers} yet; trying for {seconds:g} s", seconds):
+            if not greet(connection):
+                raise silence
             yield
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
-        raise ConnectError(
-            f"no Kafka broker answered at {servers} within {seconds:g} s ({what}): "
-            "is it running, and is --kafka-servers right?"
-        ) from None
+        raise silence from None
     except kafka_errors.KafkaError as error:
         raise StreamError(f"{what} at {servers}: {_story(error)}") from None
 
@@ -86,6 +90,20 @@ def _common(connection: Connection) -> dict[str, Any]:
         "bootstrap_timeout_ms": int(connection.timeout * 1000),
         "reconnect_backoff_max_ms": 1_000,  # it grows to 30 s by default: a broker that comes up would be missed
         "allow_auto_create_topics": False,
+        **_security(connection),
+    }
+
+
+def _security(connection: Connection) -> dict[str, Any]:
+    """The settings of `sor.security` under kafka-python's names."""
+    secret = connection.key_password
+    return {
+        "security_protocol": connection.protocol.upper(),
+        "ssl_cafile": connection.ca_file,
+        "ssl_certfile": connection.cert_file,
+        "ssl_keyfile": connection.key_file,
+        "ssl_password": None if secret is None else secret.reveal(),
+        **login_keywords(connection),
     }
 
 

@@ -23,8 +23,10 @@ SET = {name for name in SET if not name.startswith(("KAFKA_", "GF_")) or name in
 SET -= {"TOPICS", "PYTHON_VERSION"}
 # Differs from the command's default on purpose: a pace to watch, and results and dead letters in topics.
 OWN_DEFAULTS = {"SOR_SPEED": 1.0, "SOR_RESULTS_TOPIC": "sor_results", "SOR_DEAD_LETTER_TOPIC": "sor_dead_letters"}
-# Not for the shell to change: they stand in `command:`, in the image, or would end a service or want a mounted file.
+# Not for the shell to change: they stand in `command:`, in the image, or would end a service or want a mounted file;
+# and the broker of the file, which nobody else reaches, demands neither TLS nor a login.
 LEFT_OUT = {
+    *(option.variable for option in OPTIONS if option.field.startswith(("sasl_", "ssl_", "security_"))),
     "CSV_FILE",
     "SOR_CONNECT_TIMEOUT",
     "SOR_DEAD_LETTER_FILE",

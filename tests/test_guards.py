@@ -33,10 +33,10 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 # every module. The package's own `__init__` may import all, and nothing imports from it but the version.
 RANKS = [
     ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
-    ("kernels", "config", "venues", "market_data", "market_data.*"),
+    ("kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
-    ("streams", "kafka", "state", "backtest", "backtest.*"),
+    ("streams", "handshake", "kafka", "state", "backtest", "backtest.*"),
     ("pipeline", "metrics", "telemetry", "produce", "check", "supervisor"),
     ("cli", "__main__", "demo"),
 ]
