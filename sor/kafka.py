@@ -17,7 +17,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
@@ -451,6 +451,17 @@ class KafkaSink(Sink):
         self.results_topic = results_topic
         self.letters_topic = letters_topic
         self._pending: list[Any] = []
+        self._counts: dict[str, int] = {}  # of partitions, by topic
+
+    def begin(self) -> None:
+        self._counts = {}  # a topic may have got more
+
+    def _partition(self, topic: str, key: bytes | None) -> int | None:
+        """Where the client would put the key; it takes longer to find that out, message by message."""
+        count = self._counts.get(topic)
+        if count is None:
+            count = self._counts[topic] = len(self.producer.partitions_for(topic))
+        return None if key is None else partition_of(key, count)
 
     def add(self, key: str, value: bytes) -> None:
         if self.results_topic is not None:
@@ -471,7 +482,8 @@ class KafkaSink(Sink):
 
     def _send(self, topic: str, value: bytes, key: bytes | None, headers: Any = None) -> None:
         try:
-            self._pending.append(self.producer.send(topic, value, key=key, headers=headers))
+            partition = self._partition(topic, key)
+            self._pending.append(self.producer.send(topic, value, key=key, headers=headers, partition=partition))
         except kafka_errors.KafkaError as error:
             raise StreamError(f"sending to {topic}: {_story(error)}") from None
 
@@ -518,8 +530,11 @@ class TransactionalSink(KafkaSink):
         self._fenced = fenced
 
     def begin(self) -> None:
-        with self._transaction("beginning"):
+        super().begin()
+        try:
             self.producer.begin_transaction()
+        except kafka_errors.KafkaError as error:
+            self._fail("beginning a transaction", error)
 
     def remember(self, partition: int, key: bytes, value: bytes) -> None:
         self._send(self.memory_topic, value, key, partition=partition)
@@ -527,32 +542,39 @@ class TransactionalSink(KafkaSink):
     def _send(
         self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
-        with self._transaction("sending within"):
+        try:
+            if partition is None:
+                partition = self._partition(topic, key)
             self.producer.send(topic, value, key=key, headers=headers, partition=partition)
+        except kafka_errors.KafkaError as error:
+            self._fail("sending within a transaction", error)
 
     def commit(self, offsets: Any = None) -> None:
-        with self._transaction("committing"):
-            self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
-            self.producer.commit_transaction()
+        what = "committing a transaction"
+        try:
+            with _watched(what, self._timeout):
+                self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
+                self.producer.commit_transaction()
+        except kafka_errors.KafkaError as error:
+            self._fail(what, error)
         self.committed += 1
 
     def abort(self) -> None:
         self.aborted += 1
-        with self._transaction("aborting"):
-            self.producer.abort_transaction()
-
-    @contextlib.contextmanager
-    def _transaction(self, doing: str) -> Iterator[None]:
-        what = f"{doing} a transaction"
+        what = "aborting a transaction"
         try:
-            with _watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
-                yield
+            with _watched(what, self._timeout):
+                self.producer.abort_transaction()
         except kafka_errors.KafkaError as error:
-            if doing != "aborting" and not self.producer._transaction_manager.has_fatal_error():
-                raise AbortedError(f"{what}: {_story(error)}") from None
-            if self._fenced():
-                raise _fenced() from None
-            raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
+            self._fail(what, error, last=True)
+
+    def _fail(self, what: str, error: Exception, last: bool = False) -> NoReturn:
+        """Raise what an error comes to; ``last``: the transaction cannot be aborted."""
+        if not last and not self.producer._transaction_manager.has_fatal_error():
+            raise AbortedError(f"{what}: {_story(error)}") from None
+        if self._fenced():
+            raise _fenced() from None
+        raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
 
 
 def _fenced() -> FencedError:
