@@ -45,6 +45,7 @@ class Use(NamedTuple):
     name: str | None  # None: not asked for
     option: str  # that names it
     rights: tuple[str, ...]
+    like: str | None = None  # it is made where it is missing, with as many partitions as this one
 
 
 def topics_of_produce(settings: Settings) -> list[Use]:
@@ -57,6 +58,13 @@ def topics_of_consume(settings: Settings) -> list[Use]:
         Use("market data", settings.topic, "--topic", ("READ",)),
         Use("results", settings.results_topic, "--results-topic", ("WRITE",)),
         Use("dead letters", settings.dead_letter_topic, "--dead-letter-topic", ("WRITE",)),
+        Use(
+            "last quotes",
+            settings.memory_topic,
+            "--results-topic, or at-least-once delivery",
+            ("READ", "WRITE"),
+            settings.topic,
+        ),
     ]
 
 
@@ -170,10 +178,17 @@ def _topic(admin: Any, use: Use) -> str:
     (topic,) = admin.describe_topics([use.name])
     if topic["error_code"]:
         error = kafka_errors.for_code(topic["error_code"])
+        if error is kafka_errors.UnknownTopicOrPartitionError and use.like is not None:
+            raise Skipped(
+                f"topic {use.name} does not exist yet: it is made at the first start, where that is permitted"
+            )
         if error is kafka_errors.UnknownTopicOrPartitionError:
             raise StreamError(f"topic {use.name} does not exist, or may not be seen")
         raise StreamError(f"topic {use.name}: {error.__name__}")
     partitions = topic["partitions"]
+    needed = _partitions(admin, use.like) if use.like is not None else 0
+    if len(partitions) < needed:
+        raise StreamError(f"topic {use.name} has {len(partitions)} partitions: it needs the {needed} of {use.like}")
     without = [part["partition_index"] for part in partitions if part["leader_id"] < 0]
     if without:
         raise StreamError(f"topic {use.name}: no broker leads partition {', '.join(map(str, without))}")
@@ -182,6 +197,11 @@ def _topic(admin: Any, use: Use) -> str:
     behind = sum(len(part["isr_nodes"]) < len(part["replica_nodes"]) for part in partitions)
     late = f", replicas of {behind} out of sync" if behind else ""
     return f"topic {use.name}, {len(partitions)} partitions, replication {copies}{late}, {rights}"
+
+
+def _partitions(admin: Any, topic: str) -> int:
+    (about,) = admin.describe_topics([topic])
+    return len(about["partitions"])
 
 
 def _group(admin: Any, group: str) -> str:

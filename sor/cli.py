@@ -191,7 +191,7 @@ def consume(settings: Settings, path: str | None) -> int:
         fanout = stack.enter_context(_closing(Fanout(sinks)))
         pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
         transactional = settings.exactly_once
-        memory_topic = f"{settings.group}-books" if transactional else None
+        memory_topic = settings.memory_topic
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
         if topics:
             producer = kafka.connect_producer(

@@ -105,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True):
         return self.results_topic is not None and self.delivery != "at-least-once"
 
     @property
+    def memory_topic(self) -> str | None:
+        """Topic of the last quotes; None where books are filled from the messages before."""
+        return f"{self.group}-books" if self.exactly_once else None
+
+    @property
     def connection(self) -> Connection:
         return Connection(
             self.kafka_servers,

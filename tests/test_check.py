@@ -13,7 +13,18 @@ from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
 from test_kafka import DONE, NO_BROKER, STREAM_FAILED, WRONG_CALL, Job, Jobs, Names, Start, ends_of, packed, quote, send
 
-CONSUME = ["settings", "kernels", "venues", "brokers", "market data", "results", "dead letters", "group", "ids"]
+CONSUME = [
+    "settings",
+    "kernels",
+    "venues",
+    "brokers",
+    "market data",
+    "results",
+    "dead letters",
+    "last quotes",
+    "group",
+    "ids",
+]
 
 
 @pytest.fixture
@@ -47,12 +58,16 @@ def test_all_is_well_and_nothing_is_changed(kafka: Servers, start: Start, topic:
     sinks = ("--results-topic", results, "--dead-letter-topic", letters)
     found = findings(start("check", *arguments, *sinks).finish(DONE))
     assert list(found) == CONSUME
-    assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == {"group", "ids"}
+    assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == {"group", "ids", "last quotes"}
     assert "does not exist yet" in found["group"][1]
+    assert f"{group}-books does not exist yet: it is made" in found["last quotes"][1]
     assert "cannot be told" in found["ids"][1]
     assert found["market data"] == ("ok", f"topic {market}, 3 partitions, replication 1, permitted: READ")
     assert found["results"] == ("ok", f"topic {results}, 3 partitions, replication 1, permitted: WRITE")
     assert found["brokers"][1].startswith(f"1 at {kafka.bootstrap}, speaking the protocol of Kafka ")
+    few = kafka.create_topic(f"{group}-books", 2)
+    found = findings(start("check", *arguments, *sinks).finish(STREAM_FAILED))
+    assert found["last quotes"] == ("FAIL", f"topic {few} has 2 partitions: it needs the 3 of {market}")
     for name in (market, results, letters):
         assert sum(ends_of(kafka, name).values()) == 0
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
@@ -69,6 +84,7 @@ def test_a_group_that_exists_and_sinks_not_asked_for(kafka: Servers, start: Star
     assert found["group"] == ("ok", "Empty, 0 members, permitted: READ")
     assert found["results"] == ("skip", "no --results-topic")
     assert found["dead letters"] == ("skip", "no --dead-letter-topic")
+    assert found["last quotes"][0] == "skip"
     assert found["ids"] == ("skip", "no --results-topic, so none is used")
 
 
