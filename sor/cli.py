@@ -10,6 +10,7 @@ import os
 import platform
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +21,12 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from sor import config, demo, kernels
+from sor import config, demo, kernels, logs
 from sor.book import Books
 from sor.config import Settings
 from sor.errors import ConnectError, FencedError, InputError, SorError
 from sor.kafka_common import Identity
+from sor.logs import report
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
@@ -62,6 +64,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
     name = arguments.pop("command")
     path = arguments.pop("file", None)
+    logs.configure_report(config.log_format(name, arguments))
     return _perform(name, lambda: config.load(name, arguments), path)
 
 
@@ -69,7 +72,7 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
     """Run a command, and tell its errors."""
     try:
         settings = load()
-        _configure_logging(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         with _ended_by_sigterm():
             return COMMANDS[name](settings, path)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
@@ -78,12 +81,16 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except (SorError, OSError) as error:
-        print(f"sor {name}: error: {error}", file=sys.stderr)
-        if isinstance(error, InputError):
-            return WRONG_CALL
-        if isinstance(error, FencedError):
-            return FENCED
-        return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
+        report.error("sor %s: error: %s", name, error)
+        return _status_of(error)
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, InputError):
+        return WRONG_CALL
+    if isinstance(error, FencedError):
+        return FENCED
+    return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
 
 
 @contextlib.contextmanager
@@ -120,8 +127,14 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
                 nargs="?",
                 help="CSV or JSON Lines, plain or .gz; - is standard input [CSV_FILE, default sample.csv]",
             )
+        if name == "check":
+            sub.add_argument(
+                "file", metavar="FILE", nargs="?", help="check what `sor produce FILE` needs; else consume"
+            )
         for option in config.options_of(name):
             _add_option(sub, option)
+        unflagged = [f"{option.variable} ({option.help})" for option in config.options_of(name) if option.flag is None]
+        sub.epilog = f"By variable only: {', '.join(unflagged)}." if unflagged else None
     return parser
 
 
@@ -133,20 +146,8 @@ def _add_option(parser: argparse.ArgumentParser, option: config.Option) -> None:
         group.add_argument(option.name, dest=option.field, action="store_const", const="true", help=text)
         no = option.name.replace("--", "--no-", 1)
         group.add_argument(no, dest=option.field, action="store_const", const="false", help=argparse.SUPPRESS)
-    elif option.field != "csv_file":  # FILE is its flag
+    elif option.field != "csv_file" and option.flag is not None:  # FILE is its flag
         parser.add_argument(option.name, dest=option.field, metavar=option.field.upper(), help=text)
-
-
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s - %(levelname)s - %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )
-    # The client's own lines repeat every attempt to connect; ours say what matters, once.
-    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -174,6 +175,7 @@ def replay(settings: Settings, path: str | None) -> int:
 
 def consume(settings: Settings, path: str | None) -> int:
     """route every message of a Kafka topic"""
+    config.check_delivery(settings)
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
     client = _client(settings.client)
@@ -189,7 +191,7 @@ def consume(settings: Settings, path: str | None) -> int:
         fanout = stack.enter_context(_closing(Fanout(sinks)))
         pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
         transactional = settings.exactly_once
-        memory_topic = f"{settings.group}-books" if transactional else None
+        memory_topic = settings.memory_topic
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
         if topics:
             producer = client.connect_producer(
@@ -199,22 +201,20 @@ def consume(settings: Settings, path: str | None) -> int:
             settings.connection, settings.topic, identity, settings.start, pipeline.forget, transactional=transactional
         )
         stack.callback(source.close)
+        sink = client.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic) if topics else Sink()
         if memory_topic is not None:
-            fanout.join(
-                client.TransactionalSink(
-                    producer,
-                    settings.results_topic,
-                    settings.dead_letter_topic,
-                    memory_topic,
-                    settings.commit_timeout,
-                    source.is_fenced,
-                )
+            sink = client.TransactionalSink(
+                producer,
+                settings.results_topic,
+                settings.dead_letter_topic,
+                memory_topic,
+                settings.commit_timeout,
+                source.is_fenced,
             )
-        elif topics:
-            fanout.join(client.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic))
+        fanout.join(sink)
         reader = client.KafkaReader(settings.connection)
         stack.callback(reader.close)
-        pipeline.recovery = Recovery(
+        recovery = pipeline.recovery = Recovery(
             reader,
             decoder,
             memory_topic,
@@ -222,6 +222,8 @@ def consume(settings: Settings, path: str | None) -> int:
             tail=settings.bootstrap_messages,
             symbol=settings.symbol,
         )
+        turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
+        recovery.turn = turned
         logger.info(
             "consuming %s from %s as group %s, %s",
             settings.topic,
@@ -229,7 +231,37 @@ def consume(settings: Settings, path: str | None) -> int:
             settings.group,
             "exactly once" if transactional else "at least once",
         )
-        return _run(settings, source, pipeline, hint=settings.venues_from is None, finish_is_done=True)
+        return _run(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def _telemetry(
+    settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline, state: Callable[[], Any]
+) -> Callable[[], None]:
+    """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
+    if settings.metrics_port is None and settings.snapshot_file is None:
+        return lambda: None
+    from sor.telemetry import Telemetry, serving
+
+    telemetry = Telemetry(settings.snapshot_file)
+    if settings.metrics_port is not None and settings.snapshot_file is None:
+        stack.enter_context(serving(telemetry.status, settings.metrics_host, settings.metrics_port))
+    stack.callback(lambda: telemetry.turned(pipeline.summary, state, last=True))
+    return lambda: telemetry.turned(pipeline.summary, state)
+
+
+def _stream_state(source: Any, sink: Any, pipeline: Pipeline, recovery: Recovery) -> Any:
+    from sor.telemetry import StreamState
+
+    return StreamState(
+        lags=source.lags,
+        assigned=len(source.partitions),
+        bootstrapping=recovery.running,
+        rebuilt=recovery.rebuilt,
+        rebalances=source.rebalances,
+        committed=getattr(sink, "committed", 0),
+        aborted=getattr(sink, "aborted", 0),
+        age_ms=pipeline.age_ms,
+    )
 
 
 def _client(name: str) -> Any:
@@ -245,24 +277,49 @@ def _client(name: str) -> Any:
 
 def _supervise(settings: Settings) -> int:
     """Run the command in several processes."""
-    work = partial(_run_worker, settings)
+    from sor.telemetry import Workers, serving
+
     logger.info("starting %d workers", settings.workers)
-    return Supervisor(settings.workers, work, WORKER_IS_DONE).watch(STREAM_FAILED)
+    with contextlib.ExitStack() as stack:
+        workers = Workers(stack.enter_context(tempfile.TemporaryDirectory(prefix="sor-")))
+        if settings.metrics_port is not None:
+            stack.enter_context(serving(workers.status, settings.metrics_host, settings.metrics_port))
+        work = partial(_run_worker, settings)
+        return Supervisor(settings.workers, work, WORKER_IS_DONE, workers).watch(STREAM_FAILED)
 
 
-def _run_worker(settings: Settings, number: int) -> int:
-    return _perform("consume", lambda: msgspec.structs.replace(settings, worker=number), None)
+def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
+    return _perform(
+        "consume", lambda: msgspec.structs.replace(settings, worker=number, snapshot_file=snapshot_file), None
+    )
 
 
 def produce(settings: Settings, path: str | None) -> int:
     """send a recorded feed to a Kafka topic, keyed by symbol"""
     from sor import produce as producing
 
-    sent, bad, finished = producing.produce(settings, path or settings.csv_file)
-    print(f"sent {sent:,} messages to {settings.topic}, all acknowledged; {bad:,} bad rows", file=sys.stderr)
-    if not finished and not settings.loop:
+    done = producing.produce(settings, path or settings.csv_file)
+    line = f"sent {done.confirmed:,} messages to {settings.topic}, all acknowledged; {done.bad:,} bad rows"
+    if settings.resume:
+        line += f"; {done.there:,} were there already"
+    if settings.speed > 0:
+        line += f"; at most {1000 * done.latest:.1f} ms after they were due"
+    report.info(line)
+    if not done.finished and not settings.loop:
         return INTERRUPTED
-    return BAD_MESSAGES if bad and not settings.allow_bad else DONE
+    return BAD_MESSAGES if done.bad and not settings.allow_bad else DONE
+
+
+def check(settings: Settings, path: str | None) -> int:
+    """try what a run needs, sending nothing: settings, venues, brokers, topics, permissions"""
+    from sor import check as checking
+
+    status = DONE
+    for finding in checking.check(settings, path):
+        print(finding.line, flush=True)
+        if finding.error is not None and status == DONE:
+            status = _status_of(finding.error)
+    return status
 
 
 def version(settings: Settings, path: str | None) -> int:
@@ -377,10 +434,18 @@ def _log_configuration(settings: Settings, venues_from: str) -> None:
     )
 
 
-def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, finish_is_done: bool = False) -> int:
+def _run(
+    settings: Settings,
+    source: Source,
+    pipeline: Pipeline,
+    turned: Callable[[], None] = lambda: None,
+    *,
+    hint: bool,
+    finish_is_done: bool = False,
+) -> int:
     """Run the pipeline to its end, report, and say how it went."""
     stop = Stop()
-    watch = Watch(pipeline, hint, settings.heartbeat_file)
+    watch = Watch(pipeline, hint, settings.heartbeat_file, turned)
     started = time.perf_counter()
     try:
         with stop.on_signals():
@@ -397,14 +462,14 @@ def _run(settings: Settings, source: Source, pipeline: Pipeline, *, hint: bool, 
         watch.finish()
         _report(settings, pipeline.summary, seconds)
     if stop() and not finish_is_done:
-        print(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end", file=sys.stderr)
+        report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return INTERRUPTED
     return BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else DONE
 
 
 def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
     for line in summary.lines(seconds):
-        print(line, file=sys.stderr)
+        report.info(line)
     if settings.summary is not None:
         with _create(settings.summary) as file:
             file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")
@@ -413,8 +478,9 @@ def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
 class Watch:
     """Signs of life between two polls: progress on a terminal, a heartbeat file, a hint at ``--venues-from``."""
 
-    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None) -> None:
+    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None, turned: Callable[[], None]) -> None:
         self.pipeline = pipeline
+        self.turned = turned
         self.hint = hint
         self.heartbeat = None if heartbeat is None else Path(heartbeat)
         self.terminal = sys.stderr.isatty()
@@ -423,6 +489,7 @@ class Watch:
     def __call__(self) -> None:
         if self.hint and self.pipeline.summary.messages >= HINT_AFTER:
             self._hint()
+        self.turned()
         now = time.monotonic()
         if now < self._next:
             return
@@ -449,5 +516,6 @@ COMMANDS: dict[str, Callable[[Settings, str | None], int]] = {
     "replay": replay,
     "produce": produce,
     "consume": consume,
+    "check": check,
     "version": version,
 }

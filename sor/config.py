@@ -12,10 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from sor import security
 from sor.errors import InputError
+from sor.security import MECHANISMS, PROTOCOLS, Secret
 from sor.types import ALGORITHMS, MAX_ORDER, OBJECTIVES, SIDES, CostParameters
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -23,6 +26,14 @@ class Connection(msgspec.Struct, frozen=True):
 
     servers: str  # host:port, comma-separated
     timeout: float  # seconds to wait for a first answer
+    protocol: str = "plaintext"
+    mechanism: str | None = None  # of SASL; this and what follows: checked by `sor.security.complete`
+    username: str | None = None
+    password: Secret | None = None
+    ca_file: str | None = None  # None: the system's authorities
+    cert_file: str | None = None
+    key_file: str | None = None
+    key_password: Secret | None = None
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -66,9 +77,24 @@ class Settings(msgspec.Struct, frozen=True):
     max_messages: int | None
     idle_timeout: float | None
     heartbeat_file: str | None
+    metrics_port: int | None
+    metrics_host: str
+    snapshot_file: str | None
     speed: float
     loop: bool
+    resume: bool
     log_level: str
+    log_format: str
+    security_protocol: str
+    sasl_mechanism: str | None
+    sasl_username: str | None
+    sasl_password: Secret | None
+    sasl_password_file: str | None
+    ssl_ca_file: str | None
+    ssl_cert_file: str | None
+    ssl_key_file: str | None
+    ssl_key_password_file: str | None
+    ssl_key_password: Secret | None
     worker: int | None = None  # number of this process among ``workers``
 
     @property
@@ -80,8 +106,24 @@ class Settings(msgspec.Struct, frozen=True):
         return self.results_topic is not None and self.delivery != "at-least-once"
 
     @property
+    def memory_topic(self) -> str | None:
+        """Topic of the last quotes; None where books are filled from the messages before."""
+        return f"{self.group}-books" if self.exactly_once else None
+
+    @property
     def connection(self) -> Connection:
-        return Connection(self.kafka_servers, self.connect_timeout)
+        return Connection(
+            self.kafka_servers,
+            self.connect_timeout,
+            self.security_protocol,
+            self.sasl_mechanism,
+            self.sasl_username,
+            self.sasl_password,
+            self.ssl_ca_file,
+            self.ssl_cert_file,
+            self.ssl_key_file,
+            self.ssl_key_password,
+        )
 
 
 # --- from text to values ---------------------------------------------------------------------------------------------
@@ -182,10 +224,12 @@ class Option(NamedTuple):
     parse: Callable[[str], Any]
     help: str
     commands: tuple[str, ...]
-    flag: str = ""  # where it is not the field's name
+    flag: str | None = ""  # where it is not the field's name; None: only a variable, as every user sees the flags
 
     @property
     def name(self) -> str:
+        if self.flag is None:
+            return self.variable
         return self.flag or "--" + self.field.replace("_", "-")
 
     @property
@@ -364,6 +408,75 @@ OPTIONS = (
         ("consume",),
     ),
     Option(
+        "metrics_port",
+        "SOR_METRICS_PORT",
+        None,
+        whole(1, 65535),
+        "port of /metrics (Prometheus), /healthz and /readyz; off unless given",
+        ("consume",),
+    ),
+    Option(
+        "metrics_host",
+        "SOR_METRICS_HOST",
+        "0.0.0.0",  # noqa: S104 - a scraper and a kubelet come from outside of the container
+        text,
+        "address at which they are served: every one of this machine, or 127.0.0.1 to keep them in",
+        ("consume",),
+    ),
+    Option(
+        "snapshot_file",
+        "SOR_SNAPSHOT_FILE",
+        None,
+        file_path,
+        "file for a worker's counts, instead of a port; its supervisor sets it",
+        ("consume",),
+    ),
+    Option(
+        "security_protocol",
+        "SOR_SECURITY_PROTOCOL",
+        "plaintext",
+        choice(*PROTOCOLS),
+        "how to talk to the brokers: plaintext, ssl (encrypted), sasl_plaintext (with a login) or sasl_ssl (both)",
+        _KAFKA,
+    ),
+    Option(
+        "sasl_mechanism",
+        "SOR_SASL_MECHANISM",
+        None,
+        choice(*MECHANISMS),
+        "how to log in: plain, scram-sha-256 or scram-sha-512",
+        _KAFKA,
+    ),
+    Option("sasl_username", "SOR_SASL_USERNAME", None, text, "name to log in with", _KAFKA),
+    Option(
+        "sasl_password",
+        "SOR_SASL_PASSWORD",
+        None,
+        Secret,
+        "password to log in with; no flag, as other users see the flags of a process",
+        _KAFKA,
+        None,
+    ),
+    Option("sasl_password_file", "SOR_SASL_PASSWORD_FILE", None, text, "file that holds the password", _KAFKA),
+    Option(
+        "ssl_ca_file",
+        "SOR_SSL_CA_FILE",
+        None,
+        text,
+        "certificates of the authorities to trust (PEM); without it those of the system",
+        _KAFKA,
+    ),
+    Option("ssl_cert_file", "SOR_SSL_CERT_FILE", None, text, "our own certificate, where brokers demand one", _KAFKA),
+    Option("ssl_key_file", "SOR_SSL_KEY_FILE", None, text, "private key of our own certificate", _KAFKA),
+    Option(
+        "ssl_key_password_file",
+        "SOR_SSL_KEY_PASSWORD_FILE",
+        None,
+        text,
+        "file that holds the password of the private key, where it has one",
+        _KAFKA,
+    ),
+    Option(
         "speed",
         "SOR_SPEED",
         0.0,
@@ -372,11 +485,26 @@ OPTIONS = (
         ("produce",),
     ),
     Option("loop", "SOR_LOOP", False, flag, "start the file again at its end, until stopped", ("produce",)),
+    Option("resume", "SOR_RESUME", False, flag, "go on after the rows that the topic has already", ("produce",)),
     Option("log_level", "SOR_LOG_LEVEL", "info", choice(*LOG_LEVELS), "debug, info, warning or error", _ALL),
+    Option(
+        "log_format",
+        "SOR_LOG_FORMAT",
+        "text",
+        choice(*LOG_FORMATS),
+        "text for people, or json: one object a line, also for a summary and an error",
+        _ALL,
+    ),
 )
+_NAMES = {
+    option.field: option.variable if option.flag is None else f"{option.name} ({option.variable})" for option in OPTIONS
+}
 
 
 def options_of(command: str) -> list[Option]:
+    """Those that a command takes; ``check`` takes those of the commands that it is for, and a file only by name."""
+    if command == "check":
+        return [option for option in OPTIONS if set(_KAFKA) & set(option.commands) and option.field != "csv_file"]
     return [option for option in OPTIONS if command in option.commands]
 
 
@@ -403,18 +531,35 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
     values = {option.field: option.default for option in OPTIONS}
     given: dict[str, str] = {}
     for option in options_of(command):
-        for where, value in (
-            (option.name, flags.get(option.field)),
-            (option.variable, environment.get(option.variable)),
-        ):
-            if value is not None and (value != "" or where == option.name):
-                values[option.field] = _parsed(option, where, value)
-                given[option.field] = where
-                break
+        where, value = _given(option, flags, environment)
+        if value is not None:
+            values[option.field] = _parsed(option, where, value)
+            given[option.field] = where
     _merge_greedy(values, given)
     _refuse_one_file_twice(values)
-    _check_delivery(values)
+    if values["resume"] and values["loop"]:
+        raise InputError(
+            "--resume and --loop: the rows of one round are numbered as those of the next; give one of them"
+        )
+    security.complete(values, given, _NAMES)
     return Settings(**values)
+
+
+def log_format(command: str, flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> str:
+    """The form that errors are to have, also those in the other settings; a wrong one counts as not set."""
+    environment = os.environ if environment is None else environment
+    for option in options_of(command):
+        if option.field == "log_format":
+            value = (_given(option, flags, environment)[1] or "").strip().lower()
+            return value if value in LOG_FORMATS else str(option.default)
+    return "text"
+
+
+def _given(option: Option, flags: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """The flag or variable that an option was given by, and its text; None where it was not."""
+    if option.field in flags:
+        return option.name, flags[option.field]
+    return option.variable, environment.get(option.variable) or None
 
 
 def _parsed(option: Option, where: str, value: str) -> Any:
@@ -442,18 +587,23 @@ def _merge_greedy(values: dict[str, Any], given: Mapping[str, str]) -> None:
     del values["greedy_l2"]
 
 
-def _check_delivery(values: Mapping[str, Any]) -> None:
-    for field in ("output", "summary", "dead_letter_file"):
-        if values["workers"] > 1 and values[field] is not None:
-            raise InputError(f"{field} is {values[field]!r}: {values['workers']} workers cannot share it; name topics")
-    if values["results_topic"] is not None:
+def check_delivery(settings: Settings) -> None:
+    """What `consume` asks beyond single settings.
+
+    Raises
+    ------
+    InputError
+    """
+    if settings.results_topic is None and settings.delivery == "exactly-once":
+        raise InputError("--delivery is 'exactly-once': it needs --results-topic, as files know no transactions")
+    if settings.workers == 1:
         return
-    if values["delivery"] == "exactly-once":
-        raise InputError("delivery is 'exactly-once': it needs --results-topic; a file or a pipe knows no transactions")
-    if values["workers"] > 1:
-        raise InputError(
-            f"workers is {values['workers']}: they need --results-topic, as one output cannot take them all"
-        )
+    if settings.results_topic is None:
+        raise InputError(f"--workers is {settings.workers}: more than 1 need --results-topic to write to")
+    for field in ("output", "summary", "dead_letter_file"):
+        if getattr(settings, field) is not None:
+            name = "--" + field.replace("_", "-")
+            raise InputError(f"{name} is {getattr(settings, field)!r}: {settings.workers} workers cannot share it")
 
 
 def _refuse_one_file_twice(values: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from sor.config import Connection
 from sor.errors import AbortedError, InputError, SorError, StreamError
+from sor.handshake import greet
 from sor.kafka_common import (
     BATCH_BYTES,
     COMMIT_MS,
@@ -107,7 +108,25 @@ def _settings(connection: Connection) -> dict[str, Any]:
         "reconnect.backoff.max.ms": RECONNECT_MS,
         "topic.metadata.refresh.interval.ms": METADATA_MS,
         "logger": _Lines,
+        **_security(connection),
     }
+
+
+def _security(connection: Connection) -> dict[str, Any]:
+    """The settings of `sor.security` under librdkafka's names."""
+    settings = {
+        "security.protocol": connection.protocol,
+        "ssl.ca.location": connection.ca_file,
+        "ssl.certificate.location": connection.cert_file,
+        "ssl.key.location": connection.key_file,
+    }
+    if connection.key_password is not None:
+        settings["ssl.key.password"] = connection.key_password.reveal()
+    if connection.mechanism is not None and connection.password is not None:
+        settings["sasl.mechanism"] = connection.mechanism.upper()
+        settings["sasl.username"] = connection.username
+        settings["sasl.password"] = connection.password.reveal()
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _for_reading(connection: Connection, isolation: str) -> dict[str, Any]:
@@ -126,6 +145,8 @@ def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
     try:
         with awaiting_brokers(connection):
+            if not greet(connection):
+                raise no_broker(what, connection)
             yield
     except KafkaException as error:
         reason = _error_of(error)
@@ -386,11 +407,6 @@ class KafkaSource:
         self._look_again = 0.0
         self._generation = b""
         consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken_away)
-
-    @property
-    def assigned(self) -> int:
-        """Number of partitions."""
-        return len(self._assigned)
 
     @property
     def partitions(self) -> set[int]:

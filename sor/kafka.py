@@ -9,19 +9,24 @@ repeats messages and loses none.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.admin import OffsetSpec
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.partitioner import murmur2
 
 from sor.config import Connection
-from sor.errors import AbortedError, StreamError
+from sor.errors import AbortedError, FencedError, StreamError
+from sor.handshake import greet, login_keywords
 from sor.kafka_common import (
+    ASK_AGAIN_S,
     BATCH_BYTES,
     COMMIT_MS,
     FENCED_S,
@@ -29,6 +34,7 @@ from sor.kafka_common import (
     FLUSH_S,
     HEARTBEAT_MS,
     LINGER_MS,
+    LOOK_S,
     METADATA_MS,
     POLL_MS,
     RECONNECT_MS,
@@ -49,6 +55,8 @@ from sor.streams import BATCH, KafkaPlace, Message
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
+NEVER_MS = 2**31 - 1  # 24 days: no message is given up while those after it are delivered
+LOOK_BACK = (1_000, 10_000, 100_000)  # offsets before a partition's end in which ``row`` headers are looked for
 
 
 @contextlib.contextmanager
@@ -56,6 +64,8 @@ def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
     try:
         with awaiting_brokers(connection):
+            if not greet(connection):
+                raise no_broker(what, connection)
             yield
     except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError, OSError):
         raise no_broker(what, connection) from None
@@ -67,13 +77,27 @@ def _story(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _common(connection: Connection, admin: bool = False) -> dict[str, Any]:
-    common = {
+def _common(connection: Connection) -> dict[str, Any]:
+    return {
         "bootstrap_servers": connection.servers.split(","),
         "bootstrap_timeout_ms": int(connection.timeout * 1000),
         "reconnect_backoff_max_ms": RECONNECT_MS,
+        "allow_auto_create_topics": False,
+        **_security(connection),
     }
-    return common if admin else common | {"allow_auto_create_topics": False}
+
+
+def _security(connection: Connection) -> dict[str, Any]:
+    """The settings of `sor.security` under kafka-python's names."""
+    secret = connection.key_password
+    return {
+        "security_protocol": connection.protocol.upper(),
+        "ssl_cafile": connection.ca_file,
+        "ssl_certfile": connection.cert_file,
+        "ssl_keyfile": connection.key_file,
+        "ssl_password": None if secret is None else secret.reveal(),
+        **login_keywords(connection),
+    }
 
 
 def connect_consumer(
@@ -100,7 +124,9 @@ def connect_consumer(
     return consumer
 
 
-def connect_producer(connection: Connection, topics: Sequence[str], transactional_id: str | None = None) -> Any:
+def connect_producer(
+    connection: Connection, topics: Sequence[str], transactional_id: str | None = None, **more: Any
+) -> Any:
     """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
     transactions = {
         "transactional_id": transactional_id,
@@ -111,11 +137,13 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
         producer = KafkaProducer(
             **(transactions if transactional_id is not None else {}),
             acks="all",
+            enable_idempotence=True,  # the default, but one that gives way in silence to settings in its way
             linger_ms=LINGER_MS,
             batch_size=BATCH_BYTES,
             compression_type="lz4",
             max_block_ms=int(max(connection.timeout, 1.0) * 1000),
             **_common(connection),
+            **more,
         )
     where = f"topic {{}} does not exist at {connection.servers}"
     for topic in topics:
@@ -126,6 +154,9 @@ def connect_producer(connection: Connection, topics: Sequence[str], transactiona
             producer.close(timeout=0)
             raise StreamError(f"{where.format(topic)}, and nobody made it within {connection.timeout:g} s") from None
     if transactional_id is not None:
+        # Where the brokers have ended its transaction, this client would get itself a new epoch behind our back: it
+        # would fence whoever has taken its place, and send the rest of the old batch without a transaction.
+        producer._transaction_manager._supports_epoch_bump = lambda: False
         with _connecting("transactions", connection):
             producer.init_transactions()
     return producer
@@ -149,11 +180,8 @@ class KafkaReader:
             )
 
     def make_like(self, topic: str, like: str) -> None:
-        connection = self.connection
-        with (
-            _connecting("admin client", connection),
-            contextlib.closing(KafkaAdminClient(**_common(connection, admin=True))) as admin,
-        ):
+        admin = connect_admin(self.connection)
+        with contextlib.closing(admin), _connecting("admin client", self.connection):
             found = {one["name"]: one["partitions"] for one in admin.describe_topics([like, topic])}
             wanted, there = found.get(like, []), found.get(topic, [])
             if not there:
@@ -245,11 +273,28 @@ class KafkaSource:
         self._offsets: dict[Any, Any] = {}  # to commit
         self._starts: dict[Any, int] = {}  # of the last batch
         self._generation: Any = None
+        self._look_again = 0.0
+        self._static = consumer.config["group_instance_id"] is not None
 
     @property
-    def assigned(self) -> int:
-        """Number of partitions."""
-        return len(self._assigned)
+    def partitions(self) -> set[int]:
+        return {tp.partition for tp in self._assigned}
+
+    def place_of(self, partition: int) -> KafkaPlace | None:
+        for tp in self._assigned:
+            if tp.partition == partition:
+                offset = self._starts.get(tp)
+                if offset is None:
+                    offset = self._position(tp)
+                return None if offset is None else KafkaPlace(tp.topic, partition, offset)
+        return None
+
+    def _position(self, tp: Any) -> int | None:
+        try:
+            return self.consumer.position(tp, timeout_ms=COMMIT_MS)  # type: ignore[no-any-return]
+        except kafka_errors.KafkaError as error:
+            logger.warning("cannot tell where %s:%d stands: %s", tp.topic, tp.partition, _story(error))
+            return None
 
     def poll(self, limit: int) -> list[Message] | None:
         try:
@@ -269,7 +314,21 @@ class KafkaSource:
             self.commit()  # what an earlier commit left
         self._starts = {tp: records[0].offset for tp, records in polled.items()}
         self._offsets |= {tp: _next(records[-1].offset + 1) for tp, records in polled.items()}
+        if time.monotonic() >= self._look_again:
+            self._look_at_ends()
+            if self._static and not polled:
+                self._check_fenced()
         return [message for tp, records in polled.items() for message in self._messages(tp, records)]
+
+    def _look_at_ends(self) -> None:
+        """Ask how much there is: what the client remembers of it would not grow where its fetching stands still."""
+        self._look_again = time.monotonic() + LOOK_S
+        try:
+            ends = self.consumer.end_offsets(list(self._assigned), timeout_ms=POLL_MS)
+            lags = {tp: end - (self.consumer.position(tp, timeout_ms=POLL_MS) or end) for tp, end in ends.items()}
+        except (kafka_errors.KafkaError, ValueError):
+            return  # a broker that does not answer: what was known last holds
+        self.lags = {(tp.topic, tp.partition): max(0, lag) for tp, lag in lags.items()}
 
     def _messages(self, tp: Any, records: Sequence[Any]) -> Iterator[Message]:
         end = self.consumer.highwater(tp) or records[-1].offset + 1
@@ -280,16 +339,25 @@ class KafkaSource:
             yield Message(record.value or b"", place, record.key, tp.partition, record.timestamp, lag)
 
     def is_fenced(self) -> bool:
-        """Whether another process has joined the group with this one's instance id."""
+        """Whether another process has joined the group with this one's instance id; waits for it to do so."""
         deadline = time.monotonic() + FENCED_S
         try:
-            while time.monotonic() < deadline:
-                self.consumer.poll(timeout_ms=POLL_MS, max_records=1)
-        except kafka_errors.FencedInstanceIdError:
+            while self._static and time.monotonic() < deadline:
+                self._check_fenced()
+                time.sleep(POLL_MS / 1e3)
+        except FencedError:
             return True
-        except kafka_errors.KafkaError:
-            return False
         return False
+
+    def _check_fenced(self) -> None:
+        """A fenced member is told so only where it commits, so commit once more what is committed."""
+        try:
+            found = {tp: self.consumer.committed(tp, timeout_ms=COMMIT_MS) for tp in list(self._assigned)[:1]}
+            self.consumer.commit({tp: _next(at) for tp, at in found.items() if at is not None}, timeout_ms=COMMIT_MS)
+        except kafka_errors.FencedInstanceIdError:
+            raise fenced() from None
+        except kafka_errors.KafkaError as error:
+            logger.debug("cannot tell whether this member is fenced: %s", _story(error))
 
     def offsets(self) -> Offsets:
         return Offsets(self._offsets, self._generation)
@@ -365,11 +433,24 @@ class KafkaSink(TopicSink):
         super().__init__(results_topic, letters_topic)
         self.producer = producer
         self._pending: list[Any] = []
+        self._counts: dict[str, int] = {}  # of partitions, by topic
+
+    def begin(self) -> None:
+        self._counts = {}  # a topic may have got more
+
+    def _partition(self, topic: str, key: bytes | None) -> int | None:
+        """Where the client would put the key; it takes longer to find that out, message by message."""
+        count = self._counts.get(topic)
+        if count is None:
+            count = self._counts[topic] = len(self.producer.partitions_for(topic))
+        return None if key is None else partition_of(key, count)
 
     def _send(
         self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
         try:
+            if partition is None:
+                partition = self._partition(topic, key)
             self._pending.append(self.producer.send(topic, value, key=key, headers=headers, partition=partition))
         except kafka_errors.KafkaError as error:
             raise StreamError(f"sending to {topic}: {_story(error)}") from None
@@ -417,8 +498,11 @@ class TransactionalSink(KafkaSink):
         self._fenced = fenced
 
     def begin(self) -> None:
-        with self._transaction("beginning"):
+        super().begin()
+        try:
             self.producer.begin_transaction()
+        except kafka_errors.KafkaError as error:
+            self._fail("beginning a transaction", error)
 
     def remember(self, partition: int, key: bytes, value: bytes) -> None:
         self._send(self.memory_topic, value, key, partition=partition)
@@ -426,34 +510,39 @@ class TransactionalSink(KafkaSink):
     def _send(
         self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
-        with self._transaction("sending within"):
+        try:
+            if partition is None:
+                partition = self._partition(topic, key)
             self.producer.send(topic, value, key=key, headers=headers, partition=partition)
+        except kafka_errors.KafkaError as error:
+            self._fail("sending within a transaction", error)
 
     def commit(self, offsets: Any = None) -> None:
-        with self._transaction("committing"):
-            self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
-            self.producer.commit_transaction()
+        what = "committing a transaction"
+        try:
+            with watched(what, self._timeout):
+                self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
+                self.producer.commit_transaction()
+        except kafka_errors.KafkaError as error:
+            self._fail(what, error)
         self.committed += 1
 
     def abort(self) -> None:
         self.aborted += 1
-        with self._transaction("aborting"):
-            self.producer.abort_transaction()
-
-    @contextlib.contextmanager
-    def _transaction(self, doing: str) -> Iterator[None]:
-        what = f"{doing} a transaction"
+        what = "aborting a transaction"
         try:
-            with watched(what, self._timeout) if doing != "sending within" else contextlib.nullcontext():
-                yield
-        except (kafka_errors.ProducerFencedError, kafka_errors.InvalidProducerEpochError) as error:
-            if self._fenced():
-                raise fenced() from None
-            raise StreamError(f"{what}: it took too long, and the brokers have ended it ({_story(error)})") from None
+            with watched(what, self._timeout):
+                self.producer.abort_transaction()
         except kafka_errors.KafkaError as error:
-            if doing == "aborting" or self.producer._transaction_manager.has_fatal_error():
-                raise StreamError(f"{what}: {_story(error)}") from None
+            self._fail(what, error, last=True)
+
+    def _fail(self, what: str, error: Exception, last: bool = False) -> NoReturn:
+        """Raise what an error comes to; ``last``: the transaction cannot be aborted."""
+        if not last and not self.producer._transaction_manager.has_fatal_error():
             raise AbortedError(f"{what}: {_story(error)}") from None
+        if self._fenced():
+            raise fenced() from None
+        raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
 
 
 def _next(offset: int) -> Any:
@@ -477,46 +566,208 @@ def flush(producer: Any, futures: Any) -> None:
 
 
 class Confirmed:
-    """Sends messages and counts those that the brokers have acknowledged, with a bound on those in flight."""
+    """Sends messages in order and counts those that the brokers have acknowledged, with a bound on those in flight.
+
+    Each partition gets its messages without a gap, whatever fails: the producer sends one batch of a partition at a
+    time, gives none up while it lives, and stops for good when the brokers refuse one. So what is in a partition is
+    all that was to go there up to some row, and `rows_in` can tell where to go on.
+    """
 
     def __init__(self, producer: Any, topic: str) -> None:
         self.producer = producer
         self.topic = topic
         self.count = 0
         self._waiting: deque[Any] = deque()
+        self._failure: Exception | None = None
 
     def send(self, key: str, value: bytes, row: int) -> None:
         try:
             future = self.producer.send(self.topic, value, key=key.encode(), headers=[("row", str(row).encode())])
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"sending to {self.topic}: {_story(error)}") from None
+            raise self._failed(error) from None
+        future.add_errback(self._stop)
         self._waiting.append(future)
-        if len(self._waiting) >= IN_FLIGHT:
+        while self._waiting and (self._waiting[0].is_done or len(self._waiting) >= IN_FLIGHT):
             self._await_oldest()
+
+    def _stop(self, error: Exception) -> None:
+        """On the producer's thread, before it sends a partition's next batch: no message may get in past a gap."""
+        self._failure = self._failure or error
+        self.producer._sender.force_close()
 
     def _await_oldest(self) -> None:
         try:
             self._waiting.popleft().get(timeout=FLUSH_S)
         except kafka_errors.KafkaError as error:
-            raise StreamError(f"the brokers did not take a message: {_story(error)}") from None
+            self._stop(error)
+            raise self._failed(error) from None
         self.count += 1
+
+    def _failed(self, error: Exception) -> StreamError:
+        return StreamError(f"sending to {self.topic}: {_story(self._failure or error)}")  # the first is the reason
 
     def finish(self) -> None:
         """Wait for what is still in flight."""
-        flush(self.producer, [])
+        try:
+            self.producer.flush(timeout=FLUSH_S)
+        except kafka_errors.KafkaError as error:
+            self._stop(error)
         while self._waiting:
             self._await_oldest()
 
+    def close(self) -> None:
+        with contextlib.suppress(kafka_errors.KafkaError):  # a message not delivered has been told by now
+            self.producer.close(timeout=FLUSH_S)
+
+
+# --- what a topic has already ----------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=100_000)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where a message with this key goes: what kafka-python and the Java client do by default."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+class RowsSent(NamedTuple):
+    """How far a producer has come, by partition."""
+
+    rows: dict[int, int]  # the largest row in each partition's tail, 0 where there is none
+    empty: bool  # the topic has no message at all
+
+    def has(self, symbol: str, row: int) -> bool:
+        return row <= self.rows[partition_of(symbol.encode(), len(self.rows))]
+
+
+def rows_in(connection: Connection, topic: str) -> RowsSent:
+    """The largest ``row`` header in the tail of each partition.
+
+    One producer sends a file's rows in order, and Kafka keeps the order within a partition. So a row is in the topic
+    if, and only if, its number is not above the largest in the tail of *its* partition, that of its symbol. The
+    largest of the whole topic would not do: when a producer dies, a later row may be in one partition while an
+    earlier one, bound for another, is not.
+
+    Read is back to `LOOK_BACK` offsets before the end, further where the nearer ones have no row; markers of
+    transactions and gaps left by compaction are offsets without a message. It is read uncommitted: the rows are not
+    part of a transaction, and one that somebody has left open would hide those after it.
+
+    Raises
+    ------
+    ConnectError, StreamError
+        Also where a row is in a partition that its key does not lead to: the topic has got more partitions since.
+    """
+    with _connecting("consumer", connection):
+        consumer = KafkaConsumer(group_id=None, enable_auto_commit=False, **_common(connection))
+    try:
+        partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))]
+        ends = _settled_ends(connection, consumer, partitions)
+        begins = consumer.beginning_offsets(partitions)
+        rows: dict[int, int] = {}
+        for back in LOOK_BACK:
+            starts = {tp: max(begins[tp], ends[tp] - back) for tp in partitions if tp.partition not in rows}
+            rows |= _rows_between(consumer, starts, ends, len(partitions))
+    except kafka_errors.KafkaError as error:
+        raise StreamError(f"reading the end of {topic}: {_story(error)}") from None
+    finally:
+        consumer.close(autocommit=False, timeout_ms=COMMIT_MS)
+    return RowsSent({tp.partition: rows.get(tp.partition, 0) for tp in partitions}, begins == ends)
+
+
+class _LogEnds(KafkaAdminClient):  # type: ignore[misc]
+    """Asks as a replica for the end of a log, where a consumer is told only how far all replicas have got."""
+
+    @staticmethod
+    def _list_partition_offsets_request(*arguments: Any) -> Any:
+        request = KafkaAdminClient._list_partition_offsets_request(*arguments)
+        request.replica_id = -2  # "debugging": any client may
+        return request
+
+
+def _settled_ends(connection: Connection, consumer: Any, partitions: list[Any]) -> dict[Any, int]:
+    """The ends of partitions, once all replicas have all that the leaders had when asked.
+
+    What a killed producer sent last may be in a leader's log and not yet be shown to consumers, for half a minute
+    where a replica has just died. Who took it for missing would send it again.
+    """
+    admin = connect_admin(connection, _LogEnds)
+    deadline = time.monotonic() + FLUSH_S
+    try:
+        with patience(f"waiting until the replicas of {partitions[0].topic} agree on its end", FLUSH_S):
+            while time.monotonic() < deadline:
+                with _unless_final():
+                    logs = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+                    ends: dict[Any, int] = consumer.end_offsets(partitions)
+                    if all(ends[tp] >= logs[tp].offset for tp in partitions):
+                        return ends
+                time.sleep(ASK_AGAIN_S)
+    finally:
+        admin.close()
+    raise StreamError(
+        f"the replicas of {partitions[0].topic} did not agree on its end within {FLUSH_S:g} s", retriable=True
+    )
+
+
+@contextlib.contextmanager
+def _unless_final() -> Iterator[None]:
+    """Lets errors pass that asking again may mend, as while a partition has no leader."""
+    try:
+        yield
+    except kafka_errors.KafkaError as error:
+        if not (isinstance(error, kafka_errors.KafkaTimeoutError) or error.retriable):
+            raise
+
+
+def _rows_between(consumer: Any, starts: dict[Any, int], ends: dict[Any, int], count: int) -> dict[int, int]:
+    """The largest ``row`` header by partition, of partitions that have any."""
+    left = {tp for tp, start in starts.items() if start < ends[tp]}
+    consumer.assign(sorted(left))
+    for tp in left:
+        consumer.seek(tp, starts[tp])
+    rows: dict[int, int] = {}
+    deadline = time.monotonic() + FLUSH_S
+    while left:
+        if time.monotonic() > deadline:
+            raise kafka_errors.KafkaTimeoutError(f"nothing more came within {FLUSH_S:g} s")
+        for tp, records in consumer.poll(timeout_ms=POLL_MS).items():
+            deadline = time.monotonic() + FLUSH_S
+            numbers = [number for record in records if (number := _row_of(record, count))]
+            rows[tp.partition] = max([*numbers, rows.get(tp.partition, 0)])
+        left = {tp for tp in left if consumer.position(tp, timeout_ms=COMMIT_MS) < ends[tp]}
+    return {partition: row for partition, row in rows.items() if row}
+
+
+def _row_of(record: Any, count: int) -> int | None:
+    text: bytes = dict(record.headers).get("row") or b""
+    if not text.isdigit() or len(text) > 18:
+        return None
+    if record.key is not None and (due := partition_of(record.key, count)) != record.partition:
+        raise StreamError(
+            f"{record.topic} has row {int(text)} in partition {record.partition} and not in {due}, where its key "
+            f"leads among {count}: it has got more partitions since, so --resume cannot tell which rows it has"
+        )
+    return int(text)
+
+
+def connect_admin(connection: Connection, kind: Any = KafkaAdminClient) -> Any:
+    """A client for questions about the cluster."""
+    configuration = _common(connection)
+    del configuration["allow_auto_create_topics"]  # it makes none of itself
+    with _connecting("admin", connection):
+        return kind(**configuration)
+
 
 __all__ = [
-    "FLUSH_S",
     "Confirmed",
     "Identity",
     "KafkaReader",
     "KafkaSink",
     "KafkaSource",
-    "TransactionalSink",
+    "RowsSent",
+    "connect_admin",
     "connect_consumer",
-    "connect_producer",
+    "TransactionalSink",
     "open_source",
+    "connect_producer",
+    "partition_of",
+    "rows_in",
 ]

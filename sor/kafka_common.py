@@ -31,7 +31,8 @@ BATCH_BYTES = 128 * 1024
 RECONNECT_MS = 1_000  # the pause grows by default: a broker that comes up would be missed
 RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
 LOOK_S = 5.0  # between two looks at how much there is to read
-FENCED_S = 3.0  # a member is told at a heartbeat that another has taken its place
+FENCED_S = 10.0  # for a member to be told that another has joined in its place
+ASK_AGAIN_S = 0.1
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
 

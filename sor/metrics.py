@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from sor.types import RoutingResult
@@ -14,12 +16,14 @@ class Latencies:
     def __init__(self) -> None:
         self._counts = [0] * (64 * 16)
         self.count = 0
+        self.total = 0  # nanoseconds
         self.longest = 0
 
     def add(self, nanoseconds: int) -> None:
-        shift = nanoseconds.bit_length() - 5 if nanoseconds > 31 else 0
+        shift = nanoseconds.bit_length() - 5 if nanoseconds > 31 else 0  # as in _bucket; a call would cost more
         self._counts[shift * 16 + (nanoseconds >> shift)] += 1
         self.count += 1
+        self.total += nanoseconds
         if nanoseconds > self.longest:
             self.longest = nanoseconds
 
@@ -37,6 +41,20 @@ class Latencies:
                 shift = max(bucket // 16 - 1, 0)
                 return min(((bucket - shift * 16) + 0.5) * 2.0**shift, float(self.longest))
         return None
+
+    def below(self, boundaries: Sequence[int]) -> list[int]:
+        """Count of the observations below each boundary, which has to be an edge of buckets.
+
+        Numbers to 32 are, and of larger ones those with no more than five leading binary digits before zeros, such
+        as ``2**n`` and ``3 * 2**n``.
+        """
+        counts = [0, *accumulate(self._counts)]
+        return [counts[_bucket(boundary)] for boundary in boundaries]
+
+
+def _bucket(nanoseconds: int) -> int:
+    shift = nanoseconds.bit_length() - 5 if nanoseconds > 31 else 0
+    return shift * 16 + (nanoseconds >> shift)
 
 
 class RunSummary:

@@ -93,6 +93,7 @@ class Pipeline:
         self.symbol = symbol
         self.recovery = recovery
         self.summary = RunSummary()
+        self.age_ms: int | None = None  # of the last message, when it was answered
         self._new_books = new_books
         self._conflate = conflate
         self._max_age_ms = None if max_age is None else 1e3 * max_age
@@ -108,14 +109,16 @@ class Pipeline:
         """Publisher ids seen."""
         return set().union(*(state.books.publishers for state in self._partitions.values()))
 
-    def prepare(self, batch: list[Message]) -> None:
-        """Rebuild the state of the partitions that this batch is the first of."""
-        for message in batch:
-            if message.partition not in self._partitions:
-                state = Partition(self._new_books())
-                if self.recovery is not None and isinstance(message.place, KafkaPlace):
-                    self.recovery.fill(state, message.place)
-                self._partitions[message.partition] = state
+    def prepare(self, source: Source) -> None:
+        """Rebuild the state of the partitions that are new."""
+        for partition in source.partitions - self._partitions.keys():
+            place = source.place_of(partition)
+            if place is None:
+                continue
+            state = Partition(self._new_books())
+            if self.recovery is not None and isinstance(place, KafkaPlace):
+                self.recovery.fill(state, place)
+            self._partitions[partition] = state
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is new in the books to the sink."""
@@ -190,6 +193,7 @@ class Pipeline:
         stream, halt = None, None
         if message.time is not None:
             stream = StreamState(message.lag, max(0, round(time.time() * 1e3) - message.time), conflated)
+            self.age_ms = stream.age_ms
             halt = self._too_old(stream)
         book = state.books.by_symbol[update.symbol]
         result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
@@ -275,6 +279,7 @@ def run(
         if batch is None:
             break
         after_poll()
+        pipeline.prepare(source)
         if not batch:
             if idle_timeout is not None and time.monotonic() - last >= idle_timeout:
                 logger.info("no message for %g s: ending", idle_timeout)
@@ -291,7 +296,6 @@ def _answered(source: Source, pipeline: Pipeline, batch: list[Message]) -> bool:
     """Answer a batch whole, or not at all: then it has been undone, and comes again."""
     before = pipeline.summary.copy()
     try:
-        pipeline.prepare(batch)
         pipeline.sink.begin()
         pipeline.process(batch)
         pipeline.sink.commit(source.offsets())

@@ -24,20 +24,46 @@ NAP_S = 0.2  # longest sleep, and so for a signal to be seen
 
 
 class Pace:
-    """Waits until a row's event is due: ``speed`` times as fast as recorded, 0 without waiting."""
+    """Waits until a row's event is due: ``speed`` times as fast as recorded, 0 without waiting.
 
-    def __init__(self, speed: float, stopped: Callable[[], bool]) -> None:
+    Every row is due at a time counted from the start, not from the row before, so errors do not add up: after a
+    stall rows follow at once until the schedule is kept again.
+
+    Attributes
+    ----------
+    latest : float
+        The longest that a row was handed on after it was due, in seconds.
+    """
+
+    def __init__(
+        self,
+        speed: float,
+        stopped: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.speed = speed
+        self.latest = 0.0
         self._stopped = stopped
+        self._clock = clock
+        self._sleep = sleep
+        self.restart()
+
+    def restart(self) -> None:
+        """The next row is due at once."""
         self._first: int | None = None  # event time of the first row
-        self._started = 0.0
+        self._started = self._due = 0.0
 
     def wait(self, event_time: int) -> None:
+        if self.speed <= 0:
+            return
         if self._first is None:
-            self._first, self._started = event_time, time.monotonic()
+            self._first, self._started = event_time, self._clock()
         due = self._started + (event_time - self._first) / 1e9 / self.speed
-        while not self._stopped() and (left := due - time.monotonic()) > 0:
-            time.sleep(min(left, NAP_S))
+        self._due = max(self._due, due)  # a row dated back comes after the one before it all the same
+        while not self._stopped() and (left := self._due - self._clock()) > 0:
+            self._sleep(min(left, NAP_S))
+        self.latest = max(self.latest, self._clock() - self._due)
 
 
 class Row(NamedTuple):
@@ -88,15 +114,16 @@ def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:
     return from_csv
 
 
-def produce(settings: Settings, path: str) -> tuple[int, int, bool]:
-    """Send a file's rows, keyed by symbol, and wait until the brokers have acknowledged every one.
+class Outcome(NamedTuple):
+    confirmed: int  # messages acknowledged
+    bad: int  # rows that could not be sent
+    there: int  # rows that the topic had already
+    latest: float  # the longest that a message was handed to the client after it was due, seconds
+    finished: bool  # False where a signal ended it before the end
 
-    Returns
-    -------
-    confirmed, bad : int
-        Messages acknowledged, and rows that could not be sent.
-    finished : bool
-        False where a signal ended it before the end.
+
+def produce(settings: Settings, path: str) -> Outcome:
+    """Send a file's rows, keyed by symbol, and wait until the brokers have acknowledged every one.
 
     Raises
     ------
@@ -105,36 +132,64 @@ def produce(settings: Settings, path: str) -> tuple[int, int, bool]:
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
-    producer = kafka.connect_producer(settings.connection, [settings.topic])
+    producer = kafka.connect_producer(settings.connection, [settings.topic], delivery_timeout_ms=kafka.NEVER_MS)
     topic = kafka.Confirmed(producer, settings.topic)
-    stop, bad, left = Stop(), 0, settings.max_messages
-    logger.info("producing %s to %s at %s", path, settings.topic, settings.kafka_servers)
+    stop, bad, there, left = Stop(), 0, 0, settings.max_messages
+    pace = Pace(settings.speed, stop)
     try:
+        before = _rows_before(settings) if settings.resume else None
+        logger.info("producing %s to %s at %s", path, settings.topic, settings.kafka_servers)
         with stop.on_signals():
             while True:
-                sent = _send(rows, topic, Pace(settings.speed, stop), stop, left)
+                sent, passed = _send(rows, topic, pace, stop, left, before)
                 rows.source.close()
-                bad += rows.bad
+                bad, there = bad + rows.bad, there + passed
                 left = None if left is None else left - sent
                 if not settings.loop or not sent or left == 0 or stop():
                     break
                 rows = Rows(path)
+                pace.restart()
             topic.finish()
     finally:
-        producer.close(timeout=kafka.FLUSH_S)
+        topic.close()
         logger.info("%d messages acknowledged by %s, %d bad rows", topic.count, settings.topic, bad)
-    return topic.count, bad, not stop()
+    return Outcome(topic.count, bad, there, pace.latest, not stop())
 
 
-def _send(rows: Rows, topic: kafka.Confirmed, pace: Pace, stop: Stop, left: int | None) -> int:
-    sent = 0
+def _rows_before(settings: Settings) -> kafka.RowsSent:
+    """What the topic has already, said in one line."""
+    sent = kafka.rows_in(settings.connection, settings.topic)
+    if any(sent.rows.values()):
+        rows = ", ".join(f"{row or 'none'} (partition {partition})" for partition, row in sent.rows.items())
+        logger.info("resuming %s after row %s", settings.topic, rows)
+    elif sent.empty:
+        logger.info("resuming %s from row 1: the topic is empty", settings.topic)
+    else:
+        logger.warning(
+            "resuming %s from row 1: none of the last %d messages of a partition has a header row, "
+            "so they are not from sor produce",
+            settings.topic,
+            kafka.LOOK_BACK[-1],
+        )
+    return sent
+
+
+def _send(
+    rows: Rows, topic: kafka.Confirmed, pace: Pace, stop: Stop, left: int | None, before: kafka.RowsSent | None
+) -> tuple[int, int]:
+    """Send rows; returns how many, and how many were there before."""
+    sent = there = 0
     for row in rows:
-        if pace.speed > 0:
-            pace.wait(row.time)
+        if stop():
+            break
+        if before is not None and before.has(row.symbol, row.number):
+            there += 1
+            continue
+        pace.wait(row.time)
         if stop():
             break
         topic.send(row.symbol, row.message, row.number)
         sent += 1
         if sent == left:
             break
-    return sent
+    return sent, there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from sor.book import Books
 from sor.errors import DataError, StreamError
 from sor.market_data import BookUpdate, Decoder
-from sor.streams import KafkaPlace
+from sor.streams import BATCH, KafkaPlace
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +116,8 @@ class Recovery:
         self.tail = tail
         self.symbol = symbol
         self.running = False
+        self.rebuilt = 0  # messages read so far
+        self.turn: Callable[[], None] = lambda: None  # called now and then while it goes on
         self._made = False
 
     def fill(self, state: Partition, place: KafkaPlace) -> None:
@@ -127,6 +129,7 @@ class Recovery:
         """
         started = time.monotonic()
         self.running = True
+        self.turn()
         try:
             count = self._from_memory(state, place) if self.memory_topic is not None else 0
             origin = f"{count:,} quotes in {self.memory_topic}"
@@ -144,12 +147,19 @@ class Recovery:
             f" in {seconds:.1f} s" if seconds > SLOW_S else "",
         )
 
+    def _records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+        for record in self.reader.records(topic, partition, start, end):
+            self.rebuilt += 1
+            if self.rebuilt % BATCH == 0:
+                self.turn()
+            yield record
+
     def _from_memory(self, state: Partition, place: KafkaPlace) -> int:
         topic, count, shallow = str(self.memory_topic), 0, 0
         if not self._made:
             self.reader.make_like(topic, place.topic)
             self._made = True
-        for record in self.reader.records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
+        for record in self._records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
             try:
                 memory = _memories.decode(record.value or b"")
             except msgspec.MsgspecError as error:
@@ -172,7 +182,7 @@ class Recovery:
         start = max(first, place.offset - self.tail)
         count = 0
         if start < place.offset:
-            for record in self.reader.records(place.topic, place.partition, start, place.offset):
+            for record in self._records(place.topic, place.partition, start, place.offset):
                 count += 1
                 try:
                     update = self.decoder.decode(record.value or b"")

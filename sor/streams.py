@@ -90,6 +90,13 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
 class Source(Protocol):
     """Batches of messages; what has been answered is committed batch by batch."""
 
+    @property
+    def partitions(self) -> set[int]:
+        """Those that messages may come from now."""
+
+    def place_of(self, partition: int) -> Place | None:
+        """The first message of the last batch in a partition, or the next to come; None where it cannot be told."""
+
     def poll(self, limit: int) -> list[Message] | None:
         """The next messages, at most ``limit``; none yet (an empty list), or None at the end."""
 
@@ -348,6 +355,7 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.partitions = {0}
         self.name = "-" if path == "-" else os.path.basename(path)
         self.header: bytes | None = None
         self._lines = Lines(path)
@@ -393,6 +401,9 @@ class FileSource:
         if lines is None:
             return None
         return [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
+
+    def place_of(self, partition: int) -> Place:
+        return FilePlace(self.name, self._lines.count)
 
     def offsets(self) -> None:
         """A file remembers nothing."""

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Protocol
 
 from sor.pipeline import Stop
 
@@ -20,6 +20,16 @@ LONGEST_PAUSE_S = 30.0
 LOOK_S = 0.5  # between two looks at signals and pauses
 ASKED_TO_END = (128 + signal.SIGTERM, signal.SIGTERM)  # exit statuses of a worker that had not begun
 PATIENCE_S = 60.0  # for workers that have been asked to end
+
+
+class Board(Protocol):
+    """Where the workers stand, for metrics and health."""
+
+    given_up: str | None
+
+    def started(self, worker: int) -> str: ...
+
+    def ended(self, worker: int) -> None: ...
 
 
 class Worker:
@@ -52,26 +62,25 @@ class Supervisor:
     ----------
     count : int
     run : callable
-        Called in a new process with the worker's number; returns its exit status.
+        Called in a new process with the worker's number and the file for its snapshots; returns its exit status.
     final : collection of int
         Exit statuses after which a worker is not started again.
+    board : Board
+        Is told what happens.
     """
 
-    def __init__(self, count: int, run: Callable[[int], int], final: frozenset[int]) -> None:
+    def __init__(self, count: int, run: Callable[[int, str], int], final: frozenset[int], board: Board) -> None:
         self._run = run
         self._final = final
+        self._board = board
         self._spawn = multiprocessing.get_context("spawn")  # Kafka's clients do not survive a fork
-        self.restarts = 0
         self.workers = [Worker(number, self._start) for number in range(count)]
 
     def _start(self, number: int) -> Any:
-        process = self._spawn.Process(target=_work, args=(self._run, number), name=f"worker-{number}")
+        file = self._board.started(number)
+        process = self._spawn.Process(target=_work, args=(self._run, number, file), name=f"worker-{number}")
         process.start()
         return process
-
-    @property
-    def running(self) -> int:
-        return sum(worker.process.is_alive() for worker in self.workers)
 
     def watch(self, failed: int) -> int:
         """Look after the workers; returns the largest of their exit statuses, or ``failed`` where one gave up."""
@@ -90,18 +99,19 @@ class Supervisor:
         """Start a worker again where it is due; False where that has been tried often enough."""
         if worker.due is not None:
             if time.monotonic() >= worker.due:
-                self.restarts += 1
                 worker.restart()
             return True
         status = worker.process.exitcode
         if status is None:
             return True
+        self._board.ended(worker.number)
         if status in self._final:
             worker.status = status
             return True
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         if not worker.failed():
-            logger.error("worker %d %s, %d times in a row: giving up", worker.number, how, worker.failures)
+            self._board.given_up = f"worker {worker.number} {how}, {worker.failures} times in a row: giving up"
+            logger.error("%s", self._board.given_up)
             return False
         pause = 0.0 if worker.due is None else worker.due - time.monotonic()
         logger.warning("worker %d %s: starting it again in %.0f s", worker.number, how, pause)
@@ -123,10 +133,10 @@ class Supervisor:
                 worker.status = abs(worker.process.exitcode or 0)
 
 
-def _work(run: Callable[[int], int], number: int) -> None:
+def _work(run: Callable[[int, str], int], number: int, file: str) -> None:
     # Ctrl-C on a terminal reaches every process; until the command listens, the supervisor's SIGTERM will do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise SystemExit(run(number))
+    raise SystemExit(run(number, file))
 
 
 def is_orphan() -> bool:

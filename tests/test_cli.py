@@ -140,7 +140,7 @@ def test_version():
 def test_help():
     done = run("-m", "sor", "--help")
     assert done.returncode == 0
-    for command in ("demo", "replay", "produce", "consume", "version"):
+    for command in ("demo", "replay", "produce", "consume", "check", "version"):
         assert re.search(rf"^    {command} +\w", done.stdout, re.MULTILINE)
 
 

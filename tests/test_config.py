@@ -10,6 +10,7 @@ import pytest
 
 from sor import InputError, cli, config
 from sor.config import OPTIONS, load
+from sor.security import SASL_FIELDS, SSL_FIELDS
 
 CLASSIC = {
     "ORDER_SIZE": ("order_size", 5000), "LAMBDA_OVER": ("lambda_over", 0.01), "LAMBDA_UNDER": ("lambda_under", 0.005),
@@ -22,6 +23,8 @@ DEFAULTS = dict(CLASSIC.values()) | {
     "exclude_venues": (), "venues_from": None, "symbol": None, "output": None, "pretty": False, "summary": None,
     "allow_bad": False, "dead_letter_file": None, "dead_letter_topic": None, "group": "sor", "start": "earliest",
     "results_topic": None, "max_messages": None, "idle_timeout": None, "speed": 0.0, "loop": False, "log_level": "info",
+    "metrics_port": None, "metrics_host": "0.0.0.0", "snapshot_file": None,  # noqa: S104
+    "log_format": "text", "security_protocol": "plaintext", **dict.fromkeys([*SASL_FIELDS, *SSL_FIELDS]),
 }  # fmt: skip
 
 # Flag: (text, value, another text, another value).
@@ -50,14 +53,27 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--from": ("latest", "latest", "earliest", "earliest"),
     "--results-topic": ("a", "a", "b", "b"),
     "--client": ("confluent", "confluent", "KAFKA-PYTHON", "kafka-python"),
+    "--delivery": ("at-least-once", "at-least-once", "exactly-once", "exactly-once"),
+    "--instance-id": ("a", "a", "b.c-1_2", "b.c-1_2"),
+    "--workers": ("2", 2, "4", 4),
+    "--bootstrap-messages": ("0", 0, "500", 500),
+    "--max-age": ("0", 0.0, "2.5", 2.5),
+    "--commit-timeout": ("1", 1.0, "2.5", 2.5),
     "--connect-timeout": ("1", 1.0, "2.5", 2.5),
     "--max-messages": ("1", 1, "2", 2),
     "--idle-timeout": ("1", 1.0, "2.5", 2.5),
     "--heartbeat-file": ("a", "a", "b", "b"),
+    "--metrics-port": ("9464", 9464, "1", 1),
+    "--metrics-host": ("127.0.0.1", "127.0.0.1", "::", "::"),
+    "--snapshot-file": ("a", "a", "b", "b"),
     "--speed": ("10", 10.0, "0.5", 0.5),
     "--log-level": ("debug", "debug", "ERROR", "error"),
+    "--log-format": ("json", "json", "TEXT", "text"),
+    "--security-protocol": ("ssl", "ssl", "PLAINTEXT", "plaintext"),
 }
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop")
+# They mean something only together and with files that exist: tests/test_security.py.
+OF_SECURITY = {option.name for option in OPTIONS if option.field in (*SASL_FIELDS, *SSL_FIELDS)}
+SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume")
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -106,7 +122,7 @@ def command_of(name: str) -> str:
 
 
 def test_the_tests_know_every_option():
-    assert set(SAMPLES) | set(SWITCHES) | {"--csv-file"} == set(BY_NAME)
+    assert set(SAMPLES) | set(SWITCHES) | {"--csv-file"} | OF_SECURITY == set(BY_NAME)
 
 
 def test_names_of_variables():
@@ -125,7 +141,7 @@ def test_defaults(monkeypatch, command):
         assert (type(found), found) == (type(value), value), field
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "version"])
+@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "check", "version"])
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
         [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60
@@ -252,7 +268,9 @@ WRONG = [
     ("--theta-queue", "1_0", "a finite number"), ("--theta-queue", "half", "a finite number"),
     ("--max-quote-age", "-1", "a number of seconds, 0 or more"), ("--venues-from", "x", "one of publishers, levels"),
     ("--from", "now", "one of earliest, latest"), ("--speed", "-1", "a number, 0 or more"),
+    ("--log-format", "xml", "one of text, json"),
     ("--max-messages", "0", "a whole number from 1 to"), ("--log-level", "loud", "one of debug, info, warning, error"),
+    ("--metrics-port", "0", "a whole number from 1 to 65535"), ("--metrics-port", "65536", "a whole number from 1 to"),
 ]  # fmt: skip
 
 

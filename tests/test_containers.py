@@ -17,21 +17,27 @@ COMPOSE = (ROOT / "docker-compose-sor.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 BY_VARIABLE = {option.variable: option for option in OPTIONS}
 
-# Set as environment of our services: all but the broker's, the interface's and the topic script's own.
+# Set as environment of our services: all but the broker's, the interfaces' and the topic script's own.
 SET = set(re.findall(r"^ +([A-Z][A-Z0-9_]*):", COMPOSE, re.MULTILINE))
-SET = {name for name in SET if not name.startswith("KAFKA_") or name in BY_VARIABLE} - {"TOPICS", "PYTHON_VERSION"}
+SET = {name for name in SET if not name.startswith(("KAFKA_", "GF_")) or name in BY_VARIABLE}
+SET -= {"TOPICS", "PYTHON_VERSION"}
 # Differs from the command's default on purpose: a pace to watch, and results and dead letters in topics.
 OWN_DEFAULTS = {"SOR_SPEED": 1.0, "SOR_RESULTS_TOPIC": "sor_results", "SOR_DEAD_LETTER_TOPIC": "sor_dead_letters"}
 # Not for the shell to change: they stand in `command:` or in the image, want a package that is not in it or a mounted
-# file, or would end a service.
+# file, or would end a service; and the broker of the file, which nobody else reaches, demands neither TLS nor a login.
 LEFT_OUT = {
+    *(option.variable for option in OPTIONS if option.field.startswith(("sasl_", "ssl_", "security_"))),
     "CSV_FILE",
     "SOR_CLIENT",
     "SOR_CONNECT_TIMEOUT",
     "SOR_DEAD_LETTER_FILE",
     "SOR_HEARTBEAT_FILE",
     "SOR_IDLE_TIMEOUT",
+    "SOR_INSTANCE_ID",
+    "SOR_METRICS_HOST",
     "SOR_OUTPUT",
+    "SOR_RESUME",
+    "SOR_SNAPSHOT_FILE",
     "SOR_SUMMARY",
     "SOR_VENUES",
 }

@@ -33,11 +33,11 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 # every module. The package's own `__init__` may import all, and nothing imports from it but the version.
 RANKS = [
     ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
-    ("kernels", "config", "venues", "market_data", "market_data.*"),
+    ("kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
-    ("streams", "kafka", "kafka_common", "confluent", "backtest", "backtest.*"),
-    ("pipeline", "metrics", "produce"),
+    ("streams", "handshake", "kafka", "kafka_common", "confluent", "state", "backtest", "backtest.*"),
+    ("pipeline", "metrics", "telemetry", "produce", "check", "supervisor"),
     ("cli", "__main__", "demo"),
 ]
 # Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.

@@ -105,9 +105,10 @@ def test_python_examples_return_what_the_readme_says() -> None:
 def option_table() -> str:
     lines = ["| flag | variable | default | for | meaning |", "|---|---|---|---|---|"]
     for option in config.OPTIONS:
-        default = "" if option.default in (None, ()) else f"`{str(option.default).removesuffix('.0').lower()}`"
-        name = "FILE" if option.field == "csv_file" else option.name
-        lines.append(f"| `{name}` | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
+        default = f"{option.default:g}" if type(option.default) is float else str(option.default).lower()
+        default = "" if option.default in (None, ()) else f"`{default}`"
+        name = "`FILE`" if option.field == "csv_file" else f"`{option.name}`" if option.flag is not None else ""
+        lines.append(f"| {name} | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
     return "\n".join(lines)
 
 
@@ -117,11 +118,21 @@ def test_table_of_options_is_complete() -> None:
 
 def test_every_command_and_exit_status_is_documented() -> None:
     from sor import cli
+    from sor.errors import HUNG
 
     text = README.read_text()
     for name in cli.COMMANDS:
         assert f"| `sor {name}" in text
-    for status in (cli.DONE, cli.BAD_MESSAGES, cli.WRONG_CALL, cli.NO_BROKER, cli.STREAM_FAILED, cli.INTERRUPTED):
+    for status in (
+        cli.DONE,
+        cli.BAD_MESSAGES,
+        cli.WRONG_CALL,
+        cli.NO_BROKER,
+        cli.STREAM_FAILED,
+        cli.FENCED,
+        HUNG,
+        cli.INTERRUPTED,
+    ):
         assert f"\n| {status} |" in text
 
 

@@ -9,7 +9,7 @@ with Cluster(nodes=1) as kafka:
 The fixtures in kafka_broker.fixtures skip, with the reason, where no broker can be had.
 """
 
-from .cluster import Cluster, External, Node, Servers
+from .cluster import Cluster, External, Listener, Node, Servers
 from .jars import KRAFT_VERSION, ZOOKEEPER_VERSION, Unavailable, find_or_fetch_jars, unavailable
 from .process import BrokerError
 
@@ -19,6 +19,7 @@ __all__ = [
     "BrokerError",
     "Cluster",
     "External",
+    "Listener",
     "Node",
     "Servers",
     "Unavailable",

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from .jars import KRAFT_VERSION, find_java, find_or_fetch_jars
 from .process import HOST, JavaProcess, Workspace, free_ports
@@ -51,6 +52,14 @@ COMMON_SETTINGS: Settings = {
 }
 
 
+class Listener(NamedTuple):
+    """One more port of every broker, for clients only: the brokers and the tests' own clients use the plain one."""
+
+    protocol: str  # SSL, SASL_PLAINTEXT or SASL_SSL
+    settings: Settings  # of this listener alone
+    host: str = HOST  # as the brokers give it to clients
+
+
 class Servers:
     """What a test needs of any Kafka: where it is, and topics."""
 
@@ -75,9 +84,12 @@ class External(Servers):
 class Node(JavaProcess):
     """A broker; in KRaft mode it is a controller too."""
 
-    def __init__(self, cluster: Cluster, workspace: Workspace, number: int, port: int) -> None:
+    def __init__(
+        self, cluster: Cluster, workspace: Workspace, number: int, port: int, more_ports: Mapping[str, int]
+    ) -> None:
         super().__init__(workspace, f"broker-{number}", port)
         self.id = number
+        self.more_ports = more_ports  # by name of the listener
         self.bootstrap = f"{HOST}:{port}"
         self.properties = self.folder / "server.properties"
         self._cluster = cluster
@@ -140,6 +152,8 @@ class Cluster(Servers):
 
     `mode` is "kraft", or "zookeeper" for versions before 4. Topics are replicated on all nodes, and half
     of the replicas or more have to be in sync for a write. `settings` go before the built-in ones.
+    `listeners` (KRaft only) are further ports by name, with TLS or a login; `users` are passwords by name, known to
+    listeners with SCRAM.
     The end of the block kills the processes and removes their data.
     """
 
@@ -150,17 +164,23 @@ class Cluster(Servers):
         mode: str = "kraft",
         *,
         settings: Settings | None = None,
+        listeners: Mapping[str, Listener] | None = None,
+        users: Mapping[str, str] | None = None,
         heap_mb: int = 384,
         timeout: float = 60,
     ) -> None:
         if mode not in ("kraft", "zookeeper"):
             raise ValueError(f"mode is {mode!r}, not 'kraft' or 'zookeeper'")
+        if mode == "zookeeper" and (listeners or users):
+            raise ValueError("listeners and users are for KRaft only")
         self.version = version
         self.mode = mode
         self.timeout = timeout
         self.nodes: list[Node] = []
         self._count = nodes
         self._settings = dict(settings or {})
+        self._listeners = dict(listeners or {})
+        self._users = dict(users or {})
         self._heap_mb = heap_mb
         self._java = find_java(version)
         self._jars = find_or_fetch_jars(version)
@@ -186,14 +206,25 @@ class Cluster(Servers):
     def bootstrap(self) -> str:
         return ",".join(node.bootstrap for node in self.nodes)
 
+    def at(self, listener: str, host: str = HOST) -> str:
+        """Where the brokers listen by that name."""
+        return ",".join(f"{host}:{node.more_ports[listener]}" for node in self.nodes)
+
     def launch(self, process: JavaProcess, main: str, *arguments: str) -> None:
         process.launch(self._java, self._jars, self._heap_mb, main, *arguments)
 
     def _start(self) -> None:
-        # the first half for clients, the second for the controllers or, the first of it, for ZooKeeper
-        ports = free_ports(2 * self._count)
-        clients, others = ports[: self._count], ports[self._count :]
-        self.nodes = [Node(self, self._workspace, number, port) for number, port in enumerate(clients, 1)]
+        # for each node one for clients, one for the controller (the first of them for ZooKeeper), and the listeners'
+        ports = free_ports((2 + len(self._listeners)) * self._count)
+        clients, others, more = (
+            ports[: self._count],
+            ports[self._count : 2 * self._count],
+            iter(ports[2 * self._count :]),
+        )
+        self.nodes = [
+            Node(self, self._workspace, number, port, dict(zip(self._listeners, more, strict=False)))
+            for number, port in enumerate(clients, 1)
+        ]
         if self.mode == "kraft":
             self._prepare_kraft(others)
         else:
@@ -217,12 +248,38 @@ class Cluster(Servers):
                     "controller.listener.names": "CONTROLLER",
                     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
                     "listeners": f"{clients},{controller}",
+                    **self._more_listeners(node, clients, controller),
                 },
             )
             storage = ("format", f"--cluster-id={cluster_id}", "-c", str(node.properties))
-            self.launch(node, "kafka.tools.StorageTool", *storage)
+            self.launch(node, "kafka.tools.StorageTool", *storage, *self._credentials())
         for node in self.nodes:
             node.finish(self.timeout)
+
+    def _more_listeners(self, node: Node, clients: str, controller: str) -> dict[str, object]:
+        if not self._listeners:
+            return {}
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
+        protocols |= {name: listener.protocol for name, listener in self._listeners.items()}
+        ports = node.more_ports.items()
+        settings: dict[str, object] = {
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
+            "listeners": ",".join([clients, controller, *(f"{name}://{HOST}:{port}" for name, port in ports)]),
+            "advertised.listeners": ",".join(
+                [clients, *(f"{name}://{self._listeners[name].host}:{port}" for name, port in ports)]
+            ),
+        }
+        for name, listener in self._listeners.items():
+            settings |= {f"listener.name.{name.lower()}.{key}": value for key, value in listener.settings.items()}
+        return settings
+
+    def _credentials(self) -> list[str]:
+        """The storage tool's options that make the users, as a broker with a login has to know them from the start."""
+        return [
+            f"--add-scram={mechanism}=[name={name},password={password}]"
+            for name, password in self._users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        ]
 
     def _prepare_zookeeper(self, port: int) -> None:
         zookeeper = JavaProcess(self._workspace, "zookeeper", port)

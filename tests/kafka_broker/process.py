@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -39,8 +40,8 @@ class BrokerError(RuntimeError):
     """A process of the cluster did not start, ended or does not answer; the message holds its log's tail."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Free loopback ports, all different.
+def free_ports(count: int, but: Collection[int] = ()) -> list[int]:
+    """Free loopback ports, all different, and none of those in `but`.
 
     They lie below the range the kernel gives to outgoing connections: a port of that range may be taken by
     any client while a broker is down, even by the very client that tries to reach the broker.
@@ -48,7 +49,7 @@ def free_ports(count: int) -> list[int]:
     ports: list[int] = []
     while len(ports) < count:
         port = random.randrange(20_000, 30_000)
-        if port not in ports and _is_free(port):
+        if port not in ports and port not in but and _is_free(port):
             ports.append(port)
     return ports
 

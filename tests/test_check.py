@@ -1,0 +1,211 @@
+"""`sor check`: what it finds right and wrong, and that it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+from kafka_broker import Cluster, Servers
+from kafka_broker.fixtures import need_kafka
+from kafka_broker.process import free_ports
+from test_kafka import DONE, NO_BROKER, STREAM_FAILED, WRONG_CALL, Job, Jobs, Names, Start, ends_of, packed, quote, send
+
+CONSUME = [
+    "settings",
+    "kernels",
+    "venues",
+    "brokers",
+    "market data",
+    "results",
+    "dead letters",
+    "last quotes",
+    "group",
+    "ids",
+]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with Jobs(tmp_path) as jobs:
+        yield jobs.start
+
+
+def findings(job: Job) -> dict[str, tuple[str, str]]:
+    """What was checked, in order, with verdict and story; nothing goes to standard error."""
+    assert job.err == ""
+    found = {}
+    for line in job.out.decode().splitlines():
+        assert line[:4].rstrip() in ("ok", "FAIL", "skip")
+        assert line[4:6] == "  "
+        what, story = line[6:].split(": ", 1)
+        name = {"group": "group", "transactional": "ids"}.get(what.split()[0], what)
+        found[name] = (line[:4].rstrip(), story)
+    return found
+
+
+def verdicts(job: Job) -> dict[str, str]:
+    return {what: verdict for what, (verdict, _) in findings(job).items()}
+
+
+@pytest.mark.kafka
+def test_all_is_well_and_nothing_is_changed(kafka: Servers, start: Start, topic: Names) -> None:
+    market, results, letters = (kafka.create_topic(topic(name), 3) for name in ("market", "results", "letters"))
+    group = topic("group")
+    arguments = ("--kafka-servers", kafka.bootstrap, "--topic", market, "--group", group)
+    sinks = ("--results-topic", results, "--dead-letter-topic", letters)
+    found = findings(start("check", *arguments, *sinks).finish(DONE))
+    assert list(found) == CONSUME
+    assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == {"group", "ids", "last quotes"}
+    assert "does not exist yet" in found["group"][1]
+    assert f"{group}-books does not exist yet: it is made" in found["last quotes"][1]
+    assert "cannot be told" in found["ids"][1]
+    assert found["market data"] == ("ok", f"topic {market}, 3 partitions, replication 1, permitted: READ")
+    assert found["results"] == ("ok", f"topic {results}, 3 partitions, replication 1, permitted: WRITE")
+    assert found["brokers"][1].startswith(f"1 at {kafka.bootstrap}, speaking the protocol of Kafka ")
+    few = kafka.create_topic(f"{group}-books", 2)
+    found = findings(start("check", *arguments, *sinks).finish(STREAM_FAILED))
+    assert found["last quotes"] == ("FAIL", f"topic {few} has 2 partitions: it needs the 3 of {market}")
+    for name in (market, results, letters):
+        assert sum(ends_of(kafka, name).values()) == 0
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        assert group not in {about["group_id"] for about in admin.list_groups()}
+
+
+@pytest.mark.kafka
+def test_a_group_that_exists_and_sinks_not_asked_for(kafka: Servers, start: Start, topic: Names) -> None:
+    market, group = kafka.create_topic(topic()), topic("group")
+    send(kafka, market, packed(quote()))
+    arguments = ("--kafka-servers", kafka.bootstrap, "--topic", market, "--group", group)
+    start("consume", *arguments, "--max-messages", 1).finish(DONE)
+    found = findings(start("check", *arguments).finish(DONE))
+    assert found["group"] == ("ok", "Empty, 0 members, permitted: READ")
+    assert found["results"] == ("skip", "no --results-topic")
+    assert found["dead letters"] == ("skip", "no --dead-letter-topic")
+    assert found["last quotes"][0] == "skip"
+    assert found["ids"] == ("skip", "no --results-topic, so none is used")
+
+
+@pytest.mark.kafka
+def test_for_produce(kafka: Servers, start: Start, topic: Names, checkout: Path, tmp_path: Path) -> None:
+    market = kafka.create_topic(topic(), 2)
+    arguments = ("--kafka-servers", kafka.bootstrap, "--topic", market)
+    found = findings(start("check", checkout / "sample.csv", *arguments, "--speed", 1).finish(DONE))
+    assert list(found) == ["settings", "kernels", "feed", "brokers", "market data"]
+    assert found["feed"][1].endswith("its first row is of AAPL")
+    assert found["market data"][1].endswith("2 partitions, replication 1, permitted: WRITE")
+    resuming = findings(start("check", checkout / "sample.csv", *arguments, "--resume").finish(DONE))
+    assert resuming["market data"][1].endswith("permitted: WRITE and READ")
+    assert sum(ends_of(kafka, market).values()) == 0
+    bad = tmp_path / "bad.csv"
+    bad.write_text("ts_event,publisher_id,bid_px_00,ask_px_00,bid_sz_00,ask_sz_00,symbol\nyesterday,2,1,2,3,4,AAPL\n")
+    for file, word in ((bad, "first row"), (tmp_path / "missing.csv", "cannot read")):
+        found = findings(start("check", file, *arguments).finish(WRONG_CALL))
+        assert found["feed"][0] == "FAIL"
+        assert word in found["feed"][1]
+        assert found["market data"][0] == "ok", "one failure does not end the checking"
+
+
+@pytest.mark.kafka
+def test_topics_that_do_not_exist(kafka: Servers, start: Start, topic: Names) -> None:
+    market, missing = kafka.create_topic(topic()), topic("missing")
+    arguments = ("--kafka-servers", kafka.bootstrap, "--topic", market, "--results-topic", missing)
+    found = findings(start("check", *arguments).finish(STREAM_FAILED))
+    assert {what for what, (verdict, _) in found.items() if verdict == "FAIL"} == {"results"}
+    assert found["results"][1] == f"topic {missing} does not exist, or may not be seen"
+    with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
+        assert missing not in admin.list_topics(), "asking has made it"
+
+
+def test_no_broker(start: Start) -> None:
+    servers = f"127.0.0.1:{free_ports(1)[0]}"
+    arguments = ("--kafka-servers", servers, "--connect-timeout", 1)
+    found = findings(start("check", *arguments).finish(NO_BROKER, seconds=30))
+    assert found["brokers"][0] == "FAIL"
+    assert f"no Kafka broker answered at {servers} within 1 s" in found["brokers"][1]
+    assert found["topics and permissions"] == ("skip", "no broker to ask")
+    assert {found[what][0] for what in ("settings", "kernels", "venues")} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--venues", "missing.toml"), "missing.toml"),
+        (("--exclude-venues", "NOWHERE"), "NOWHERE"),
+    ],
+    ids=["file", "venue"],
+)
+def test_wrong_venues_come_before_a_missing_broker(start: Start, arguments: tuple[str, str], word: str) -> None:
+    nobody = ("--kafka-servers", f"127.0.0.1:{free_ports(1)[0]}", "--connect-timeout", 0.5)
+    found = findings(start("check", *arguments, *nobody).finish(WRONG_CALL, seconds=30))
+    assert found["venues"][0] == "FAIL"
+    assert word in found["venues"][1]
+    assert found["brokers"][0] == "FAIL"
+
+
+@pytest.mark.parametrize("wrong", [("--order-size", "many"), ("--speed", "fast"), ("--resume", "--loop")], ids=str)
+def test_a_wrong_setting_is_told_first(start: Start, wrong: tuple[str, str]) -> None:
+    job = start("check", *wrong).finish(WRONG_CALL)
+    (line,) = job.err.splitlines()
+    assert line.startswith("sor check: error: --")
+    assert job.out == b""
+
+
+# --- clusters of our own ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kafka
+def test_an_address_that_is_given_out_and_cannot_be_reached(start: Start) -> None:
+    """The commonest trouble of all: the first connection works, and every other goes nowhere."""
+    need_kafka()
+    port = free_ports(1)[0]
+    with Cluster(settings={"advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}"}) as cluster:
+        job = start("check", "--kafka-servers", cluster.bootstrap, "--connect-timeout", 5)
+        found = findings(job.finish(NO_BROKER))
+    assert found["brokers"][0] == "FAIL"
+    assert f"can be reached at 127.0.0.1:{port}, which this host cannot" in found["brokers"][1]
+    assert "advertised.listeners" in found["brokers"][1]
+    assert found["topics and permissions"][0] == "skip"
+
+
+AUTHORIZER = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+
+
+@pytest.mark.kafka
+def test_permissions(start: Start, topic: Names) -> None:
+    """As everybody's are denied one by one."""
+    need_kafka()
+    with Cluster(settings=AUTHORIZER) as cluster:
+        market, results = cluster.create_topic("market"), cluster.create_topic("results")
+        send(cluster, market, packed(quote()))
+        arguments = ("--kafka-servers", cluster.bootstrap, "--topic", market, "--group", "mine")
+        start("consume", *arguments, "--max-messages", 1).finish(DONE)
+        arguments += ("--results-topic", results)
+        before = findings(start("check", *arguments).finish(DONE))
+        assert before["group"][0] == before["results"][0] == "ok"
+
+        def rule(permission: str, operation: str, kind: str, name: str) -> ACL:
+            pattern = ResourcePattern(ResourceType[kind], name)
+            return ACL("User:*", "*", ACLOperation[operation], ACLPermissionType[permission], pattern)
+
+        with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+            answer = admin.create_acls(
+                [
+                    rule("ALLOW", "READ", "TOPIC", results),  # and with it to see it, but not to write
+                    rule("DENY", "ALL", "TOPIC", market),
+                    rule("ALLOW", "DESCRIBE", "GROUP", "mine"),
+                    rule("DENY", "ALL", "TRANSACTIONAL_ID", "mine-check"),
+                ]
+            )
+            assert not answer["failed"]
+        after = findings(start("check", *arguments).finish(STREAM_FAILED))
+        assert after["results"] == ("FAIL", f"topic {results}: permission missing: WRITE")
+        assert after["market data"][0] == "FAIL"
+        assert after["group"] == ("FAIL", "group: permission missing: READ")
+        assert after["ids"][0] == "FAIL"
+        assert "TransactionalIdAuthorizationFailed" in after["ids"][1]
