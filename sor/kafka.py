@@ -310,6 +310,11 @@ class KafkaSource:
         if assigned != self._assigned:
             self._rebalanced(assigned, polled)
         polled = {tp: records for tp, records in polled.items() if tp in assigned}
+        if polled and self._transactional and self._generation.generation_id < 0:
+            # Put out of the group. The brokers do not check offsets that come without a generation.
+            self._starts = {tp: records[0].offset for tp, records in polled.items()}
+            self.rewind()
+            return []
         if not polled and self._offsets:
             self.commit()  # what an earlier commit left
         self._starts = {tp: records[0].offset for tp, records in polled.items()}

@@ -173,6 +173,38 @@ def test_what_was_polled_before_a_rebalance_cannot_be_committed_after_it(group: 
     assert group.copied() == []
 
 
+class Outcast:
+    """A client's consumer whose group has put it out, until it is told otherwise."""
+
+    def __init__(self, consumer: Any, metadata: Any) -> None:
+        self._consumer, self._metadata, self.out = consumer, metadata, True
+
+    def __getattr__(self, name: str) -> Any:
+        if self.out and name in ("group_metadata", "consumer_group_metadata"):
+            return lambda: self._metadata
+        return getattr(self._consumer, name)
+
+
+def test_who_is_put_out_of_the_group_answers_nothing(group: Group) -> None:
+    """For the brokers would take offsets that come without a generation, whoever has the partition by then."""
+    member = group.member()
+    consumer = member.source.consumer
+    ask = consumer.group_metadata if hasattr(consumer, "group_metadata") else consumer.consumer_group_metadata
+    member.source.consumer = outcast = Outcast(consumer, ask())  # of before it has joined
+    deadline = time.monotonic() + PATIENCE
+    while not consumer.assignment():
+        assert member.source.poll(10) == []
+        assert time.monotonic() < deadline, "no partitions"
+    for _ in range(3):
+        assert member.source.poll(10) == []
+    outcast.out = False
+    first: dict[int, int] = {}
+    while len(first) < 2:
+        for message in member.poll(2 * COUNT):
+            first.setdefault(message.partition, message.place.offset)
+    assert first == {0: 0, 1: 0}
+
+
 def test_a_letter_too_large_for_the_brokers_is_an_error(group: Group, client: ModuleType) -> None:
     """At least once: a message that is not acknowledged stops the stream, and does not get lost in silence."""
     connection = Connection(group.servers.bootstrap, 30)
