@@ -124,7 +124,7 @@ def is_rejection(value: bytes) -> bool:
     return _head_of(value).status == "rejected"
 
 
-class _Names(msgspec.Struct):
+class _Names(msgspec.Struct, frozen=True):
     id: Any = None
     symbol: Any = None
 
