@@ -480,7 +480,7 @@ class OrderPipeline:
             desk.keep(Answered(_now_ms(), asked, msgspec.Raw(result)))
         elif known.order == asked:
             self.sink.add(asked.id, bytes(known.result))
-            self.summary.results += 1
+            self.summary.skipped["repeated"] += 1
         else:
             reason = "an order with this id and symbol and other terms has been answered: it needs an id of its own"
             self._reject(message, OrderNames(asked.id, asked.symbol), reason, "terms")

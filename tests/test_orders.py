@@ -23,7 +23,7 @@ from kafka_broker import Servers
 from sor import cli, orders
 from sor.book import Books
 from sor.config import OPTIONS
-from sor.errors import DataError, InputError, StreamError
+from sor.errors import DataError, StreamError
 from sor.market_data.databento_json import JsonDecoder
 from sor.orders import DEPTH, Desk, OrderMessage, OrderPipeline, OrderRecovery, Terms, names_of, order_of
 from sor.router import Router
@@ -127,9 +127,10 @@ def test_mutated_orders_are_orders_or_data_errors() -> None:
     seen = Counter[bool]()
     for _ in range(3_000):
         raw = bytearray(good)
-        for _ in range(draw.randint(1, 3)):
-            raw[draw.randrange(len(raw))] = draw.randrange(256)
-        raw = raw[: draw.choice([len(raw), len(raw), draw.randrange(len(raw))])]
+        for _ in range(draw.randint(1, 2)):
+            raw[draw.randrange(len(raw))] = draw.choice(b"0123456789abcdef-. {}[]\xff\x00")
+        if draw.random() < 0.1:
+            raw = raw[: draw.randrange(len(raw))]
         try:
             order_of(bytes(raw))
             seen[True] += 1
@@ -223,7 +224,8 @@ class Noted(Sink):
 class OneSource:
     """A source whose only partition is 0."""
 
-    partitions = {0}
+    def __init__(self) -> None:
+        self.partitions = {0}
 
     def place_of(self, partition: int) -> KafkaPlace:
         return KafkaPlace("orders", partition, 0)
@@ -275,7 +277,8 @@ class Bench:
             (REJECTION if "status" in answer else RESULT).validate(answer)
         assert len(answers) == len(values)
         summary = self.pipeline.summary
-        assert summary.messages == summary.results + sum(summary.bad.values()) == self.count
+        assert summary.messages == self.count
+        assert self.count == summary.results + summary.skipped["repeated"] + sum(summary.bad.values())
         return answers
 
 
@@ -403,7 +406,7 @@ def test_the_same_order_gets_the_first_result_again(log: Log) -> None:
     bench.send(packed(), packed(limit_price=None, quantity=100))
     assert len({line for _, line in bench.sink.added}) == 1
     assert [key for key, _ in bench.sink.added] == ["a"] * 4
-    assert bench.pipeline.summary.results == 4
+    assert (bench.pipeline.summary.results, bench.pipeline.summary.skipped) == (1, {"repeated": 3})
     assert len(log.records_of["sor-orders"]) == 1
 
 
@@ -530,7 +533,7 @@ def test_books_from_a_tail_have_a_caveat(log: Log) -> None:
     """Until as many messages have come as the tail is long."""
     bench = Bench(log, tail=1)
     [result] = bench.send(packed(id="1"))
-    assert [venue["venue_id"] for venue in result["venues"]] == ["EDGX"] or len(result["venues"]) == 1
+    assert len(result["venues"]) == 1
     assert result["warnings"] == [
         "books rebuilt from 1 earlier messages: venues that have not quoted since are missing"
     ]
@@ -732,10 +735,8 @@ def test_orders_are_answered_once_over_a_crash(place: Desk3, start: Start) -> No
     assert json.loads(jobs[1].finish(DONE).out) == first
     deep = answer_of(start(*place.order("--algorithm", "greedy_l2", side="sell", quantity=9_000)), DONE)
     assert (deep["algorithm"], deep["side"]) == ("greedy_l2", "sell")
-    assert (
-        any(Counter(child["venue_id"] for child in deep["child_orders"])[name] > 1 for name in ("XNAS", "ARCX", "BATS"))
-        or deep["execution_summary"]["fill_rate"] > 0
-    )
+    children = Counter(child["venue_id"] for child in deep["child_orders"])
+    assert max(children.values()) > 1, "several levels of one venue"
     assert "other terms" in answer_of(start(*place.order("--id", "one", quantity=301)), REJECTED)["reason"]
     assert "no market data of NONE" in answer_of(start(*place.order(symbol="NONE")), REJECTED)["reason"]
 
@@ -811,7 +812,7 @@ def test_orders_to_standard_output(place: Desk3, start: Start) -> None:
     assert len(job.results) == 3
     assert len(lines) == 2
     assert sorted("status" in one for one in lines.values()) == [False, True]
-    assert "messages 3 = results 2 + skipped 0 + bad 1 (order 1)" in job.err
+    assert "messages 3 = results 1 + skipped 1 (repeated 1) + bad 1 (order 1)" in job.err
 
 
 @pytest.mark.kafka
