@@ -117,11 +117,12 @@ def is_answer(asked: OrderMessage, key: bytes | None, value: bytes) -> bool:
     if key != asked.id.encode():
         return False
     head = _head_of(value)
-    return (head.symbol or head.order.symbol) == asked.symbol
+    return asked.symbol in (head.symbol, head.order.symbol)
 
 
 def is_rejection(value: bytes) -> bool:
-    return _head_of(value).status == "rejected"
+    """Whether an answer is none with a split."""
+    return bool(_head_of(value).status == "rejected")
 
 
 class _Names(msgspec.Struct, frozen=True):
