@@ -489,13 +489,14 @@ class OrderPipeline:
     def _first_answer(self, message: Message, desk: Desk, asked: OrderMessage, router: Router, started: int) -> bytes:
         book = desk.market.books.by_symbol.get(asked.symbol)
         place = self._place(message, desk)
+        doubts = [desk.late, desk.market.caveat if desk.market.doubtful else None]
+        warnings = [doubt for doubt in doubts if doubt is not None]
         if book is None:
-            where = f"{self.feed.topic}:{message.partition}"
-            reason = f"no market data of {asked.symbol} in {where}"
+            reason = f"no market data of {asked.symbol} in {self.feed.topic}:{message.partition}"
             if self.recovery.symbol not in (None, asked.symbol):
                 reason = f"only {self.recovery.symbol} is routed here (--symbol)"
-            elif desk.late is not None:
-                reason += f" ({desk.late})"
+            elif warnings:
+                reason += f" ({'; '.join(warnings)})"
             return self._reject(message, OrderNames(asked.id, asked.symbol), reason, "symbol", place)
         stream, halt = None, None
         if message.time is not None:
@@ -503,8 +504,7 @@ class OrderPipeline:
             self.age_ms = stream.age_ms
             halt = too_old(stream, self.terms.max_age_ms)
         result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
-        caveat = desk.market.caveat if desk.market.doubtful else None
-        result.warnings.extend(text for text in (desk.late, caveat) if text is not None)
+        result.warnings.extend(warnings)
         line = result.to_json()
         self.sink.add(asked.id, line)
         self.summary.add(result, time.perf_counter_ns() - started)

@@ -22,8 +22,9 @@ from kafka_broker import Servers
 
 from sor import cli, orders
 from sor.book import Books
-from sor.config import OPTIONS
+from sor.config import OPTIONS, Connection
 from sor.errors import DataError, StreamError
+from sor.kafka import KafkaFeed
 from sor.market_data.databento_json import JsonDecoder
 from sor.orders import DEPTH, Desk, OrderMessage, OrderPipeline, OrderRecovery, Terms, is_rejection, names_of, order_of
 from sor.router import Router
@@ -534,9 +535,10 @@ def test_books_from_a_tail_have_a_caveat(log: Log) -> None:
     bench = Bench(log, tail=1)
     [result] = bench.send(packed(id="1"))
     assert len(result["venues"]) == 1
-    assert result["warnings"] == [
-        "books rebuilt from 1 earlier messages: venues that have not quoted since are missing"
-    ]
+    caveat = "books rebuilt from 1 earlier messages: venues that have not quoted since are missing"
+    assert result["warnings"] == [caveat]
+    [rejected] = bench.send(packed(symbol="MSFT"))
+    assert rejected["reason"] == f"no market data of MSFT in market_data:0 ({caveat})"
     log.add("market_data", quote(publisher=2))
     assert bench.send(packed(id="2"))[0]["warnings"] == []
 
@@ -655,7 +657,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield jobs.start
 
 
-class Desk3(NamedTuple):
+class Market(NamedTuple):
     """Topics for orders on a broker, and the arguments that name them."""
 
     servers: Servers
@@ -679,14 +681,14 @@ class Desk3(NamedTuple):
 
 
 @pytest.fixture
-def place(kafka: Servers, start: Start, topic: Callable[..., str]) -> Desk3:
+def place(kafka: Servers, start: Start, topic: Callable[..., str]) -> Market:
     """Two partitions each, sample.csv in the market data."""
     unique = uuid.uuid4().hex[:8]
     names = [f"{stem}-{unique}" for stem in ("market", "orders", "results")]
     for name in names:
         kafka.create_topic(name, 2)
     start("produce", CHECKOUT / "sample.csv", "--kafka-servers", kafka.bootstrap, "--topic", names[0]).finish(DONE)
-    return Desk3(kafka, *names, f"group-{unique}")
+    return Market(kafka, *names, f"group-{unique}")
 
 
 def committed_records(servers: Servers, topic: str) -> list[Any]:
@@ -719,7 +721,7 @@ def answer_of(job: Job, status: int) -> Json:
 
 
 @pytest.mark.kafka
-def test_orders_are_answered_once_over_a_crash(place: Desk3, start: Start) -> None:
+def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> None:
     """Repeats before and after a SIGKILL get the first result, byte for byte; everything is answered exactly once."""
     consumer = start(*place.consume)
     first = answer_of(start(*place.order("--id", "one")), DONE)
@@ -761,8 +763,67 @@ def test_orders_are_answered_once_over_a_crash(place: Desk3, start: Start) -> No
     assert {record.partition for record in kept if b'"AAPL"' in record.key} == {source["partition"]}
 
 
+def wait_for_answers(place: Market, count: int) -> None:
+    wait_for(lambda: len(committed_records(place.servers, place.results)) >= count, f"{count} answers")
+
+
 @pytest.mark.kafka
-def test_market_data_goes_on_beside_the_orders(place: Desk3, start: Start) -> None:
+def test_orders_under_sigkills(place: Market, start: Start) -> None:
+    """As many answers for each id as orders, all the same bytes, while quotes move and consumers die."""
+    arguments = (*place.consume, "--instance-id", "one", "--log-level", "warning")
+    draw = random.Random(11)
+    ids = [f"id-{number}" for number in range(60)]
+    sent = Counter[bytes]()
+    for round_ in range(4):
+        consumer = start(*arguments)
+        chosen = [draw.choice(ids) for _ in range(150)]
+        sent.update(one.encode() for one in chosen)
+        send(place.servers, place.market, (b"AAPL", quote(ask=100.0 + round_, bid_px_00=99.0 + round_)))
+        send(place.servers, place.orders, *((b"AAPL", packed(id=one)) for one in chosen))
+        if round_ < 3:
+            more = 1 + len(committed_records(place.servers, place.results))
+            wait_for_answers(place, more)
+            consumer.signal(signal.SIGKILL).process.wait()
+    total = sum(sent.values())
+    wait_for_answers(place, total)
+    consumer.signal(signal.SIGTERM).finish(DONE)
+    answers = committed_records(place.servers, place.results)
+    assert Counter(record.key for record in answers) == sent
+    assert len({(record.key, record.value) for record in answers}) == len(sent), "one answer for each id"
+    asks = {venue["ask"] for record in answers for venue in json.loads(record.value)["venues"]}
+    assert len(asks & {100.0, 101.0, 102.0, 103.0}) > 1, "routed anew, they would differ"
+
+
+@pytest.mark.kafka
+def test_a_feed_follows_leaves_and_comes_back(place: Market) -> None:
+    feed = KafkaFeed(Connection(place.servers.bootstrap, 30.0), place.market)
+
+    def offsets(count: int) -> list[int]:
+        found: list[int] = []
+        wait_for(lambda: found.extend(one.offset for one in feed.poll(100)) or len(found) >= count, "records")
+        return found
+
+    try:
+        assert feed.poll(0) == []
+        ends = feed.ends({0, 1}, PATIENCE)
+        [full] = [number for number, end in ends.items() if end]
+        assert ends[full] == 2_000
+        feed.follow(full, 1_990)
+        feed.follow(1 - full, 0)
+        assert offsets(10) == list(range(1_990, 2_000))
+        assert (feed.position(full), feed.position(1 - full)) == (2_000, 0)
+        feed.leave(full)
+        feed.leave(1 - full)
+        assert feed.poll(0) == []
+        feed.follow(full, 1_995)
+        assert offsets(5) == list(range(1_995, 2_000))
+        assert feed.ends({7}, 0.5) == {}, "a partition that is not there"
+    finally:
+        feed.close()
+
+
+@pytest.mark.kafka
+def test_market_data_goes_on_beside_the_orders(place: Market, start: Start) -> None:
     """The book has what was there when the order came, and the group is not subscribed to the market data."""
     start(*place.consume)
     before = answer_of(start(*place.order()), DONE)
@@ -778,7 +839,7 @@ def test_market_data_goes_on_beside_the_orders(place: Desk3, start: Start) -> No
 
 
 @pytest.mark.kafka
-def test_two_workers_share_the_orders(place: Desk3, start: Start) -> None:
+def test_two_workers_share_the_orders(place: Market, start: Start) -> None:
     """A partition that moves takes its orders along."""
     symbols = [f"S{number}" for number in range(8)]
     send(place.servers, place.market, *((symbol.encode(), quote(symbol)) for symbol in symbols))
@@ -802,7 +863,7 @@ def test_two_workers_share_the_orders(place: Desk3, start: Start) -> None:
 
 
 @pytest.mark.kafka
-def test_orders_to_standard_output(place: Desk3, start: Start) -> None:
+def test_orders_to_standard_output(place: Market, start: Start) -> None:
     """At least once: the same answers, but nobody keeps the orders over a restart."""
     send(place.servers, place.orders, (b"AAPL", packed()), (b"AAPL", packed()), (b"k", b"\xff"))
     arguments = [text for text in place.consume if text not in ("--results-topic", place.results)]
@@ -815,14 +876,14 @@ def test_orders_to_standard_output(place: Desk3, start: Start) -> None:
 
 
 @pytest.mark.kafka
-def test_topics_of_unlike_partitions_are_refused(kafka: Servers, place: Desk3, start: Start) -> None:
+def test_topics_of_unlike_partitions_are_refused(kafka: Servers, place: Market, start: Start) -> None:
     kafka.create_topic(f"{place.orders}-3", 3)
     job = start(*place._replace(orders=f"{place.orders}-3").consume).finish(STREAM_FAILED)
     assert f"topic {place.orders}-3 has 3 partitions and {place.market} has 2" in job.err
 
 
 @pytest.mark.kafka
-def test_nobody_answers(place: Desk3, start: Start) -> None:
+def test_nobody_answers(place: Market, start: Start) -> None:
     job = start(*place.order("--timeout", 1, "--id", "lonely")).finish(NO_ANSWER)
     assert job.out == b""
     assert f"no answer to lonely ({place.orders}:" in job.err
