@@ -337,7 +337,7 @@ def order(settings: Settings, path: str | None) -> int:
     if answer is None:
         where = f"{place.topic}:{place.partition}:{place.offset}"
         seconds = settings.answer_timeout
-        print(f"sor order: no answer to {asked.id} ({where}) within {seconds:g} s; one may still come", file=sys.stderr)
+        report.error("sor order: no answer to %s (%s) within %g s; one may still come", asked.id, where, seconds)
         return NO_ANSWER
     print(msgspec.json.format(answer, indent=2 if settings.pretty else -1).decode())
     return REJECTED if is_rejection(answer) else DONE

@@ -112,8 +112,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def memory_topic(self) -> str | None:
-        """Topic of the last quotes; None where books are filled from the messages before."""
-        return f"{self.group}-books" if self.exactly_once else None
+        """Topic of the last quotes, or of the answers to orders; None where nothing is kept over a restart."""
+        kept = "books" if self.orders_topic is None else "orders"
+        return f"{self.group}-{kept}" if self.exactly_once else None
 
     @property
     def connection(self) -> Connection:

@@ -883,6 +883,18 @@ def test_topics_of_unlike_partitions_are_refused(kafka: Servers, place: Market, 
 
 
 @pytest.mark.kafka
+def test_check_knows_the_orders(kafka: Servers, place: Market, start: Start) -> None:
+    found = start("check", *place.consume[1:]).finish(DONE).out.decode()
+    assert f"ok    orders: topic {place.orders}, 2 partitions" in found
+    assert "ok    orders beside market data: 2 partitions each" in found
+    kafka.create_topic(f"{place.orders}-3", 3)
+    unlike = start("check", *place._replace(orders=f"{place.orders}-3").consume[1:]).finish(STREAM_FAILED)
+    assert f"FAIL  orders beside market data: topic {place.orders}-3 has 3 partitions" in unlike.out.decode()
+    missing = start("check", *place._replace(orders="nothing-there").consume[1:]).finish(STREAM_FAILED)
+    assert "skip  orders beside market data: one of them is not there" in missing.out.decode()
+
+
+@pytest.mark.kafka
 def test_nobody_answers(place: Market, start: Start) -> None:
     job = start(*place.order("--timeout", 1, "--id", "lonely")).finish(NO_ANSWER)
     assert job.out == b""
