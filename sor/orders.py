@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from sor.metrics import RunSummary
 from sor.pipeline import age_of, log_result, too_old
 from sor.router import Router
 from sor.state import Partition, Reader, Record, Recovery
-from sor.streams import DeadLetter, KafkaPlace, LogLetters, Message, Sink, Source, StreamState
+from sor.streams import BATCH, DeadLetter, KafkaPlace, LogLetters, Message, Sink, Source, StreamState
 from sor.types import SCHEMA_VERSION, Order
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ DEPTH = 10  # levels kept of every venue: any order may ask for greedy_l2
 LONGEST_ID = 128  # characters
 LONGEST_REASON = 500  # characters: it may quote what it complains of
 LONGEST_KEY = 1024  # bytes of a record's own key that are given back
+MOST_FORGOTTEN = 2 * BATCH  # at a time: more than can come, and no more than a transaction takes in its time
 IDLE_MS = 100  # longest wait for orders where no market data comes
 BUSY_MS = 1  # and where it does
 FEED_MS = 20  # longest wait for market data where it comes
@@ -208,14 +210,19 @@ class Desk:
     def keep(self, answered: Answered) -> None:
         """Remember an answer."""
         identity = answered.order.symbol, answered.order.id
+        self.known.pop(identity, None)  # so that the oldest comes first
         self.known[identity] = self._news[identity] = answered
 
+    def answer_to(self, asked: OrderMessage, since: int) -> Answered | None:
+        """What is known by the name of an order, from a time on (milliseconds since the epoch)."""
+        answered = self.known.get((asked.symbol, asked.id))
+        return None if answered is None or answered.time < since else answered
+
     def expire(self, before: int) -> None:
-        """Forget answers from before a time (milliseconds since the epoch)."""
-        while self.known:
-            identity = next(iter(self.known))
-            if self.known[identity].time >= before:
-                return
+        """Forget answers from before a time, the oldest first and not too many."""
+        oldest = itertools.islice(self.known.items(), MOST_FORGOTTEN)
+        old = [identity for identity, _ in itertools.takewhile(lambda item: item[1].time < before, oldest)]
+        for identity in old:
             del self.known[identity]
             self._news[identity] = None
 
@@ -285,7 +292,7 @@ class OrderRecovery(Recovery):
                 desk.known.pop(identity, None)  # so that the order is that of their times
                 if record.value is not None:
                     desk.known[identity] = _answers.decode(record.value)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise StreamError(
                     f"{topic}:{partition}:{record.offset} is no order of this program ({error}): another --group, "
                     "or an empty topic, would start anew"
@@ -404,7 +411,7 @@ class OrderPipeline:
         partitions = {message.partition for message in batch}
         self._await_books(partitions)
         for partition in partitions:
-            self._desks[partition].expire(_now_ms() - self.terms.memory_ms)
+            self._desks[partition].expire(self._since())
         for message in batch:
             self._answer(message, self._desks[message.partition])
             self.summary.messages += 1
@@ -475,7 +482,7 @@ class OrderPipeline:
             self._reject(message, names_of(message.value), reason, "order")
             self.sink.reject(DeadLetter(message.value, message.place, "order", reason, message.key))
             return
-        known = desk.known.get((asked.symbol, asked.id))
+        known = desk.answer_to(asked, self._since())
         if known is None:
             result = self._first_answer(message, desk, asked, router, started)
             desk.keep(Answered(_now_ms(), asked, msgspec.Raw(result)))
@@ -511,6 +518,10 @@ class OrderPipeline:
         if self._logs:
             log_result(result, self._level)
         return line
+
+    def _since(self) -> int:
+        """When the oldest answer was given that is still known."""
+        return _now_ms() - self.terms.memory_ms
 
     def _router(self, asked: OrderMessage) -> Router:
         key = asked.algorithm, asked.objective

@@ -23,10 +23,11 @@ from kafka_broker import Servers
 from sor import cli, orders
 from sor.book import Books
 from sor.config import OPTIONS, Connection
-from sor.errors import DataError, StreamError
+from sor.errors import AbortedError, DataError, StreamError
 from sor.kafka import KafkaFeed
 from sor.market_data.databento_json import JsonDecoder
 from sor.orders import DEPTH, Desk, OrderMessage, OrderPipeline, OrderRecovery, Terms, is_rejection, names_of, order_of
+from sor.pipeline import run
 from sor.router import Router
 from sor.streams import DeadLetter, KafkaPlace, Message, Sink
 from sor.venues import VenueDirectory
@@ -482,8 +483,83 @@ def test_orders_are_forgotten_in_time(log: Log, monkeypatch: pytest.MonkeyPatch)
     assert [one["order_size"] for one in successor.send(packed(id="1", quantity=9))] == [9]
 
 
-def test_a_topic_of_something_else_is_refused(log: Log) -> None:
-    log.add("sor-orders", b"{}", b'["AAPL","1"]')
+def test_not_too_much_is_forgotten_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not forgotten yet is not known either."""
+    clock = [NOW_MS]
+    monkeypatch.setattr(orders, "_now_ms", lambda: clock[0])
+    monkeypatch.setattr(orders, "MOST_FORGOTTEN", 3)
+    bench = Bench(log, memory=1_000)
+    bench.send(*(packed(id=str(number)) for number in range(5)))
+    clock[0] += 2_000
+    renewed = bench.send(packed(id="4", quantity=7))
+    assert [one["order_size"] for one in renewed] == [7]
+    assert sum(record.value is None for record in log.records_of["sor-orders"]) == 3
+    assert list(bench.pipeline._desks[0].known) == [("AAPL", "3"), ("AAPL", "4")]
+
+
+class Rewinding(OneSource):
+    """Gives a batch until it has been committed."""
+
+    def __init__(self, *values: bytes) -> None:
+        super().__init__()
+        self.values = values
+        self.committed = self.rewound = 0
+
+    def poll(self, limit: int) -> list[Message] | None:
+        if self.committed:
+            return None
+        return [Message(value, KafkaPlace("orders", 0, i), b"AAPL") for i, value in enumerate(self.values)]
+
+    def offsets(self) -> None: ...
+
+    def commit(self) -> None:
+        self.committed += 1
+
+    def rewind(self) -> None:
+        self.rewound += 1
+
+    def close(self) -> None: ...
+
+
+class Aborting(Noted):
+    """A transactional sink whose first commit does not take place."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(log)
+        self.aborted = 0
+        self.pending: list[tuple[bytes, bytes | None]] = []
+
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
+        self.pending.append((key, value))
+
+    def commit(self, offsets: Any = None) -> None:
+        if not self.aborted:
+            raise AbortedError("a coordinator moved")
+        for key, value in self.pending:
+            super().remember(0, key, value)
+
+    def abort(self) -> None:
+        self.aborted += 1
+        self.added, self.pending = [], []
+        self.log.add("market_data", quote(publisher=2, ask=100.5))
+
+
+def test_an_aborted_batch_is_answered_again_by_the_loop(log: Log) -> None:
+    bench = Bench(log)
+    bench.pipeline.sink = sink = Aborting(log)
+    source = Rewinding(packed(), packed(), b"rubbish")
+    run(source, bench.pipeline)
+    assert (source.rewound, source.committed, sink.aborted) == (1, 1, 1)
+    results = [json.loads(line) for _, line in sink.added]
+    assert [one["venues"][0]["ask"] for one in results[:2]] == [100.5, 100.5], "with what is known now"
+    summary = bench.pipeline.summary
+    assert (summary.messages, summary.results, summary.skipped, summary.bad) == (3, 1, {"repeated": 1}, {"order": 1})
+    assert len(log.records_of["sor-orders"]) == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [(b'["AAPL","1"]', b"{}"), (b"\xff", b"{}"), (None, None), (b"AAPL", None)])
+def test_a_topic_of_something_else_is_refused(log: Log, key: bytes | None, value: bytes | None) -> None:
+    log.add("sor-orders", value, key)
     with pytest.raises(StreamError, match="sor-orders:0:0 is no order of this program"):
         Bench(log)
 
