@@ -29,7 +29,7 @@ from sor.market_data.databento_json import JsonDecoder
 from sor.orders import DEPTH, Desk, OrderMessage, OrderPipeline, OrderRecovery, Terms, is_rejection, names_of, order_of
 from sor.pipeline import run
 from sor.router import Router
-from sor.streams import DeadLetter, KafkaPlace, Message, Sink
+from sor.streams import DeadLetter, KafkaPlace, LogLetters, Message, Sink
 from sor.venues import VenueDirectory
 
 SCHEMA = json.loads((CHECKOUT / "sor" / "result.schema.json").read_text())
@@ -619,12 +619,14 @@ def test_books_from_a_tail_have_a_caveat(log: Log) -> None:
     assert bench.send(packed(id="2"))[0]["warnings"] == []
 
 
-def test_bad_market_data_is_told_and_passed_over(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+def test_bad_market_data_is_told_and_passed_over(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(LogLetters, "reject", lambda self, letter: told.append(letter.shown()))
     bench = Bench(log)
     log.add("market_data", b"rubbish")
     [result] = bench.send(packed())
     assert result["source"]["market_data"]["offset"] == 2
-    assert "dead letter: market_data:0:2" in caplog.text
+    assert [line.partition(": ")[0] for line in told] == ["market_data:0:2"]
 
 
 def test_an_order_too_old_gets_nothing(log: Log) -> None:
