@@ -54,16 +54,18 @@ def topics_of_produce(settings: Settings) -> list[Use]:
 
 
 def topics_of_consume(settings: Settings) -> list[Use]:
+    orders = [Use("orders", settings.orders_topic, "--orders-topic", ("READ",))] if settings.orders_topic else []
     return [
         Use("market data", settings.topic, "--topic", ("READ",)),
+        *orders,
         Use("results", settings.results_topic, "--results-topic", ("WRITE",)),
         Use("dead letters", settings.dead_letter_topic, "--dead-letter-topic", ("WRITE",)),
         Use(
-            "last quotes",
+            "last quotes" if settings.orders_topic is None else "answers",
             settings.memory_topic,
             "--results-topic, or at-least-once delivery",
             ("READ", "WRITE"),
-            settings.topic,
+            settings.orders_topic or settings.topic,
         ),
     ]
 
@@ -99,6 +101,9 @@ def _ask(admin: Any, settings: Settings, path: str | None) -> Iterator[Finding]:
     for use in topics_of_consume(settings) if path is None else topics_of_produce(settings):
         yield _try(use.what, functools.partial(_topic, admin, use), patience)
     if path is None:
+        if settings.orders_topic is not None:
+            names = settings.topic, settings.orders_topic
+            yield _try("orders beside market data", functools.partial(_alike, admin, *names), patience)
         yield _try(f"group {settings.group}", lambda: _group(admin, settings.group), patience)
         yield _try(f"transactional ids {settings.group}-*", lambda: _transactions(admin, settings), patience)
 
@@ -202,6 +207,15 @@ def _topic(admin: Any, use: Use) -> str:
 def _partitions(admin: Any, topic: str) -> int:
     (about,) = admin.describe_topics([topic])
     return len(about["partitions"])
+
+
+def _alike(admin: Any, market: str, orders: str) -> str:
+    here, there = _partitions(admin, market), _partitions(admin, orders)
+    if not here or not there:
+        raise Skipped("one of them is not there")
+    if here != there:
+        raise StreamError(f"topic {orders} has {there} partitions and {market} has {here}")
+    return f"{here} partitions each"
 
 
 def _group(admin: Any, group: str) -> str:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import metadata
@@ -24,13 +25,23 @@ import msgspec
 from sor import config, demo, kernels, logs
 from sor.book import Books
 from sor.config import Settings
-from sor.errors import ConnectError, FencedError, InputError, SorError
+from sor.errors import ConnectError, DataError, FencedError, InputError, SorError
 from sor.kafka_common import Identity
 from sor.logs import report
 from sor.market_data import Decoder
 from sor.market_data.databento_json import JsonDecoder
 from sor.metrics import RunSummary
-from sor.pipeline import HINT_AFTER, Pipeline, Stop, run
+from sor.orders import (
+    DEPTH,
+    OrderMessage,
+    OrderPipeline,
+    OrderRecovery,
+    Terms,
+    is_answer,
+    is_rejection,
+    order_of,
+)
+from sor.pipeline import HINT_AFTER, Answering, Pipeline, Stop, run
 from sor.router import Router
 from sor.state import Recovery
 from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, has_one_publisher
@@ -41,7 +52,8 @@ from sor.venues import VenueDirectory
 logger = logging.getLogger(__name__)
 
 DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, FENCED = 0, 1, 2, 3, 4, 5
-INTERRUPTED, BROKEN_PIPE = 130, 141  # and sor.errors.HUNG
+REJECTED, NO_ANSWER = 7, 8  # of an order; 6 is sor.errors.HUNG
+INTERRUPTED, BROKEN_PIPE = 130, 141
 WORKER_IS_DONE = frozenset({DONE, BAD_MESSAGES, WRONG_CALL, FENCED})  # nothing that starting it again could mend
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
 SIGN_OF_LIFE_S = 0.5
@@ -187,9 +199,14 @@ def consume(settings: Settings, path: str | None) -> int:
             sinks.append(FileResults(_create(settings.output or "-", "ab")))
         if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
             sinks.append(_letters(settings, "ab"))
-        decoder = JsonDecoder(_depth(settings, venues_from))
         fanout = stack.enter_context(_closing(Fanout(sinks)))
-        pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
+        orders = settings.orders_topic
+        decoder = JsonDecoder(_depth(settings, venues_from) if orders is None else DEPTH)
+        pipeline: Pipeline | OrderPipeline
+        if orders is None:
+            pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
+        else:
+            pipeline = _order_pipeline(settings, venues_from, fanout)
         transactional = settings.exactly_once
         memory_topic = settings.memory_topic
         topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
@@ -197,8 +214,15 @@ def consume(settings: Settings, path: str | None) -> int:
             producer = client.connect_producer(
                 settings.connection, topics, identity.transactional_id if transactional else None
             )
+        topic = orders or settings.topic
         source = client.open_source(
-            settings.connection, settings.topic, identity, settings.start, pipeline.forget, transactional=transactional
+            settings.connection,
+            topic,
+            identity,
+            settings.start,
+            pipeline.forget,
+            transactional=transactional,
+            wait_ms=pipeline.wait_ms if isinstance(pipeline, OrderPipeline) else None,
         )
         stack.callback(source.close)
         sink = client.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic) if topics else Sink()
@@ -214,19 +238,26 @@ def consume(settings: Settings, path: str | None) -> int:
         fanout.join(sink)
         reader = client.KafkaReader(settings.connection)
         stack.callback(reader.close)
-        recovery = pipeline.recovery = Recovery(
-            reader,
-            decoder,
-            memory_topic,
-            depth=pipeline.router.depth,
-            tail=settings.bootstrap_messages,
-            symbol=settings.symbol,
-        )
+        tail, symbol = settings.bootstrap_messages, settings.symbol
+        recovery: Recovery
+        if isinstance(pipeline, OrderPipeline):
+            from sor import kafka  # whatever the client: a few messages at a time
+
+            feed = kafka.KafkaFeed(settings.connection, settings.topic)
+            stack.callback(feed.close)
+            feed.check_alike(topic)
+            recovery = pipeline.connect(
+                feed, OrderRecovery(reader, decoder, settings.topic, topic, memory_topic, tail=tail, symbol=symbol)
+            )
+        else:
+            recovery = pipeline.recovery = Recovery(
+                reader, decoder, memory_topic, depth=pipeline.router.depth, tail=tail, symbol=symbol
+            )
         turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
         recovery.turn = turned
         logger.info(
             "consuming %s from %s as group %s, %s",
-            settings.topic,
+            topic,
             settings.kafka_servers,
             settings.group,
             "exactly once" if transactional else "at least once",
@@ -235,7 +266,7 @@ def consume(settings: Settings, path: str | None) -> int:
 
 
 def _telemetry(
-    settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline, state: Callable[[], Any]
+    settings: Settings, stack: contextlib.ExitStack, pipeline: Answering, state: Callable[[], Any]
 ) -> Callable[[], None]:
     """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
     if settings.metrics_port is None and settings.snapshot_file is None:
@@ -249,7 +280,7 @@ def _telemetry(
     return lambda: telemetry.turned(pipeline.summary, state)
 
 
-def _stream_state(source: Any, sink: Any, pipeline: Pipeline, recovery: Recovery) -> Any:
+def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recovery) -> Any:
     from sor.telemetry import StreamState
 
     return StreamState(
@@ -292,6 +323,43 @@ def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
     return _perform(
         "consume", lambda: msgspec.structs.replace(settings, worker=number, snapshot_file=snapshot_file), None
     )
+
+
+def order(settings: Settings, path: str | None) -> int:
+    """send an order to a topic of orders, and print its answer"""
+    for name in ("symbol", "side", "quantity", "orders_topic", "results_topic"):
+        if getattr(settings, name) is None:
+            raise InputError(f"--{name.replace('_', '-')} is missing: an order needs it")
+    asked = OrderMessage(
+        settings.order_id or str(uuid.uuid4()),
+        str(settings.symbol),
+        settings.side,
+        settings.quantity or 0,
+        settings.limit_price,
+        settings.algorithm,
+        settings.objective,
+    )
+    value = msgspec.json.encode(asked)
+    try:
+        order_of(value)
+    except DataError as error:
+        raise InputError(str(error)) from None
+    from sor import kafka
+
+    place, answer = kafka.ask(
+        settings.connection,
+        (str(settings.orders_topic), asked.symbol.encode(), value),
+        str(settings.results_topic),
+        partial(is_answer, asked),
+        settings.answer_timeout,
+    )
+    if answer is None:
+        where = f"{place.topic}:{place.partition}:{place.offset}"
+        seconds = settings.answer_timeout
+        report.error("sor order: no answer to %s (%s) within %g s; one may still come", asked.id, where, seconds)
+        return NO_ANSWER
+    print(msgspec.json.format(answer, indent=2 if settings.pretty else -1).decode())
+    return REJECTED if is_rejection(answer) else DONE
 
 
 def produce(settings: Settings, path: str | None) -> int:
@@ -384,15 +452,7 @@ def _closing(fanout: Fanout) -> Iterator[Fanout]:
 
 def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink, log_level: int) -> Pipeline:
     directory = VenueDirectory.load(settings.venues)
-    excluded = directory.check_ids(settings.exclude_venues)
-    age = settings.max_quote_age
-    router = Router(
-        settings.parameters,
-        settings.algorithm,
-        settings.objective,
-        max_quote_age=None if age is None else round(age * 1e9),
-        exclude_venues=excluded,
-    )
+    router = _routers(settings, directory)(None, None)
     order = Order("*", settings.side, settings.order_size, settings.limit_price)
     _log_configuration(settings, venues_from)
     return Pipeline(
@@ -408,16 +468,42 @@ def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink
     )
 
 
+def _order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPipeline:
+    directory = VenueDirectory.load(settings.venues)
+    new_router = _routers(settings, directory)
+    new_router(None, None)  # so that defaults that do not go together are told at the start
+    age = settings.max_age
+    terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
+    _log_configuration(settings, venues_from)
+    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH), new_router, sink, terms)
+
+
+def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
+    """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
+    age = settings.max_quote_age
+    excluded = directory.check_ids(settings.exclude_venues)
+    return lambda algorithm, objective: Router(
+        settings.parameters,
+        algorithm or settings.algorithm,
+        objective or settings.objective,
+        max_quote_age=None if age is None else round(age * 1e9),
+        exclude_venues=excluded,
+    )
+
+
 def _log_configuration(settings: Settings, venues_from: str) -> None:
     par = settings.parameters
     if kernels.BACKEND == "python":
         logger.warning("pure-Python kernels, the same results but slower: %s", kernels.WHY)
-    logger.info("SOR Configuration: Order size: %d", settings.order_size)
-    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    if settings.orders_topic is None:
+        logger.info("SOR Configuration: Order size: %d", settings.order_size)
+        limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+        what = f"{settings.side}{limit}"
+    else:
+        what = f"orders from {settings.orders_topic}, books from {settings.topic}"
     logger.info(
-        "SOR Configuration: %s%s, algorithm %s, objective %s, venues from %s, kernels %s",
-        settings.side,
-        limit,
+        "SOR Configuration: %s, algorithm %s, objective %s, venues from %s, kernels %s",
+        what,
         settings.algorithm,
         settings.objective,
         venues_from,
@@ -437,7 +523,7 @@ def _log_configuration(settings: Settings, venues_from: str) -> None:
 def _run(
     settings: Settings,
     source: Source,
-    pipeline: Pipeline,
+    pipeline: Answering,
     turned: Callable[[], None] = lambda: None,
     *,
     hint: bool,
@@ -478,7 +564,7 @@ def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
 class Watch:
     """Signs of life between two polls: progress on a terminal, a heartbeat file, a hint at ``--venues-from``."""
 
-    def __init__(self, pipeline: Pipeline, hint: bool, heartbeat: str | None, turned: Callable[[], None]) -> None:
+    def __init__(self, pipeline: Answering, hint: bool, heartbeat: str | None, turned: Callable[[], None]) -> None:
         self.pipeline = pipeline
         self.turned = turned
         self.hint = hint
@@ -516,6 +602,7 @@ COMMANDS: dict[str, Callable[[Settings, str | None], int]] = {
     "replay": replay,
     "produce": produce,
     "consume": consume,
+    "order": order,
     "check": check,
     "version": version,
 }

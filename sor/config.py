@@ -65,6 +65,12 @@ class Settings(msgspec.Struct, frozen=True):
     group: str
     start: str
     results_topic: str | None
+    orders_topic: str | None
+    order_wait: float
+    order_memory: float
+    quantity: int | None
+    order_id: str | None
+    answer_timeout: float
     delivery: str | None
     instance_id: str | None
     workers: int
@@ -107,8 +113,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def memory_topic(self) -> str | None:
-        """Topic of the last quotes; None where books are filled from the messages before."""
-        return f"{self.group}-books" if self.exactly_once else None
+        """Topic of the last quotes, or of the answers to orders; None where nothing is kept over a restart."""
+        kept = "books" if self.orders_topic is None else "orders"
+        return f"{self.group}-{kept}" if self.exactly_once else None
 
     @property
     def connection(self) -> Connection:
@@ -238,19 +245,23 @@ class Option(NamedTuple):
 
 
 _ROUTE = ("replay", "consume")
-_KAFKA = ("produce", "consume")
-_ALL = ("replay", "produce", "consume", "demo")
+_ORDER = (*_ROUTE, "order")
+_STREAM = ("produce", "consume")
+_KAFKA = (*_STREAM, "order")
+_ALL = ("replay", "produce", "consume", "order", "demo")
+# An order says no more than it has to: what it leaves out is for the consumer to say, or has to be said.
+_LEFT_OPEN = ("side", "algorithm", "objective")
 
 OPTIONS = (
     Option("order_size", "ORDER_SIZE", 5000, whole(1), "shares to route on every message", _ROUTE),
-    Option("side", "SOR_SIDE", "buy", choice(*SIDES), "buy or sell", _ROUTE),
+    Option("side", "SOR_SIDE", "buy", choice(*SIDES), "buy or sell", _ORDER),
     Option(
         "limit_price",
         "SOR_LIMIT_PRICE",
         None,
         number(5e-324, "a price above 0"),
         "dollars per share, inclusive, without fees: worse quotes are left alone",
-        _ROUTE,
+        _ORDER,
     ),
     Option(
         "algorithm",
@@ -258,7 +269,7 @@ OPTIONS = (
         "brute_force",
         choice(*ALGORITHMS),
         "brute_force (exact, best quotes) or greedy_l2 (all displayed levels)",
-        _ROUTE,
+        _ORDER,
     ),
     Option("greedy_l2", "GREEDY_L2", False, flag, "the same as --algorithm greedy_l2", _ROUTE),
     Option(
@@ -267,7 +278,7 @@ OPTIONS = (
         "sweep",
         choice(*OBJECTIVES),
         "sweep (displayed shares at least cost), shortfall (against the mid) or notional (the formula as it stands)",
-        _ROUTE,
+        _ORDER,
     ),
     Option("lambda_over", "LAMBDA_OVER", 0.01, _penalty, "penalty for overfill, dollars per share", _ROUTE),
     Option("lambda_under", "LAMBDA_UNDER", 0.005, _penalty, "penalty for underfill, dollars per share", _ROUTE),
@@ -292,10 +303,10 @@ OPTIONS = (
         "publishers unless a file turns out to have only one",
         _ROUTE,
     ),
-    Option("symbol", "SOR_SYMBOL", None, text, "route this symbol only and skip the others", _ROUTE),
+    Option("symbol", "SOR_SYMBOL", None, text, "route this symbol only and skip the others", _ORDER),
     Option("csv_file", "CSV_FILE", "sample.csv", text, "file to read when none is named", ("replay", "produce")),
     Option("output", "SOR_OUTPUT", None, text, "file for the results; - is standard output", _ROUTE),
-    Option("pretty", "SOR_PRETTY", False, flag, "indent the results", ("replay",)),
+    Option("pretty", "SOR_PRETTY", False, flag, "indent the results", ("replay", "order")),
     Option("summary", "SOR_SUMMARY", None, file_path, "file for the summary, as JSON", _ROUTE),
     Option(
         "allow_bad", "SOR_ALLOW_BAD", False, flag, "exit with 0 although there were bad messages", (*_ROUTE, "produce")
@@ -312,7 +323,7 @@ OPTIONS = (
         ("consume",),
     ),
     Option("kafka_servers", "KAFKA_SERVERS", "localhost:9092", servers, "brokers, host:port, comma-separated", _KAFKA),
-    Option("topic", "TOPIC_NAME", "market_data", topic_name, "topic of the market data", _KAFKA),
+    Option("topic", "TOPIC_NAME", "market_data", topic_name, "topic of the market data", _STREAM),
     Option("group", "SOR_GROUP", "sor", text, "consumer group; two groups each get the whole stream", ("consume",)),
     Option(
         "start",
@@ -329,7 +340,42 @@ OPTIONS = (
         None,
         topic_name,
         "topic for the results; without it they go to standard output",
+        ("consume", "order"),
+    ),
+    Option(
+        "orders_topic",
+        "SOR_ORDERS_TOPIC",
+        None,
+        topic_name,
+        "topic of orders, keyed by symbol: these are routed, and market data only makes their books",
+        ("consume", "order"),
+    ),
+    Option(
+        "order_wait",
+        "SOR_ORDER_WAIT",
+        5.0,
+        number(0.01, "a number of seconds, 0.01 or more"),
+        "seconds that an order waits at most for the market data that was there before it",
         ("consume",),
+    ),
+    Option(
+        "order_memory",
+        "SOR_ORDER_MEMORY",
+        86_400.0,
+        number(1, "a number of seconds, 1 or more"),
+        "seconds for which an order's id is known and gets its first answer again",
+        ("consume",),
+    ),
+    Option("quantity", "SOR_QUANTITY", None, whole(1), "shares of the order", ("order",)),
+    Option("order_id", "SOR_ORDER_ID", None, text, "id of the order; a new one unless given", ("order",), "--id"),
+    Option(
+        "answer_timeout",
+        "SOR_ANSWER_TIMEOUT",
+        30.0,
+        _seconds,
+        "seconds to wait for the answer",
+        ("order",),
+        "--timeout",
     ),
     Option(
         "delivery",
@@ -397,7 +443,14 @@ OPTIONS = (
         "seconds to wait for a broker's first answer",
         _KAFKA,
     ),
-    Option("max_messages", "SOR_MAX_MESSAGES", None, whole(1), "end after so many messages", (*_KAFKA, "replay")),
+    Option(
+        "max_messages",
+        "SOR_MAX_MESSAGES",
+        None,
+        whole(1),
+        "end after so many messages",
+        (*_STREAM, "replay"),
+    ),
     Option("idle_timeout", "SOR_IDLE_TIMEOUT", None, _seconds, "end after so many seconds without one", ("consume",)),
     Option(
         "heartbeat_file",
@@ -504,8 +557,11 @@ _NAMES = {
 def options_of(command: str) -> list[Option]:
     """Those that a command takes; ``check`` takes those of the commands that it is for, and a file only by name."""
     if command == "check":
-        return [option for option in OPTIONS if set(_KAFKA) & set(option.commands) and option.field != "csv_file"]
-    return [option for option in OPTIONS if command in option.commands]
+        return [option for option in OPTIONS if set(_STREAM) & set(option.commands) and option.field != "csv_file"]
+    found = [option for option in OPTIONS if command in option.commands]
+    if command == "order":
+        return [option._replace(default=None) if option.field in _LEFT_OPEN else option for option in found]
+    return found
 
 
 # --- loading ---------------------------------------------------------------------------------------------------------
@@ -531,6 +587,7 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
     values = {option.field: option.default for option in OPTIONS}
     given: dict[str, str] = {}
     for option in options_of(command):
+        values[option.field] = option.default
         where, value = _given(option, flags, environment)
         if value is not None:
             values[option.field] = _parsed(option, where, value)
@@ -596,6 +653,7 @@ def check_delivery(settings: Settings) -> None:
     """
     if settings.results_topic is None and settings.delivery == "exactly-once":
         raise InputError("--delivery is 'exactly-once': it needs --results-topic, as files know no transactions")
+    _check_orders(settings)
     if settings.workers == 1:
         return
     if settings.results_topic is None:
@@ -604,6 +662,25 @@ def check_delivery(settings: Settings) -> None:
         if getattr(settings, field) is not None:
             name = "--" + field.replace("_", "-")
             raise InputError(f"{name} is {getattr(settings, field)!r}: {settings.workers} workers cannot share it")
+
+
+def _check_orders(settings: Settings) -> None:
+    topic = settings.orders_topic
+    if topic is None:
+        return
+    kept = f"{settings.group}-orders"
+    for what, other in (
+        ("--topic", settings.topic),
+        ("--results-topic", settings.results_topic),
+        ("--dead-letter-topic", settings.dead_letter_topic),
+        ("where the group keeps which orders it knows", kept),
+    ):
+        if topic == other:
+            raise InputError(f"--orders-topic is {topic!r}: that is {what}, and orders need a topic of their own")
+    if settings.results_topic == kept:
+        raise InputError(f"--results-topic is {kept!r}: that is where the group keeps which orders it knows")
+    if settings.conflate:
+        raise InputError("--conflate and --orders-topic: no order is left out; give one of them")
 
 
 def _refuse_one_file_twice(values: Mapping[str, Any]) -> None:

@@ -333,12 +333,12 @@ class KafkaReader:
         self._last.close()
 
 
-def _take(consumer: Any, limit: int) -> list[Any]:
+def _take(consumer: Any, limit: int, wait_s: float = POLL_S) -> list[Any]:
     """What is there, at most ``limit`` messages and errors; where there is nothing, what comes first.
 
     A batch call alone would wait for the whole batch.
     """
-    first = consumer.poll(POLL_S)
+    first = consumer.poll(wait_s)
     if first is None:
         return []
     return [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
@@ -355,6 +355,7 @@ def open_source(
     forget: Callable[[set[int]], None],
     *,
     transactional: bool,
+    wait_ms: Callable[[], int] | None = None,
 ) -> KafkaSource:
     """The source of a group's member; it starts at ``start`` where nothing is committed."""
     settings = _for_reading(connection, "read_committed" if transactional else "read_uncommitted") | {
@@ -370,7 +371,7 @@ def open_source(
         consumer, metadata = _connected(confluent_kafka.Consumer, settings, connection.timeout)
     if topic not in metadata.topics:
         logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
-    return KafkaSource(consumer, topic, start, forget, transactional=transactional)
+    return KafkaSource(consumer, topic, start, forget, transactional=transactional, wait_ms=wait_ms)
 
 
 class KafkaSource:
@@ -386,10 +387,19 @@ class KafkaSource:
         Called with the partitions taken away, whose state has to go: another member may move on with them.
     transactional : bool
         The offsets are committed by the sink, with the results.
+    wait_ms : callable, optional
+        How long a poll may wait for a message.
     """
 
     def __init__(
-        self, consumer: Any, topic: str, start: str, forget: Callable[[set[int]], None], *, transactional: bool
+        self,
+        consumer: Any,
+        topic: str,
+        start: str,
+        forget: Callable[[set[int]], None],
+        *,
+        transactional: bool,
+        wait_ms: Callable[[], int] | None = None,
     ) -> None:
         self.consumer = consumer
         self.topic = topic
@@ -398,6 +408,7 @@ class KafkaSource:
         self._start = start
         self._forget = forget
         self._transactional = transactional
+        self._wait_ms = wait_ms or (lambda: POLL_MS)
         self._assigned: set[int] = set()
         self._coming: set[int] = set()  # given to us within a poll, and started after it
         self._gone: set[int] = set()  # taken away within a poll
@@ -419,7 +430,7 @@ class KafkaSource:
 
     def poll(self, limit: int) -> list[Message] | None:
         with self._asking("consuming"):
-            taken = _take(self.consumer, limit)
+            taken = _take(self.consumer, limit, self._wait_ms() / 1e3)
             messages = self._messages(taken)
             self._settle()
             if messages and self._transactional and not self._is_member():
@@ -645,14 +656,14 @@ class KafkaSink(TopicSink):
         self.producer = producer
 
     def _send(
-        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
         try:
             self._queue(topic, value, key, headers, partition)
         except KafkaException as error:
             raise self._failure(f"sending to {topic}", _error_of(error)) from None
 
-    def _queue(self, topic: str, value: bytes, key: bytes | None, headers: Any, partition: int | None) -> None:
+    def _queue(self, topic: str, value: bytes | None, key: bytes | None, headers: Any, partition: int | None) -> None:
         while True:
             try:
                 self.producer.produce(topic, value, key, -1 if partition is None else partition, headers=headers)
@@ -709,7 +720,7 @@ class TransactionalSink(KafkaSink):
     def begin(self) -> None:
         self._ask("beginning", self.producer.begin_transaction)
 
-    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
         self._send(self.memory_topic, value, key, partition=partition)
 
     def commit(self, offsets: Any = None) -> None:

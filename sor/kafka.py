@@ -224,11 +224,92 @@ class KafkaReader:
 
 
 @contextlib.contextmanager
-def _reading(topic: str, partition: int) -> Iterator[None]:
+def _reading(topic: str, partition: int | None = None) -> Iterator[None]:
+    where = topic if partition is None else f"{topic}:{partition}"
     try:
         yield
     except kafka_errors.KafkaError as error:
-        raise StreamError(f"reading {topic}:{partition}: {_story(error)}") from None
+        raise StreamError(f"reading {where}: {_story(error)}") from None
+
+
+class KafkaFeed:
+    """Follows partitions of a topic, apart from any group (see `sor.orders.Feed`)."""
+
+    def __init__(self, connection: Connection, topic: str) -> None:
+        self.topic = topic
+        self._connection = connection
+        self._next: dict[Any, int] = {}  # what comes next, by partition followed
+        with _connecting("market data", connection):
+            self._consumer = KafkaConsumer(
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where the broker has deleted what comes next
+                isolation_level="read_committed",
+                fetch_max_wait_ms=100,
+                metadata_max_age_ms=5_000,
+                **_common(connection),
+            )
+
+    def check_alike(self, topic: str) -> None:
+        """Make sure that ``topic`` has as many partitions as the feed: a symbol is to be in the same one of both.
+
+        Raises
+        ------
+        StreamError
+            It has not, or one of them does not exist in time.
+        """
+        feed, other = self._count(self.topic), self._count(topic)
+        if feed != other:
+            raise StreamError(
+                f"topic {topic} has {other} partitions and {self.topic} has {feed}: they need as many, so that the "
+                "orders of a symbol are in the partition of its market data"
+            )
+
+    def _count(self, topic: str) -> int:
+        seconds = self._connection.timeout
+        deadline = time.monotonic() + seconds
+        where = f"topic {topic} does not exist at {self._connection.servers}"
+        with _reading(topic), patience(f"{where} yet; waiting for it", seconds):
+            while not (partitions := self._consumer.partitions_for_topic(topic)):
+                if time.monotonic() > deadline:
+                    raise StreamError(f"{where}, and nobody made it within {seconds:g} s")
+                time.sleep(POLL_MS / 1e3)
+        return len(partitions)
+
+    def follow(self, partition: int, offset: int) -> None:
+        place = TopicPartition(self.topic, partition)
+        self._next[place] = offset
+        self._consumer.assign(list(self._next))
+        self._consumer.seek(place, offset)
+
+    def leave(self, partition: int) -> None:
+        self._next.pop(TopicPartition(self.topic, partition), None)
+        self._consumer.assign(list(self._next))
+
+    def poll(self, wait_ms: int) -> list[Any]:
+        if not self._next:
+            return []
+        with _reading(self.topic):
+            polled = self._consumer.poll(timeout_ms=wait_ms, max_records=BATCH)
+            for place, offset in self._next.items():
+                position = self._consumer.position(place, timeout_ms=POLL_MS)
+                self._next[place] = offset if position is None else position
+        return [record for records in polled.values() for record in records]
+
+    def position(self, partition: int) -> int:
+        return self._next[TopicPartition(self.topic, partition)]
+
+    def ends(self, partitions: set[int], seconds: float) -> dict[int, int]:
+        places = [TopicPartition(self.topic, partition) for partition in partitions]
+        try:
+            ends = self._consumer.end_offsets(places, timeout_ms=int(1e3 * seconds))
+        except kafka_errors.KafkaError as error:
+            logger.warning("cannot tell where %s ends: %s", self.topic, _story(error))
+            return {}
+        return {place.partition: end for place, end in ends.items()}
+
+    def close(self) -> None:
+        self._consumer.close()
 
 
 def open_source(
@@ -239,10 +320,11 @@ def open_source(
     forget: Callable[[set[int]], None],
     *,
     transactional: bool,
+    wait_ms: Callable[[], int] | None = None,
 ) -> KafkaSource:
     """The source of a group's member; it starts at ``start`` where nothing is committed."""
     consumer = connect_consumer(connection, topic, identity, start, transactional)
-    return KafkaSource(consumer, forget, transactional=transactional)
+    return KafkaSource(consumer, forget, transactional=transactional, wait_ms=wait_ms)
 
 
 class KafkaSource:
@@ -255,6 +337,8 @@ class KafkaSource:
         Called with the partitions taken away, whose state has to go: another member may move on with them.
     transactional : bool
         The offsets are committed by the sink, with the results.
+    wait_ms : callable, optional
+        Asked at each poll for the longest wait for messages.
     """
 
     def __init__(
@@ -263,12 +347,14 @@ class KafkaSource:
         forget: Callable[[set[int]], None] = lambda partitions: None,
         *,
         transactional: bool = False,
+        wait_ms: Callable[[], int] | None = None,
     ) -> None:
         self.consumer = consumer
         self.rebalances = 0
         self.lags: dict[tuple[str, int], int] = {}
         self._forget = forget
         self._transactional = transactional
+        self._wait_ms = wait_ms or (lambda: POLL_MS)
         self._assigned: set[Any] = set()
         self._offsets: dict[Any, Any] = {}  # to commit
         self._starts: dict[Any, int] = {}  # of the last batch
@@ -298,7 +384,7 @@ class KafkaSource:
 
     def poll(self, limit: int) -> list[Message] | None:
         try:
-            polled = self.consumer.poll(timeout_ms=POLL_MS, max_records=limit)
+            polled = self.consumer.poll(timeout_ms=self._wait_ms(), max_records=limit)
             # In this order: who has been given a newer generation than these records were polled in has, by then,
             # also let go of the partitions that it lost.
             self._generation = self.consumer.group_metadata()
@@ -451,7 +537,7 @@ class KafkaSink(TopicSink):
         return None if key is None else partition_of(key, count)
 
     def _send(
-        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
         try:
             if partition is None:
@@ -509,11 +595,11 @@ class TransactionalSink(KafkaSink):
         except kafka_errors.KafkaError as error:
             self._fail("beginning a transaction", error)
 
-    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
         self._send(self.memory_topic, value, key, partition=partition)
 
     def _send(
-        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
         try:
             if partition is None:
@@ -548,6 +634,65 @@ class TransactionalSink(KafkaSink):
         if self._fenced():
             raise fenced() from None
         raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
+
+
+def ask(
+    connection: Connection,
+    question: tuple[str, bytes, bytes],
+    answers_topic: str,
+    is_answer: Callable[[bytes | None, bytes], bool],
+    timeout: float,
+) -> tuple[KafkaPlace, bytes | None]:
+    """Send one message and wait for what answers it.
+
+    Parameters
+    ----------
+    question : (topic, key, value)
+    answers_topic : str
+        Read, committed messages only, from where it ended before the question was sent.
+    is_answer : callable
+        Whether a (key, value) is the answer.
+    timeout : float
+        Seconds to wait.
+
+    Returns
+    -------
+    place : KafkaPlace
+        Of the question.
+    answer : bytes or None
+        None where there was none in time.
+
+    Raises
+    ------
+    ConnectError, StreamError
+    """
+    topic, key, value = question
+    with contextlib.ExitStack() as stack:
+        producer = connect_producer(connection, [topic, answers_topic])
+        stack.callback(producer.close, timeout=FLUSH_S)
+        with _connecting("consumer", connection):
+            consumer = KafkaConsumer(
+                group_id=None, enable_auto_commit=False, isolation_level="read_committed", **_common(connection)
+            )
+        stack.callback(consumer.close)
+        with _reading(answers_topic):
+            places = [TopicPartition(answers_topic, number) for number in consumer.partitions_for_topic(answers_topic)]
+            consumer.assign(places)
+            for place, end in consumer.end_offsets(places, timeout_ms=COMMIT_MS).items():
+                consumer.seek(place, end)
+        try:
+            sent = producer.send(topic, value, key=key).get(timeout=FLUSH_S)
+        except kafka_errors.KafkaError as error:
+            raise StreamError(f"sending to {topic}: {_story(error)}") from None
+        asked = KafkaPlace(topic, sent.partition, sent.offset)
+        deadline = time.monotonic() + timeout
+        with _reading(answers_topic):
+            while (left := deadline - time.monotonic()) > 0:
+                for records in consumer.poll(timeout_ms=min(POLL_MS, int(1e3 * left) + 1)).values():
+                    for record in records:
+                        if is_answer(record.key, record.value or b""):
+                            return asked, record.value or b""
+        return asked, None
 
 
 def _next(offset: int) -> Any:
@@ -764,6 +909,7 @@ def connect_admin(connection: Connection, kind: Any = KafkaAdminClient) -> Any:
 __all__ = [
     "Confirmed",
     "Identity",
+    "KafkaFeed",
     "KafkaReader",
     "KafkaSink",
     "KafkaSource",
@@ -772,6 +918,7 @@ __all__ = [
     "connect_consumer",
     "TransactionalSink",
     "open_source",
+    "ask",
     "connect_producer",
     "partition_of",
     "rows_in",

@@ -121,7 +121,7 @@ class TopicSink(Sink):
         self._send(self.letters_topic, letter.value[:LARGEST_LETTER], letter.key, headers)
 
     def _send(
-        self, topic: str, value: bytes, key: bytes | None, headers: Any = None, partition: int | None = None
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
         raise NotImplementedError
 

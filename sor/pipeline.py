@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from sor.allocation import search_space
 from sor.book import Books
@@ -47,6 +47,27 @@ class Stop:
         if self._asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self._asked = True
+
+
+class Answering(Protocol):
+    """What `run` drives: here `Pipeline`, and for a topic of orders `sor.orders.OrderPipeline`."""
+
+    sink: Sink
+    summary: RunSummary
+    age_ms: int | None
+
+    @property
+    def publishers(self) -> set[int]:
+        """Publisher ids seen."""
+
+    def prepare(self, source: Source) -> None:
+        """Rebuild the state of the partitions that are new."""
+
+    def process(self, batch: list[Message]) -> None:
+        """Answer a batch, and hand what is to be remembered to the sink."""
+
+    def forget(self, partitions: set[int] | None = None) -> None:
+        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
 
 
 class Pipeline:
@@ -192,9 +213,9 @@ class Pipeline:
     def _route(self, message: Message, update: BookUpdate, state: Partition, started: int, conflated: int = 0) -> None:
         stream, halt = None, None
         if message.time is not None:
-            stream = StreamState(message.lag, max(0, round(time.time() * 1e3) - message.time), conflated)
+            stream = StreamState(message.lag, age_of(message.time), conflated)
             self.age_ms = stream.age_ms
-            halt = self._too_old(stream)
+            halt = too_old(stream, self._max_age_ms)
         book = state.books.by_symbol[update.symbol]
         result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
         if state.doubtful:
@@ -203,14 +224,9 @@ class Pipeline:
         self.sink.add(update.symbol, result.to_json())
         self.summary.add(result, time.perf_counter_ns() - started)
         if self._logs:
-            self._log(result)
+            log_result(result, self._level)
         if result.warnings and not self._trap_told:
             self._tell_trap(result)
-
-    def _too_old(self, stream: StreamState) -> str | None:
-        if self._max_age_ms is None or stream.age_ms is None or stream.age_ms <= self._max_age_ms:
-            return None
-        return f"nothing routed: the message is {stream.age_ms / 1e3:g} s old, more than {self._max_age_ms / 1e3:g} s"
 
     def _order(self, symbol: str) -> Order:
         order = self._orders.get(symbol)
@@ -225,24 +241,6 @@ class Pipeline:
             for key, value in state.memories(self.router.depth):
                 self.sink.remember(partition, key, value)
 
-    def _log(self, result: RoutingResult) -> None:
-        venues = sum(venue.status in USABLE for venue in result.venues)
-        log, level = logger.log, self._level
-        log(level, "Optimizing allocation for %d shares across %d venues", result.order_size, venues)
-        searched = result.objective == "notional" or (result.objective == "shortfall" and result.reference_price)
-        if searched and venues:
-            count = search_space(result.order_size, venues, self.router.parameters.step)
-            log(level, "Evaluating %d possible allocations", count)
-        log(level, "Optimal allocation: %s with cost %.4f", result.allocation, result.objective_value)
-        log(
-            level,
-            "SOR Result [%s]: allocation=%s, cost=$%.2f, fill_rate=%.1f%%",
-            result.symbol,
-            result.allocation,
-            result.total_cost,
-            100 * result.execution_summary.fill_rate,
-        )
-
     def _tell_trap(self, result: RoutingResult) -> None:
         for warning in result.warnings:
             if warning.startswith("with these penalties"):
@@ -250,9 +248,41 @@ class Pipeline:
                 self._trap_told = True
 
 
+def age_of(written: int) -> int:
+    """Milliseconds since a message was written, by our clock; 0 where that of the writer is ahead."""
+    return max(0, round(time.time() * 1e3) - written)
+
+
+def too_old(stream: StreamState, max_age_ms: float | None) -> str | None:
+    """Why nothing may be routed on a message; None where it may."""
+    if max_age_ms is None or stream.age_ms is None or stream.age_ms <= max_age_ms:
+        return None
+    return f"nothing routed: the message is {stream.age_ms / 1e3:g} s old, more than {max_age_ms / 1e3:g} s"
+
+
+def log_result(result: RoutingResult, level: int) -> None:
+    """The lines that every result logs."""
+    venues = sum(venue.status in USABLE for venue in result.venues)
+    log = logger.log
+    log(level, "Optimizing allocation for %d shares across %d venues", result.order_size, venues)
+    searched = result.objective == "notional" or (result.objective == "shortfall" and result.reference_price)
+    if searched and venues:
+        count = search_space(result.order_size, venues, result.parameters.step)
+        log(level, "Evaluating %d possible allocations", count)
+    log(level, "Optimal allocation: %s with cost %.4f", result.allocation, result.objective_value)
+    log(
+        level,
+        "SOR Result [%s]: allocation=%s, cost=$%.2f, fill_rate=%.1f%%",
+        result.symbol,
+        result.allocation,
+        result.total_cost,
+        100 * result.execution_summary.fill_rate,
+    )
+
+
 def run(
     source: Source,
-    pipeline: Pipeline,
+    pipeline: Answering,
     *,
     stopped: Callable[[], bool] = lambda: False,
     max_messages: int | None = None,
@@ -292,7 +322,7 @@ def run(
             left -= len(batch)
 
 
-def _answered(source: Source, pipeline: Pipeline, batch: list[Message]) -> bool:
+def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> bool:
     """Answer a batch whole, or not at all: then it has been undone, and comes again."""
     before = pipeline.summary.copy()
     try:

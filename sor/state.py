@@ -65,6 +65,7 @@ class Record(Protocol):
     """What the reader hands out."""
 
     offset: int
+    key: bytes | None
     value: bytes | None
 
 
@@ -147,7 +148,14 @@ class Recovery:
             f" in {seconds:.1f} s" if seconds > SLOW_S else "",
         )
 
-    def _records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+    def make_like(self, topic: str, like: str) -> None:
+        """Make the topic of what is remembered, where it is not there; asked once."""
+        if not self._made:
+            self.reader.make_like(topic, like)
+            self._made = True
+
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+        """Of the reader, with signs of life."""
         for record in self.reader.records(topic, partition, start, end):
             self.rebuilt += 1
             if self.rebuilt % BATCH == 0:
@@ -156,10 +164,8 @@ class Recovery:
 
     def _from_memory(self, state: Partition, place: KafkaPlace) -> int:
         topic, count, shallow = str(self.memory_topic), 0, 0
-        if not self._made:
-            self.reader.make_like(topic, place.topic)
-            self._made = True
-        for record in self._records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
+        self.make_like(topic, place.topic)
+        for record in self.records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
             try:
                 memory = _memories.decode(record.value or b"")
             except msgspec.MsgspecError as error:
@@ -182,7 +188,7 @@ class Recovery:
         start = max(first, place.offset - self.tail)
         count = 0
         if start < place.offset:
-            for record in self._records(place.topic, place.partition, start, place.offset):
+            for record in self.records(place.topic, place.partition, start, place.offset):
                 count += 1
                 try:
                     update = self.decoder.decode(record.value or b"")

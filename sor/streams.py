@@ -121,13 +121,13 @@ class Sink:
         """A batch starts."""
 
     def add(self, key: str, value: bytes) -> None:
-        """A result of the symbol ``key``, as one line of JSON."""
+        """A result, as one line of JSON; ``key`` is its symbol, or the id of its order."""
 
     def reject(self, letter: DeadLetter) -> None:
         """An input that could not be used."""
 
-    def remember(self, partition: int, key: bytes, value: bytes) -> None:
-        """State of a partition, for who takes it over; the last value of a key counts."""
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """State of a partition, for who takes it over; the last value of a key counts, None is to forget it."""
 
     def commit(self, offsets: Any = None) -> None:
         """The batch, which goes up to ``offsets``, is complete."""
@@ -166,7 +166,7 @@ class Fanout(Sink):
         for sink in self.sinks:
             sink.reject(letter)
 
-    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
         for sink in self.sinks:
             sink.remember(partition, key, value)
 

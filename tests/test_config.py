@@ -53,6 +53,12 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--from": ("latest", "latest", "earliest", "earliest"),
     "--results-topic": ("a", "a", "b", "b"),
     "--client": ("confluent", "confluent", "KAFKA-PYTHON", "kafka-python"),
+    "--orders-topic": ("a", "a", "b", "b"),
+    "--order-wait": ("1", 1.0, "0.5", 0.5),
+    "--order-memory": ("60", 60.0, "1.5", 1.5),
+    "--quantity": ("1", 1, "500", 500),
+    "--id": ("a", "a", "b 2", "b 2"),
+    "--timeout": ("0", 0.0, "2.5", 2.5),
     "--delivery": ("at-least-once", "at-least-once", "exactly-once", "exactly-once"),
     "--instance-id": ("a", "a", "b.c-1_2", "b.c-1_2"),
     "--workers": ("2", 2, "4", 4),
@@ -141,7 +147,7 @@ def test_defaults(monkeypatch, command):
         assert (type(found), found) == (type(value), value), field
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "check", "version"])
+@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "order", "check", "version"])
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
         [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60
@@ -270,6 +276,7 @@ WRONG = [
     ("--from", "now", "one of earliest, latest"), ("--speed", "-1", "a number, 0 or more"),
     ("--log-format", "xml", "one of text, json"),
     ("--max-messages", "0", "a whole number from 1 to"), ("--log-level", "loud", "one of debug, info, warning, error"),
+    ("--order-wait", "0", "a number of seconds, 0.01 or more"), ("--quantity", "0", "a whole number from 1 to"),
     ("--metrics-port", "0", "a whole number from 1 to 65535"), ("--metrics-port", "65536", "a whole number from 1 to"),
 ]  # fmt: skip
 

@@ -25,6 +25,7 @@ SET -= {"TOPICS", "PYTHON_VERSION"}
 OWN_DEFAULTS = {"SOR_SPEED": 1.0, "SOR_RESULTS_TOPIC": "sor_results", "SOR_DEAD_LETTER_TOPIC": "sor_dead_letters"}
 # Not for the shell to change: they stand in `command:` or in the image, want a package that is not in it or a mounted
 # file, or would end a service; and the broker of the file, which nobody else reaches, demands neither TLS nor a login.
+# Orders are for a consumer of their own.
 LEFT_OUT = {
     *(option.variable for option in OPTIONS if option.field.startswith(("sasl_", "ssl_", "security_"))),
     "CSV_FILE",
@@ -35,6 +36,9 @@ LEFT_OUT = {
     "SOR_IDLE_TIMEOUT",
     "SOR_INSTANCE_ID",
     "SOR_METRICS_HOST",
+    "SOR_ORDERS_TOPIC",
+    "SOR_ORDER_MEMORY",
+    "SOR_ORDER_WAIT",
     "SOR_OUTPUT",
     "SOR_RESUME",
     "SOR_SNAPSHOT_FILE",
