@@ -191,78 +191,88 @@ def consume(settings: Settings, path: str | None) -> int:
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
     client = _client(settings.client)
-    venues_from = settings.venues_from or "publishers"
     identity = Identity(settings.group, settings.instance_id, settings.worker or 0)
+    topic = settings.orders_topic or settings.topic
     with contextlib.ExitStack() as stack:
-        sinks: list[Sink] = []
-        if settings.results_topic is None or settings.output is not None:
-            sinks.append(FileResults(_create(settings.output or "-", "ab")))
-        if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
-            sinks.append(_letters(settings, "ab"))
-        fanout = stack.enter_context(_closing(Fanout(sinks)))
-        orders = settings.orders_topic
-        decoder = JsonDecoder(_depth(settings, venues_from) if orders is None else DEPTH)
-        pipeline: Pipeline | OrderPipeline
-        if orders is None:
-            pipeline = _pipeline(settings, decoder, venues_from, fanout, logging.INFO)
-        else:
-            pipeline = _order_pipeline(settings, venues_from, fanout)
-        transactional = settings.exactly_once
-        memory_topic = settings.memory_topic
-        topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
-        if topics:
-            producer = client.connect_producer(
-                settings.connection, topics, identity.transactional_id if transactional else None
-            )
-        topic = orders or settings.topic
+        fanout = stack.enter_context(_closing(Fanout(_file_sinks(settings))))
+        pipeline = _answering(settings, fanout)
+        producer = _producer(client, settings, identity)
         source = client.open_source(
             settings.connection,
             topic,
             identity,
             settings.start,
             pipeline.forget,
-            transactional=transactional,
+            transactional=settings.exactly_once,
             wait_ms=pipeline.wait_ms if isinstance(pipeline, OrderPipeline) else None,
         )
         stack.callback(source.close)
-        sink = client.KafkaSink(producer, settings.results_topic, settings.dead_letter_topic) if topics else Sink()
-        if memory_topic is not None:
-            sink = client.TransactionalSink(
-                producer,
-                settings.results_topic,
-                settings.dead_letter_topic,
-                memory_topic,
-                settings.commit_timeout,
-                source.is_fenced,
-            )
+        sink = _topic_sink(client, settings, producer, source)
         fanout.join(sink)
         reader = client.KafkaReader(settings.connection)
         stack.callback(reader.close)
-        tail, symbol = settings.bootstrap_messages, settings.symbol
-        recovery: Recovery
-        if isinstance(pipeline, OrderPipeline):
-            from sor import kafka  # whatever the client: a few messages at a time
-
-            feed = kafka.KafkaFeed(settings.connection, settings.topic)
-            stack.callback(feed.close)
-            feed.check_alike(topic)
-            recovery = pipeline.connect(
-                feed, OrderRecovery(reader, decoder, settings.topic, topic, memory_topic, tail=tail, symbol=symbol)
-            )
-        else:
-            recovery = pipeline.recovery = Recovery(
-                reader, decoder, memory_topic, depth=pipeline.router.depth, tail=tail, symbol=symbol
-            )
+        recovery = _recovery(settings, stack, pipeline, reader)
         turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
         recovery.turn = turned
-        logger.info(
-            "consuming %s from %s as group %s, %s",
-            topic,
-            settings.kafka_servers,
-            settings.group,
-            "exactly once" if transactional else "at least once",
-        )
+        how = "exactly once" if settings.exactly_once else "at least once"
+        logger.info("consuming %s from %s as group %s, %s", topic, settings.kafka_servers, settings.group, how)
         return _run(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
+
+
+def _file_sinks(settings: Settings) -> list[Sink]:
+    """What of results and dead letters goes to no topic."""
+    sinks: list[Sink] = []
+    if settings.results_topic is None or settings.output is not None:
+        sinks.append(FileResults(_create(settings.output or "-", "ab")))
+    if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
+        sinks.append(_letters(settings, "ab"))
+    return sinks
+
+
+def _answering(settings: Settings, sink: Sink) -> Pipeline | OrderPipeline:
+    """What answers: every message of the market data, or orders on its books."""
+    venues_from = settings.venues_from or "publishers"
+    if settings.orders_topic is not None:
+        return _order_pipeline(settings, venues_from, sink)
+    return _pipeline(settings, JsonDecoder(_depth(settings, venues_from)), venues_from, sink, logging.INFO)
+
+
+def _producer(client: Any, settings: Settings, identity: Identity) -> Any:
+    topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
+    transactional_id = identity.transactional_id if settings.exactly_once else None
+    return client.connect_producer(settings.connection, topics, transactional_id) if topics else None
+
+
+def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any) -> Sink:
+    if producer is None:
+        return Sink()
+    topics = settings.results_topic, settings.dead_letter_topic
+    if settings.memory_topic is None:
+        return client.KafkaSink(producer, *topics)  # type: ignore[no-any-return]
+    return client.TransactionalSink(  # type: ignore[no-any-return]
+        producer, *topics, settings.memory_topic, settings.commit_timeout, source.is_fenced
+    )
+
+
+def _recovery(
+    settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
+) -> Recovery:
+    """How the state of a partition comes back; given to the pipeline."""
+    memory, tail, symbol = settings.memory_topic, settings.bootstrap_messages, settings.symbol
+    if isinstance(pipeline, Pipeline):
+        depth = pipeline.router.depth
+        pipeline.recovery = Recovery(reader, pipeline.decoder, memory, depth=depth, tail=tail, symbol=symbol)
+        return pipeline.recovery
+    from sor import kafka  # whatever the client: a few messages at a time
+
+    orders = str(settings.orders_topic)
+    feed = kafka.KafkaFeed(settings.connection, settings.topic)
+    stack.callback(feed.close)
+    feed.check_alike(orders)
+    decoder = JsonDecoder(DEPTH)
+    return pipeline.connect(
+        feed, OrderRecovery(reader, decoder, settings.topic, orders, memory, tail=tail, symbol=symbol)
+    )
 
 
 def _telemetry(
