@@ -28,6 +28,7 @@ format:  ## put the style right
 bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/allocation.py
 	$(PYTHON) benchmarks/replay.py
+	$(PYTHON) benchmarks/stream.py
 
 sample:  ## make sample.csv again; the same bytes, as its generator is seeded
 	$(PYTHON) tests/make_sample.py
