@@ -41,7 +41,8 @@ RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever
 LOOK_S = 5.0  # between two looks at how much there is to read
 FENCED_S = 10.0  # for a member to be told that another has joined in its place
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
-LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
+LARGEST_LETTER = 2**20 - 2**13  # bytes of key and value: a message of 1 MB and its headers would not fit the limit
+LARGEST_KEY = 2**10  # bytes of a dead letter's key; the key of market data is a symbol
 IN_FLIGHT = 10_000  # messages sent and not yet confirmed by ``produce``
 NEVER_MS = 2**31 - 1  # 24 days: no message is given up while those after it are delivered
 LOOK_BACK = (1_000, 10_000, 100_000)  # offsets before a partition's end in which ``row`` headers are looked for
@@ -477,8 +478,12 @@ class KafkaSink(Sink):
             "sor.time": iso_of(time.time_ns()),
             "sor.length": str(len(letter.value)),
         }
+        key = letter.key
+        if key is not None and len(key) > LARGEST_KEY:
+            facts["sor.key_length"] = str(len(key))
+            key = key[:LARGEST_KEY]
         headers = [(name, text.encode(errors="replace")) for name, text in facts.items()]
-        self._send(self.letters_topic, letter.value[:LARGEST_LETTER], letter.key, headers)
+        self._send(self.letters_topic, letter.value[: LARGEST_LETTER - len(key or b"")], key, headers)
 
     def _send(self, topic: str, value: bytes, key: bytes | None, headers: Any = None) -> None:
         try:

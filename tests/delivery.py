@@ -35,7 +35,7 @@ BAD_EVERY = 1_000
 BAD = (b"junk", b"", b'{"ts_event":1}', b'{"symbol":7', b"\xff\xfe{}", b"null")
 SILENCE_S = 120.0  # without a record, though some are to come, before a reader gives up
 SHOWN = 5  # places kept of each kind of fault
-LETTER_BYTES = 2**20 - 2**13  # of a dead letter's value; longer ones are cut
+LETTER_BYTES, KEY_BYTES = 2**20 - 2**13, 2**10  # of a dead letter, and of its key alone; longer ones are cut
 STREAM = re.compile(rb'"stream":\{[^{}]*\}')
 
 Message = tuple[bytes | None, bytes | None]  # key, value
@@ -213,7 +213,8 @@ class Replay:
         try:
             update = self._decoder.decode(value)
         except DataError as error:
-            return Answer(b"letter", record.key, value[:LETTER_BYTES], error.reason.encode())
+            key = None if record.key is None else record.key[:KEY_BYTES]
+            return Answer(b"letter", key, value[: LETTER_BYTES - len(key or b"")], error.reason.encode())
         books.apply(update)
         order = Order(update.symbol, self._settings.side, self._settings.order_size)
         place = KafkaPlace(record.topic, record.partition, record.offset)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import random
 import tempfile
@@ -60,7 +61,7 @@ class Mutator:
             value = self.random.choice(kinds)(row)
             if number % 50 == 3:
                 key = self.random.choice([None, b"", b"\xff\x00", b"k" * 300])
-            if number % (5 * long_every) == 11:
+            if number % long_every == 11:
                 key = b"k" * self.random.choice([9_000, 200_000, LARGEST])  # with the value, as much as there may be
                 value = b"x" * (LARGEST - len(key))
             yield key, value
@@ -157,7 +158,7 @@ def run(servers: Servers, folder: Path, count: int, seed: int, client: str | Non
     producing = Producing(servers.bootstrap, topics[0])
     messages = Mutator(seed).messages(count)
     while producing.sent < count:
-        producing.send(message for message, _ in zip(messages, range(1_000), strict=False))
+        producing.send(itertools.islice(messages, 1_000))
     producing.close()
     summary = folder / "summary.json"
     with Jobs(folder / "jobs") as jobs:
