@@ -235,7 +235,7 @@ class Chaos:
         for happening in plan:
             self.release(share)
             self.await_work()
-            time.sleep(self.random.uniform(0.0, 1.0))
+            time.sleep(self.random.uniform(0.0, 0.3))
             happening()
         self.release(self.options.messages - self.producing.sent)
         self.await_all()

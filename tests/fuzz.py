@@ -64,7 +64,7 @@ class Mutator:
             if number % long_every == 11:
                 key = b"k" * self.random.choice([9_000, 200_000, LARGEST])  # with the value, as much as there may be
                 value = b"x" * (LARGEST - len(key))
-            yield key, value
+            yield key, b"" if key is value is None else value  # the client refuses a message of nothing at all
 
     def good(self, row: dict[str, Any]) -> bytes:
         return json.dumps(row).encode()
