@@ -30,6 +30,12 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/replay.py
 	$(PYTHON) benchmarks/stream.py
 
+chaos:  ## break brokers and consumers, mutate messages, watch the memory (half an hour or more; needs Java and Maven)
+	$(PYTHON) tests/chaos.py
+	$(PYTHON) tests/chaos.py --delivery at-least-once --messages 100000
+	$(PYTHON) tests/fuzz.py
+	$(PYTHON) tests/soak.py
+
 sample:  ## make sample.csv again; the same bytes, as its generator is seeded
 	$(PYTHON) tests/make_sample.py
 
@@ -43,4 +49,4 @@ clean:  ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info sor/*.c sor/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install test test-pure lint format bench sample stack ci clean
+.PHONY: help install test test-pure lint format bench chaos sample stack ci clean

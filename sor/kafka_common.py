@@ -34,7 +34,8 @@ LOOK_S = 5.0  # between two looks at how much there is to read
 FENCED_S = 10.0  # for a member to be told that another has joined in its place
 ASK_AGAIN_S = 0.1
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
-LARGEST_LETTER = 2**20 - 2**13  # bytes: a message of 1 MB and its headers would not fit the brokers' limit
+LARGEST_LETTER = 2**20 - 2**13  # bytes of key and value: a message of 1 MB and its headers would not fit the limit
+LARGEST_KEY = 2**10  # bytes of a dead letter's key; the key of market data is a symbol
 
 
 @contextlib.contextmanager
@@ -117,8 +118,12 @@ class TopicSink(Sink):
             "sor.time": iso_of(time.time_ns()),
             "sor.length": str(len(letter.value)),
         }
+        key = letter.key
+        if key is not None and len(key) > LARGEST_KEY:
+            facts["sor.key_length"] = str(len(key))
+            key = key[:LARGEST_KEY]
         headers = [(name, text.encode(errors="replace")) for name, text in facts.items()]
-        self._send(self.letters_topic, letter.value[:LARGEST_LETTER], letter.key, headers)
+        self._send(self.letters_topic, letter.value[: LARGEST_LETTER - len(key or b"")], key, headers)
 
     def _send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None

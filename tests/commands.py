@@ -129,3 +129,9 @@ class Jobs:
         job = Job(self.folder / f"job-{len(self.jobs)}", command, environment, stdin)
         self.jobs.append(job)
         return job
+
+
+def children(job: Job) -> list[int]:
+    """Process ids of a supervisor's workers."""
+    ids = Path(f"/proc/{job.process.pid}/task/{job.process.pid}/children").read_text().split()
+    return [int(pid) for pid in ids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BAD, DONE, WRONG_CALL, Job, Jobs, Json, Start, each_client, wait_for
+from commands import BAD, DONE, WRONG_CALL, Job, Jobs, Json, Start, children, each_client, wait_for
 from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
@@ -131,12 +131,6 @@ def undisturbed(
 @pytest.fixture
 def stream(kafka: Servers, topic: Names, feed: str) -> Stream:
     return Stream(kafka, topic("s")[-60:], feed)
-
-
-def children(job: Job) -> list[int]:
-    """Process ids of a supervisor's workers."""
-    ids = Path(f"/proc/{job.process.pid}/task/{job.process.pid}/children").read_text().split()
-    return [int(pid) for pid in ids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 # --- killed, and started again ---------------------------------------------------------------------------------------
