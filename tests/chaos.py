@@ -311,7 +311,7 @@ class Chaos:
 
     def pause_named(self) -> None:
         """A named member stands still for too long, and another with its name takes its place."""
-        number, pid = self._victim([0, 1])
+        number, pid = self._victim(list(range(named_of(self.options))))
         signal_all([pid], signal.SIGSTOP)
         self._note("consumer paused", f"{number}, which another replaces")
         time.sleep(self.random.uniform(0.0, 5.0))
@@ -324,7 +324,7 @@ class Chaos:
 
     def pause_other(self) -> None:
         """A member without a name, or a worker, stands still for too long, and then wants to go on."""
-        number, pid = self._victim(list(range(min(2, len(self.crew.jobs) - 1), len(self.crew.jobs))))
+        number, pid = self._victim(list(range(named_of(self.options), len(self.crew.jobs))))
         signal_all([pid], signal.SIGSTOP)
         self._note("consumer paused", number)
         time.sleep(ZOMBIE_S)
@@ -357,8 +357,13 @@ class Chaos:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
+def named_of(options: argparse.Namespace) -> int:
+    """How many of the consumers are named: they come first."""
+    return options.consumers // 2 if options.named is None else options.named
+
+
 def commands_of(options: argparse.Namespace, servers: str) -> list[list[str]]:
-    """Arguments of each consumer: the first two named, the last one a supervisor of two."""
+    """Arguments of each consumer: the first half named, the last one a supervisor of two."""
     common = [
         *("consume", "--kafka-servers", servers, "--topic", "input", "--group", GROUP, "--allow-bad"),
         *("--results-topic", "results", "--dead-letter-topic", "letters", "--log-level", "warning"),
@@ -367,7 +372,9 @@ def commands_of(options: argparse.Namespace, servers: str) -> list[list[str]]:
     if options.delivery:
         # the books from all that was before, or results would differ, and say so
         common += ["--delivery", options.delivery, "--bootstrap-messages", str(options.messages)]
-    commands = [[*common, *(("--instance-id", f"pod-{i}") if i < 2 else ())] for i in range(options.consumers)]
+    commands = [
+        [*common, *(("--instance-id", f"pod-{i}") if i < named_of(options) else ())] for i in range(options.consumers)
+    ]
     if options.consumers > 2:
         commands[-1] += ["--workers", "2"]
     return commands
@@ -467,6 +474,7 @@ def main() -> int:
     parser.add_argument("--rolling", type=int, default=1, help="rolling restarts of the brokers")
     parser.add_argument("--brokers", type=int, default=3)
     parser.add_argument("--consumers", type=int, default=4)
+    parser.add_argument("--named", type=int, help="consumers with an instance id, default: half")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", help="handed to `sor consume`; default: nothing is")
     parser.add_argument("--delivery", choices=("exactly-once", "at-least-once"), help="default: nothing is handed on")
