@@ -430,7 +430,7 @@ OPTIONS = (
     Option(
         "commit_timeout",
         "SOR_COMMIT_TIMEOUT",
-        30.0,
+        20.0,
         number(1, "a number of seconds, 1 or more"),
         "seconds for a transaction's end, after which the process ends itself (status 6)",
         ("consume",),

@@ -361,6 +361,7 @@ class KafkaSource:
         self._generation: Any = None
         self._look_again = 0.0
         self._static = consumer.config["group_instance_id"] is not None
+        self._returning = self._static  # perhaps: the group may know it from before
 
     @property
     def partitions(self) -> set[int]:
@@ -393,6 +394,8 @@ class KafkaSource:
             raise fenced() from None
         except kafka_errors.KafkaError as error:
             raise StreamError(f"consuming: {_story(error)}") from None
+        if self._returning and self._generation.generation_id >= 0:
+            self._join_once_more()
         if assigned != self._assigned:
             self._rebalanced(assigned, polled)
         polled = {tp: records for tp, records in polled.items() if tp in assigned}
@@ -420,6 +423,15 @@ class KafkaSource:
         except (kafka_errors.KafkaError, ValueError):
             return  # a broker that does not answer: what was known last holds
         self.lags = {(tp.topic, tp.partition): max(0, lag) for tp, lag in lags.items()}
+
+    def _join_once_more(self) -> None:
+        """Ask for another rebalance, which moves nothing where all is well.
+
+        A named member that comes back gets its last assignment, without a rebalance. Were all killed between the two
+        rounds of a cooperative one, the partitions given up in the first would be nobody's for ever.
+        """
+        self._returning = False
+        self.consumer._coordinator.request_rejoin()
 
     def _messages(self, tp: Any, records: Sequence[Any]) -> Iterator[Message]:
         end = self.consumer.highwater(tp) or records[-1].offset + 1

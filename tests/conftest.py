@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,16 @@ def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleTyp
             monkeypatch.setattr(module, "core", core)
     assert sor.allocation.core is core
     return core
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was():
+    """Commands run within the tests configure logging; later tests in the same process are to see their records."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [handler for handler in root.handlers if handler in handlers] or handlers
 
 
 @pytest.fixture(scope="session")
