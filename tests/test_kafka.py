@@ -35,6 +35,8 @@ from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
 
+from sor.errors import HUNG
+
 pytestmark = pytest.mark.kafka
 
 Names = Callable[..., str]
