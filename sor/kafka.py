@@ -598,10 +598,12 @@ class TransactionalSink(KafkaSink):
         self.memory_topic = memory_topic
         self.committed = self.aborted = 0  # transactions
         self._timeout = commit_timeout
+        self._queue: list[Any] = []
         self._fenced = fenced
 
     def begin(self) -> None:
         super().begin()
+        self._queue = []
         try:
             self.producer.begin_transaction()
         except kafka_errors.KafkaError as error:
@@ -613,14 +615,21 @@ class TransactionalSink(KafkaSink):
     def _send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
+        # All at once in `commit`: the client's own thread would take its turns between two messages, and send a few of
+        # them at a time.
+        self._queue.append((topic, value, key, headers, partition))
+
+    def _send_all(self) -> None:
+        queue, self._queue = self._queue, []
         try:
-            if partition is None:
-                partition = self._partition(topic, key)
-            self.producer.send(topic, value, key=key, headers=headers, partition=partition)
+            for topic, value, key, headers, partition in queue:
+                where = self._partition(topic, key) if partition is None else partition
+                self.producer.send(topic, value, key=key, headers=headers, partition=where)
         except kafka_errors.KafkaError as error:
             self._fail("sending within a transaction", error)
 
     def commit(self, offsets: Any = None) -> None:
+        self._send_all()
         what = "committing a transaction"
         try:
             with watched(what, self._timeout):
