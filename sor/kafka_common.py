@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ class Offsets(NamedTuple):
     generation: Any
 
 
-class TopicSink(Sink):
+class TopicSink(Sink, ABC):
     """Results, dead letters or both to topics, keyed by symbol.
 
     Parameters
@@ -125,10 +126,11 @@ class TopicSink(Sink):
         headers = [(name, text.encode(errors="replace")) for name, text in facts.items()]
         self._send(self.letters_topic, letter.value[: LARGEST_LETTER - len(key or b"")], key, headers)
 
+    @abstractmethod
     def _send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
-        raise NotImplementedError
+        """Hand a message to the client, which chooses the partition by the key where none is given."""
 
 
 @contextlib.contextmanager
