@@ -13,7 +13,10 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 REQUIRED = os.environ.get("SOR_REQUIRE_EXT") == "1"
 PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
-KERNELS = ["sor._core"]
+KERNELS = {  # extension: its source; types for one that is Python stand in the .pxd of the extension's name
+    "sor._core": "sor/_core.pyx",
+    "sor._routing": "sor/_routing_py.py",
+}
 
 # The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.
 FLAGS = (
@@ -21,6 +24,8 @@ FLAGS = (
     if os.name == "posix"
     else ["/O2", "/fp:precise"]
 )
+
+DIRECTIVES = {"annotation_typing": False, "cdivision": True}  # types come from the .pxd alone
 
 
 class BuildKernels(build_ext):
@@ -44,8 +49,8 @@ def kernels() -> list[Extension]:
         return []
     from Cython.Build import cythonize
 
-    sources = [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=FLAGS) for name in KERNELS]
-    extensions: list[Extension] = cythonize(sources, language_level=3)
+    sources = [Extension(name, [source], extra_compile_args=FLAGS) for name, source in KERNELS.items()]
+    extensions: list[Extension] = cythonize(sources, language_level=3, compiler_directives=DIRECTIVES)
     for extension in extensions:
         extension.optional = not REQUIRED  # cythonize() drops the flag when it is given before
     return extensions

@@ -4,75 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
-from bisect import insort
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from sor.errors import InputError
+from sor.kernels import routing
 from sor.market_data import BookUpdate, Level
-from sor.types import Side, Status, VenueResult, one_of, real_number, whole_number
+from sor.types import one_of, real_number, whole_number
 from sor.venues import Figure, VenueDirectory, VenueEntry
+
+if TYPE_CHECKING:
+    from sor._routing_py import BookOfQuotes
+else:
+    BookOfQuotes = routing.BookOfQuotes
 
 logger = logging.getLogger(__name__)
 
 VENUES_FROM = ("publishers", "levels")
 
 
-class VenueQuote:
-    """What one venue shows, and what it costs there; changed in place by its book."""
-
-    __slots__ = (
-        "_last", "ask", "ask_size", "asks", "best_ask", "best_bid", "bid", "bid_size", "bids", "fee", "known", "order",
-        "place", "rebate", "time", "to_buy", "to_sell", "venue_id",
-    )  # fmt: skip
-
-    def __init__(self, venue_id: str, order: Any, known: bool) -> None:
-        self.venue_id = venue_id
-        self.order = order  # position among the venues: publisher id, or level, or name
-        self.place = 0  # index among the quotes of the book
-        self.known = known  # False: the fee is the directory's default
-        self.fee = self.rebate = 0.0
-        self.time = 0  # of the event, nanoseconds
-        self.show([], [])
-
-    def show(self, bids: list[Level], asks: list[Level]) -> None:
-        """Levels from the best on, none of them empty."""
-        self.bids, self.asks = bids, asks
-        self.bid: float | None
-        self.ask: float | None
-        self.bid, self.bid_size = bids[0] if bids else (None, 0)
-        self.ask, self.ask_size = asks[0] if asks else (None, 0)
-        usable: Status = "ok" if self.known else "unknown_fee"
-        self.to_buy: Status = usable if asks else "empty"
-        self.to_sell: Status = usable if bids else "empty"
-        self.best_bid = bids[0][0] if bids else -math.inf  # what it adds to the market's best
-        self.best_ask = asks[0][0] if asks else math.inf
-        if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
-            self.to_buy = self.to_sell = "crossed"
-            self.best_bid, self.best_ask = -math.inf, math.inf
-        self._last: VenueResult | None = None
-
-    def result(self, allocation: int, status: Status) -> VenueResult:
-        last = self._last  # quotes stand longer than messages: most fills repeat
-        if last is None or last.allocation != allocation or last.status != status:
-            last = self._last = VenueResult(
-                self.venue_id,
-                self.ask,
-                self.ask_size,
-                self.fee,
-                self.rebate,
-                allocation,
-                self.bid,
-                self.bid_size,
-                status,
-            )
-        return last
-
-
-class Book:
+class Book(BookOfQuotes):
     """The last quote of every venue for one symbol.
 
     Parameters
@@ -88,62 +40,10 @@ class Book:
     time : int
         Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
         and live routing agree on what is stale.
-    best_bids, best_asks : list of float
-        What each venue adds to the market's best; -inf and inf where nothing.
-    statuses : dict of list
-        By side that is taken: why each venue may be used, or not.
-    idle : dict of list of VenueResult
-        By side: what a result says of each venue that gets nothing. Kept here, as one message changes one venue.
     """
 
     def __init__(self, symbol: str, depth: int = 10) -> None:
-        self.symbol = symbol
-        self.depth = whole_number("depth", depth, 1, 1000)
-        self.quotes: list[VenueQuote] = []
-        self.time = 0
-        self.sequence: int | None = None
-        self._by_order: dict[Any, VenueQuote] = {}
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        """Arrays for the kernels: per side ``depth`` rows a venue of (price, size, fee, rebate), bids negated."""
-        count = len(self.quotes)
-        self.best_bids = [0.0] * count
-        self.best_asks = [0.0] * count
-        self.statuses: dict[Side, list[Status]] = {"buy": ["empty"] * count, "sell": ["empty"] * count}
-        self.idle: dict[Side, list[Any]] = {"buy": [None] * count, "sell": [None] * count}
-        shape = (count * self.depth, 4)
-        self._rows: dict[Side, np.ndarray] = {"buy": np.zeros(shape), "sell": np.zeros(shape)}
-        # Through a memoryview: numpy takes three times as long to set one number.
-        self._flat: dict[Side, Any] = {side: rows.reshape(-1).data for side, rows in self._rows.items()}
-        for place, quote in enumerate(self.quotes):
-            quote.place = place
-            self._write(quote)
-
-    def _write(self, quote: VenueQuote) -> None:
-        place = quote.place
-        self.best_bids[place] = quote.best_bid
-        self.best_asks[place] = quote.best_ask
-        buy = self.idle["buy"][place] = quote.result(0, quote.to_buy)
-        self.statuses["buy"][place] = quote.to_buy
-        self.idle["sell"][place] = buy if quote.to_buy == quote.to_sell else quote.result(0, quote.to_sell)
-        self.statuses["sell"][place] = quote.to_sell
-        start = place * self.depth * 4
-        for flat, levels, sign in ((self._flat["buy"], quote.asks, 1.0), (self._flat["sell"], quote.bids, -1.0)):
-            at = start
-            for price, size in levels:
-                flat[at] = sign * price
-                flat[at + 1] = size
-                flat[at + 2] = quote.fee
-                flat[at + 3] = quote.rebate
-                at += 4
-            while at < start + self.depth * 4:  # an empty row: nothing is displayed there
-                flat[at] = flat[at + 1] = 0.0
-                at += 4
-
-    def rows(self, side: Side) -> np.ndarray:
-        """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""
-        return self._rows[side]
+        super().__init__(symbol, whole_number("depth", depth, 1, 1000))
 
     def quote(
         self,
@@ -181,30 +81,6 @@ class Book:
             real_number("rebate", rebate),
             whole_number("time", time, 0, 2**63 - 1),
         )
-
-    def show(
-        self,
-        order: Any,
-        venue_id: str,
-        bids: list[Level],
-        asks: list[Level],
-        fee: float,
-        rebate: float,
-        time: int,
-        known: bool = True,
-    ) -> None:
-        """As `quote`, unchecked: levels sorted from the best on and none empty, ``order`` the venue's position."""
-        quote = self._by_order.get(order)
-        if quote is None:
-            quote = self._by_order[order] = VenueQuote(venue_id, order, known)
-            insort(self.quotes, quote, key=lambda q: q.order)
-            self._lay_out()
-        quote.fee, quote.rebate = fee, rebate
-        quote.time = time
-        quote.show(bids[: self.depth], asks[: self.depth])
-        self._write(quote)
-        if time > self.time:
-            self.time = time
 
 
 class Books:

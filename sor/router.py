@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sor.book import Book, VenueQuote
+from sor.book import Book
 from sor.errors import InputError
-from sor.kernels import core
-from sor.market_data.fields import iso_of
+from sor.kernels import core, routing
 from sor.types import (
     ALGORITHMS,
     OBJECTIVES,
-    SCHEMA_VERSION,
-    STATUSES,
     Algorithm,
-    BookSummary,
-    ChildOrder,
     CostParameters,
-    ExecutionSummary,
-    MarketState,
     Objective,
     Order,
-    OrderReference,
     RoutingResult,
-    Shortfall,
-    Side,
     Status,
-    VenueResult,
     one_of,
     whole_number,
 )
 
-USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
-UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
-_USABLE_OR_EMPTY = USABLE | {"empty"}
-_ALL_BUT_CROSSED = frozenset(STATUSES) - {"crossed"}
+USABLE: frozenset[Status] = routing.USABLE
 
 
 class Router:
@@ -119,71 +103,16 @@ class Router:
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
-        market = self._survey(order, book)
-        if halt is not None:
-            market = market._replace(statuses=["stale"] * len(book.quotes))
-        quotes, places = self._usable_rows(order, book, market)
+        market = routing.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
-        solution = self._solve(order, quotes, market.mid, warnings)
-        fills = tally(order, book, places, solution.split)
-        filled, size = fills.executed, order.quantity
-        time = iso_of(book.time)
-        return RoutingResult(
-            book.symbol,
-            time,
-            size,
-            self.algorithm,
-            venue_results(book, order.side, fills.allocation, market.statuses),
-            fills.allocation,
-            rounded(solution.total_cost),
-            ExecutionSummary(filled, size - filled, 0, rounded(fills.cash), filled / size),
-            self.parameters,
-            SCHEMA_VERSION,
-            OrderReference(order.id, order.parent_id),
-            order.side,
-            self.objective,
-            rounded(solution.objective_value),
-            market.mid,
-            shortfall(order.side, fills.executed_cash, filled, market.mid),
-            BookSummary(time, market.bid, market.ask, book.sequence, market.state),
-            fills.child_orders,
-            warnings,
-            stream,
-            source,
+        levels = book.depth if self.algorithm == "greedy_l2" else 1
+        rows, places = routing.usable_rows(order, book, market, levels, self.objective == "sweep")
+        solution = self._solve(order, rows, market.mid, warnings)
+        fills = routing.tally(order.side, book, places, solution.split)
+        result: RoutingResult = routing.assemble(
+            order, book, market, fills, solution.total_cost, solution.objective_value, self, warnings, stream, source
         )
-
-    def _survey(self, order: Order, book: Book) -> Market:
-        """The status of every venue for this order, and the best bid and offer of all quotes to be believed."""
-        statuses, bids, asks = book.statuses[order.side], book.best_bids, book.best_asks
-        if order.limit_price is not None or self.excluded or self.max_quote_age is not None:
-            statuses = statuses.copy()  # the book's own, which stay as they are
-        if order.limit_price is not None:
-            _mark(statuses, "over_limit", _beyond(book.quotes, order.limit_price, order.side == "buy"), USABLE)
-        if self.excluded:
-            _mark(statuses, "excluded", [quote.venue_id in self.excluded for quote in book.quotes], _ALL_BUT_CROSSED)
-        if self.max_quote_age is not None:
-            oldest = book.time - self.max_quote_age
-            _mark(statuses, "stale", [quote.time < oldest for quote in book.quotes])
-            bids = [quote.best_bid for quote in book.quotes if quote.time >= oldest]
-            asks = [quote.best_ask for quote in book.quotes if quote.time >= oldest]
-        bid, ask = max(bids, default=-math.inf), min(asks, default=math.inf)
-        return Market.of(order.side, None if bid == -math.inf else bid, None if ask == math.inf else ask, statuses)
-
-    def _usable_rows(self, order: Order, book: Book, market: Market) -> tuple[np.ndarray, Sequence[int]]:
-        """The rows of the book that may be used, contiguous, and the place of each among all rows."""
-        quotes, depth = book.rows(order.side), book.depth
-        levels = depth if self.algorithm == "greedy_l2" else 1
-        # An empty row does no harm where only displayed shares are taken, so most books go to the kernel as they are.
-        harmless = _USABLE_OR_EMPTY if self.objective == "sweep" else USABLE
-        if levels == depth and order.limit_price is None and harmless.issuperset(market.statuses):
-            return quotes, range(len(quotes))
-        places = [
-            i * depth + level for i, status in enumerate(market.statuses) if status in USABLE for level in range(levels)
-        ]
-        if levels > 1 and order.limit_price is not None:
-            worst = order.limit_price if order.side == "buy" else -order.limit_price
-            places = [place for place in places if quotes[place, 0] <= worst]
-        return quotes[places], places
+        return result
 
     def _solve(self, order: Order, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
         """Shares per row, their cost with true prices, and the value that was minimised."""
@@ -213,125 +142,6 @@ class Solution(NamedTuple):
     split: list[int]  # shares per row
     total_cost: float  # dollars, true prices
     objective_value: float  # dollars
-
-
-def _mark(statuses: list[Status], status: Status, marked: list[bool], among: Collection[Status] = STATUSES) -> None:
-    for i, mark in enumerate(marked):
-        if mark and statuses[i] in among:
-            statuses[i] = status
-
-
-def _beyond(quotes: list[VenueQuote], limit: float, buying: bool) -> list[bool]:
-    if buying:
-        return [quote.ask is not None and quote.ask > limit for quote in quotes]
-    return [quote.bid is not None and quote.bid < limit for quote in quotes]
-
-
-def rounded(dollars: float, units: float = UNITS) -> float:
-    """As round(), in a tenth of its time; a number too large to have such digits stays as it is."""
-    scaled = dollars * units
-    return round(scaled) / units if -(2.0**53) < scaled < 2.0**53 else dollars
-
-
-def mid_of(bid: float | None, ask: float | None) -> float | None:
-    if bid is None or ask is None:
-        return None
-    return rounded((bid + ask) / 2, 1e10)  # prices have nine decimals: this is their mid, digit for digit
-
-
-def state_of(bid: float | None, ask: float | None) -> MarketState:
-    if bid is None or ask is None:
-        return "empty" if bid is ask else "one_sided"
-    if bid < ask:
-        return "normal"
-    return "locked" if bid == ask else "crossed"
-
-
-class Market(NamedTuple):
-    """What the venues show together."""
-
-    side: Side
-    bid: float | None
-    ask: float | None
-    mid: float | None
-    state: MarketState
-    statuses: list[Status]
-
-    @classmethod
-    def of(cls, side: Side, bid: float | None, ask: float | None, statuses: list[Status]) -> Market:
-        return cls(side, bid, ask, mid_of(bid, ask), state_of(bid, ask), statuses)
-
-    def warnings(self) -> list[str]:
-        found = []
-        if self.state == "crossed":
-            found.append(f"market crossed: best bid {self.bid} above best offer {self.ask}")
-        elif self.state == "locked":
-            found.append(f"market locked: best bid and offer both {self.bid}")
-        if USABLE.isdisjoint(self.statuses):
-            counts = Counter(self.statuses)
-            reasons = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none known"
-            found.append(f"nothing to {self.side}: no venue shows a usable {_SHOWN[self.side]} ({reasons})")
-        return found
-
-
-_SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
-
-
-class Fills(NamedTuple):
-    allocation: list[int]  # shares per venue
-    executed: int  # shares executed at once
-    executed_cash: float  # dollars for them, fees included; negative: received
-    cash: float  # the model's cash: the same less the rebates of resting shares
-    child_orders: list[ChildOrder]
-
-
-def tally(order: Order, book: Book, places: Sequence[int], split: list[int]) -> Fills:
-    """What a split of the rows means: shares by venue, cash, and the orders to send."""
-    depth, quotes, side = book.depth, book.quotes, order.side
-    buying = side == "buy"
-    allocation = [0] * len(quotes)
-    executed, executed_cash, resting_cash = 0, 0.0, 0.0
-    children: list[ChildOrder] = []
-    for row, quantity in enumerate(split):
-        if not quantity:
-            continue
-        venue, level = divmod(places[row], depth)
-        quote = quotes[venue]
-        price, size = (quote.asks if buying else quote.bids)[level]
-        allocation[venue] += quantity
-        taken = quantity if quantity < size else size
-        executed += taken
-        executed_cash += taken * ((price if buying else -price) + quote.fee)
-        if taken:
-            children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
-        if quantity > taken:
-            resting_cash -= (quantity - taken) * quote.rebate
-            children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
-    return Fills(allocation, executed, executed_cash, executed_cash + resting_cash, children)
-
-
-def venue_results(book: Book, side: Side, allocation: list[int], statuses: list[Status]) -> list[VenueResult]:
-    """What the result says of each venue; most get nothing, and for these the book has it ready."""
-    quotes, results = book.quotes, book.idle[side].copy()
-    for place, shares in enumerate(allocation):
-        if shares:
-            results[place] = quotes[place].result(shares, statuses[place])
-    if statuses is not book.statuses[side]:  # some are marked for this order
-        for place, status in enumerate(statuses):
-            if results[place].status != status:
-                results[place] = quotes[place].result(allocation[place], status)
-    return results
-
-
-def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
-    """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
-    if mid is None:
-        return Shortfall(None, None, None)
-    dollars = executed_cash - executed * (mid if side == "buy" else -mid)
-    if not executed:
-        return Shortfall(0.0, None, None)
-    dollars = rounded(dollars)
-    return Shortfall(dollars, dollars / executed, 1e4 * dollars / executed / mid)
 
 
 def idle_warning(quotes: np.ndarray, parameters: CostParameters, reference: float) -> str | None:

@@ -33,7 +33,7 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 # every module. The package's own `__init__` may import all, and nothing imports from it but the version.
 RANKS = [
     ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
-    ("kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
+    ("_routing", "_routing_py", "kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow"),
     ("router", "baselines"),
     ("streams", "handshake", "kafka", "kafka_common", "confluent", "state", "backtest", "backtest.*"),
@@ -52,23 +52,26 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
     """Against a suite that believes it tests the extension and tests Python against itself."""
     if not REQUIRED:
         pytest.skip("SOR_REQUIRE_EXT is not set")
-    from sor import _core, allocation, kernels
+    from sor import _core, _routing, allocation, book, kernels
 
     assert sor.BACKEND == kernels.BACKEND == "cython"
     assert kernels.core is _core
     assert allocation.core is _core
+    assert kernels.routing is _routing
+    assert issubclass(book.Book, _routing.BookOfQuotes)
 
 
-def test_the_compiled_kernel_is_compiled() -> None:
+@pytest.mark.parametrize("name", ["sor._core", "sor._routing"])
+def test_the_compiled_kernel_is_compiled(name: str) -> None:
     """And is the package's own, not that of another installation."""
-    spec = importlib.util.find_spec("sor._core")
+    spec = importlib.util.find_spec(name)
     if spec is None and not REQUIRED:
         pytest.skip("the extension is not built")
     assert spec is not None
     assert spec.origin is not None
     assert spec.origin.endswith(tuple(EXTENSION_SUFFIXES))
     assert Path(spec.origin).parent == PACKAGE
-    assert importlib.util.find_spec("sor._core_py").origin.endswith(".py")
+    assert importlib.util.find_spec(f"{name}_py").origin.endswith(".py")
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -199,7 +202,7 @@ def test_every_module_has_a_rank() -> None:
 def test_imports_lead_downwards() -> None:
     graph = import_graph()
     assert "sor.errors" in graph["sor.types"]  # the walk sees something
-    assert "sor._core" in graph["sor.kernels"]
+    assert {"sor._core", "sor._routing"} <= graph["sor.kernels"]
     assert upward(graph) == []
 
 

@@ -1,0 +1,109 @@
+# C types for `_routing_py.py` where it is compiled as `sor._routing`: the names are that module's own.
+cimport cython
+
+cdef double UNITS
+cdef double MID_UNITS
+cdef double ROUNDER
+
+
+cdef class VenueQuote:
+    cdef public str venue_id
+    cdef public object order
+    cdef public Py_ssize_t place
+    cdef public bint known
+    cdef public double fee, rebate, best_bid, best_ask
+    cdef public long long time
+    cdef public list bids, asks
+    cdef public object bid, ask, bid_size, ask_size
+    cdef public str to_buy, to_sell
+    cdef object last
+    cdef long long last_shares
+    cdef str last_status
+
+    @cython.locals(usable=str)
+    cpdef show(self, list bids, list asks)
+    cdef result(self, long long shares, str status)
+
+
+cdef class BookOfQuotes:
+    cdef public str symbol
+    cdef public Py_ssize_t depth
+    cdef public list quotes
+    cdef public long long time
+    cdef public object sequence
+    cdef dict _by_order
+    cdef object _asks, _bids
+    cdef double[::1] _flat_asks
+    cdef double[::1] _flat_bids
+
+    @cython.locals(place=Py_ssize_t, quote=VenueQuote)
+    cdef _lay_out(self)
+
+    @cython.locals(at=Py_ssize_t, end=Py_ssize_t)
+    cdef _write(self, VenueQuote quote)
+
+    @cython.locals(quote=VenueQuote)
+    cpdef show(
+        self, object order, str venue_id, list bids, list asks, double fee, double rebate, long long time, bint known=*
+    )
+
+
+@cython.locals(price=double, size=double)
+cdef write_rows(
+    double[::1] flat, Py_ssize_t at, Py_ssize_t end, list levels, double sign, double fee, double rebate
+)
+
+
+cdef class Market:
+    cdef public str side, state
+    cdef public object bid, ask, mid
+    cdef public list statuses
+
+
+@cython.locals(
+    side=str, buying=bint, marking=bint, oldest=cython.longlong, bid=double, ask=double, statuses=list,
+    status=str, quote=VenueQuote,
+)
+cpdef Market survey(object order, BookOfQuotes book, object max_quote_age, object excluded, bint halted)
+
+cdef str _marked(
+    VenueQuote quote, str status, object limit, bint buying, object excluded, long long oldest, bint halted
+)
+
+
+cpdef tuple usable_rows(object order, BookOfQuotes book, Market market, Py_ssize_t levels, bint empty_too)
+
+
+@cython.locals(status=str)
+cdef bint all_usable(list statuses, bint empty_too) except -1
+
+
+@cython.locals(scaled=double)
+cpdef double rounded(double dollars, double units=*) except? -1.0
+
+
+cdef class Fills:
+    cdef public list allocation, children
+    cdef public long long executed
+    cdef public double executed_cash, cash
+
+
+@cython.locals(
+    buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
+    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t,
+    quote=VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double, fills=Fills,
+)
+cpdef Fills tally(str side, BookOfQuotes book, object places, list split)
+
+
+@cython.locals(middle=double, dollars=double, per_share=double)
+cdef shortfall(str side, double executed_cash, long long executed, object mid)
+
+
+@cython.locals(
+    side=str, venues=list, place=Py_ssize_t, quote=VenueQuote,
+)
+cpdef assemble(
+    object order, BookOfQuotes book, Market market, Fills fills, double total_cost, double objective_value,
+    object router, list warnings, object stream, object source
+)

@@ -1,0 +1,383 @@
+"""The hot path of routing: a symbol's book, what the market shows, and what a split of its rows means.
+
+One source for both backends: run as it stands, or compiled as ``sor._routing`` with the C types that
+``_routing.pxd`` gives its names (`sor.kernels` picks). So the two cannot drift apart, and give the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sor.market_data.fields import iso_of
+from sor.types import (
+    SCHEMA_VERSION,
+    BookSummary,
+    ChildOrder,
+    ExecutionSummary,
+    MarketState,
+    OrderReference,
+    RoutingResult,
+    Shortfall,
+    Status,
+    VenueResult,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from sor.market_data import Level
+    from sor.types import Order, Side
+
+USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
+SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
+UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
+MID_UNITS = 1e10  # prices have nine decimals: these give their mid digit for digit
+ROUNDER = 1.5 * 2.0**52  # added to a double below 2**51 it leaves no digit for a fraction, halves going to even
+
+
+# --- the book --------------------------------------------------------------------------------------------------------
+
+
+class VenueQuote:
+    """What one venue shows, and what it costs there; changed in place by its book."""
+
+    def __init__(self, venue_id: str, order: Any, known: bool) -> None:
+        self.venue_id = venue_id
+        self.order = order  # position among the venues: publisher id, or level, or name
+        self.place = 0  # index among the quotes of the book
+        self.known = known  # False: the fee is the directory's default
+        self.fee = self.rebate = 0.0
+        self.time = 0  # of the event, nanoseconds
+        self.last_shares = 0
+        self.last_status: Status = "empty"
+        self.show([], [])
+
+    def show(self, bids: list[Level], asks: list[Level]) -> None:
+        """Levels from the best on, none of them empty."""
+        self.bids, self.asks = bids, asks
+        self.bid: float | None
+        self.ask: float | None
+        self.bid, self.bid_size = bids[0] if bids else (None, 0)
+        self.ask, self.ask_size = asks[0] if asks else (None, 0)
+        usable: Status = "ok" if self.known else "unknown_fee"
+        self.to_buy: Status = usable if asks else "empty"
+        self.to_sell: Status = usable if bids else "empty"
+        self.best_bid = -math.inf if self.bid is None else self.bid  # what it adds to the market's best
+        self.best_ask = math.inf if self.ask is None else self.ask
+        if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
+            self.to_buy = self.to_sell = "crossed"
+            self.best_bid, self.best_ask = -math.inf, math.inf
+        self.last: VenueResult | None = None
+
+    def result(self, shares: int, status: Status) -> VenueResult:
+        """What a result says of this venue; quotes stand longer than messages, so most repeat."""
+        if self.last is None or shares != self.last_shares or status != self.last_status:
+            self.last = VenueResult(
+                self.venue_id,
+                self.ask,
+                self.ask_size,
+                self.fee,
+                self.rebate,
+                shares,
+                self.bid,
+                self.bid_size,
+                status,
+            )
+            self.last_shares = shares
+            self.last_status = status
+        return self.last
+
+
+class BookOfQuotes:
+    """The quotes of one symbol and their rows for the kernels; `sor.Book` adds the checks."""
+
+    def __init__(self, symbol: str, depth: int) -> None:
+        self.symbol = symbol
+        self.depth = depth
+        self.quotes: list[VenueQuote] = []
+        self.time = 0
+        self.sequence: int | None = None
+        self._by_order: dict[Any, VenueQuote] = {}
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Arrays for the kernels: per side ``depth`` rows a venue of (price, size, fee, rebate), bids negated."""
+        shape = (len(self.quotes) * self.depth, 4)
+        self._asks = np.zeros(shape)
+        self._bids = np.zeros(shape)
+        # Through memoryviews: numpy takes three times as long to set one number.
+        self._flat_asks: Any = self._asks.reshape(-1).data
+        self._flat_bids: Any = self._bids.reshape(-1).data
+        for place, quote in enumerate(self.quotes):
+            quote.place = place
+            self._write(quote)
+
+    def _write(self, quote: VenueQuote) -> None:
+        at = quote.place * self.depth * 4
+        end = at + self.depth * 4
+        write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.fee, quote.rebate)
+        write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.fee, quote.rebate)
+
+    def rows(self, side: Side) -> np.ndarray:
+        """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""
+        return self._asks if side == "buy" else self._bids
+
+    def show(
+        self,
+        order: Any,
+        venue_id: str,
+        bids: list[Level],
+        asks: list[Level],
+        fee: float,
+        rebate: float,
+        time: int,
+        known: bool = True,
+    ) -> None:
+        """Set what a venue shows: levels sorted from the best on and none empty, ``order`` the venue's position."""
+        quote = self._by_order.get(order)
+        if quote is None:
+            quote = self._by_order[order] = VenueQuote(venue_id, order, known)
+            self.quotes.append(quote)
+            self.quotes.sort(key=order_of)
+            self._lay_out()
+        quote.fee, quote.rebate = fee, rebate
+        quote.time = time
+        quote.show(bids[: self.depth], asks[: self.depth])
+        self._write(quote)
+        if time > self.time:
+            self.time = time
+
+
+def order_of(quote: VenueQuote) -> Any:
+    return quote.order
+
+
+def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, fee: float, rebate: float) -> None:
+    for price, size in levels:
+        flat[at] = sign * price
+        flat[at + 1] = size
+        flat[at + 2] = fee
+        flat[at + 3] = rebate
+        at += 4
+    while at < end:  # an empty row: nothing is displayed there
+        flat[at] = flat[at + 1] = 0.0
+        at += 4
+
+
+# --- what the market shows -------------------------------------------------------------------------------------------
+
+
+class Market:
+    """What the venues show together, and why each may be used for an order, or not."""
+
+    def __init__(self, side: Side, best_bid: float, best_ask: float, statuses: list[Status]) -> None:
+        self.side = side
+        self.bid = None if best_bid == -math.inf else best_bid
+        self.ask = None if best_ask == math.inf else best_ask
+        self.statuses = statuses
+        self.mid: float | None = None
+        self.state: MarketState = "normal"
+        if self.bid is None or self.ask is None:
+            self.state = "empty" if self.bid is self.ask else "one_sided"
+            return
+        self.mid = rounded((best_bid + best_ask) / 2, MID_UNITS)
+        if best_bid >= best_ask:
+            self.state = "locked" if best_bid == best_ask else "crossed"
+
+    def warnings(self) -> list[str]:
+        found = []
+        if self.state == "crossed":
+            found.append(f"market crossed: best bid {self.bid} above best offer {self.ask}")
+        elif self.state == "locked":
+            found.append(f"market locked: best bid and offer both {self.bid}")
+        if USABLE.isdisjoint(self.statuses):
+            counts = Counter(self.statuses)
+            reasons = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none known"
+            found.append(f"nothing to {self.side}: no venue shows a usable {SHOWN[self.side]} ({reasons})")
+        return found
+
+
+def survey(
+    order: Order, book: BookOfQuotes, max_quote_age: int | None, excluded: Collection[str], halted: bool
+) -> Market:
+    """The status of every venue for this order, and the best bid and offer of all quotes to be believed."""
+    side = order.side
+    buying = side == "buy"
+    marking = halted or bool(excluded) or max_quote_age is not None or order.limit_price is not None
+    oldest = 0 if max_quote_age is None else book.time - max_quote_age
+    bid, ask = -math.inf, math.inf
+    statuses = []
+    for quote in book.quotes:
+        status = quote.to_buy if buying else quote.to_sell
+        if marking:
+            status = _marked(quote, status, order.limit_price, buying, excluded, oldest, halted)
+        statuses.append(status)
+        if quote.time >= oldest:
+            bid = quote.best_bid if quote.best_bid > bid else bid
+            ask = quote.best_ask if quote.best_ask < ask else ask
+    return Market(side, bid, ask, statuses)
+
+
+def _marked(
+    quote: VenueQuote,
+    status: Status,
+    limit: float | None,
+    buying: bool,
+    excluded: Collection[str],
+    oldest: int,
+    halted: bool,
+) -> Status:
+    """The status for one order: what weighs most is said."""
+    if halted or quote.time < oldest:
+        return "stale"
+    if status != "crossed" and quote.venue_id in excluded:
+        return "excluded"
+    if limit is not None and status in USABLE:
+        price = quote.ask if buying else quote.bid
+        if price is not None and (price > limit if buying else price < limit):
+            return "over_limit"
+    return status
+
+
+def usable_rows(
+    order: Order, book: BookOfQuotes, market: Market, levels: int, empty_too: bool
+) -> tuple[np.ndarray, Sequence[int] | None]:
+    """The rows of the book that may be used, contiguous, and the place of each among all; None: all, in order.
+
+    An empty row does no harm where only displayed shares are taken (``empty_too``), so most books go to the kernel
+    as they are.
+    """
+    rows = book.rows(market.side)
+    if levels == book.depth and order.limit_price is None and all_usable(market.statuses, empty_too):
+        return rows, None
+    places = [
+        i * book.depth + level
+        for i, status in enumerate(market.statuses)
+        if status in USABLE
+        for level in range(levels)
+    ]
+    if levels > 1 and order.limit_price is not None:
+        worst = order.limit_price if order.side == "buy" else -order.limit_price
+        places = [place for place in places if rows[place, 0] <= worst]
+    return rows[places], places
+
+
+def all_usable(statuses: list[Status], empty_too: bool) -> bool:
+    for status in statuses:
+        if status != "ok" and status != "unknown_fee" and not (empty_too and status == "empty"):
+            return False
+    return True
+
+
+# --- what a split means ----------------------------------------------------------------------------------------------
+
+
+def rounded(dollars: float, units: float = UNITS) -> float:
+    """As round(), in a tenth of its time; a number too large to have such digits stays as it is."""
+    scaled = dollars * units
+    if -(2.0**51) < scaled < 2.0**51:
+        return ((scaled + ROUNDER) - ROUNDER) / units
+    return round(scaled) / units if -(2.0**53) < scaled < 2.0**53 else dollars
+
+
+class Fills:
+    """What a split of the rows means: shares by venue, cash, and the orders to send."""
+
+    def __init__(self, allocation: list[int], children: list[ChildOrder]) -> None:
+        self.allocation = allocation  # shares per venue
+        self.children = children
+        self.executed = 0  # shares executed at once
+        self.executed_cash = 0.0  # dollars for them, fees included; negative: received
+        self.cash = 0.0  # the model's: the same less the rebates of resting shares
+
+
+def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: list[int]) -> Fills:
+    """What a split means of the rows at ``places`` (None: of all)."""
+    buying = side == "buy"
+    depth = book.depth
+    allocation = [0] * len(book.quotes)
+    children: list[ChildOrder] = []
+    executed, executed_cash, resting_cash = 0, 0.0, 0.0
+    for row, quantity in enumerate(split):
+        if quantity == 0:
+            continue
+        place = row if places is None else places[row]
+        venue = place // depth
+        quote = book.quotes[venue]
+        shown = quote.asks if buying else quote.bids
+        price, size = shown[place - venue * depth]
+        taken = quantity if quantity < size else size
+        paid = price if buying else -price
+        allocation[venue] += quantity
+        executed += taken
+        executed_cash += taken * (paid + quote.fee)
+        if taken:
+            children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
+        if quantity > taken:
+            resting_cash -= (quantity - taken) * quote.rebate
+            children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
+    fills = Fills(allocation, children)
+    fills.executed = executed
+    fills.executed_cash = executed_cash
+    fills.cash = executed_cash + resting_cash
+    return fills
+
+
+def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
+    """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
+    if mid is None:
+        return Shortfall(None, None, None)
+    if not executed:
+        return Shortfall(0.0, None, None)
+    middle = mid
+    dollars = rounded(executed_cash - executed * (middle if side == "buy" else -middle))
+    per_share = dollars / executed
+    return Shortfall(dollars, per_share, 1e4 * dollars / executed / middle)
+
+
+def assemble(
+    order: Order,
+    book: BookOfQuotes,
+    market: Market,
+    fills: Fills,
+    total_cost: float,
+    objective_value: float,
+    router: Any,
+    warnings: list[str],
+    stream: Any,
+    source: Any,
+) -> RoutingResult:
+    """The result of a split, with all that was known when it was decided."""
+    side, size = market.side, order.quantity
+    time = iso_of(book.time)
+    venues = []
+    for place, quote in enumerate(book.quotes):
+        venues.append(quote.result(fills.allocation[place], market.statuses[place]))
+    filled = fills.executed
+    return RoutingResult(
+        book.symbol,
+        time,
+        size,
+        router.algorithm,
+        venues,
+        fills.allocation,
+        rounded(total_cost),
+        ExecutionSummary(filled, size - filled, 0, rounded(fills.cash), filled / size),
+        router.parameters,
+        SCHEMA_VERSION,
+        OrderReference(order.id, order.parent_id),
+        side,
+        router.objective,
+        rounded(objective_value),
+        market.mid,
+        shortfall(side, fills.executed_cash, filled, market.mid),
+        BookSummary(time, market.bid, market.ask, book.sequence, market.state),
+        fills.children,
+        warnings,
+        stream,
+        source,
+    )
