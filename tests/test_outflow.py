@@ -7,6 +7,7 @@ import gzip
 import io
 import math
 import random
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -474,3 +475,18 @@ def test_the_ibm_recording_is_inferred(shared: Path) -> None:
         for column, publisher in zip(table.T, publishers, strict=True):
             of_venue = left[publisher, name]
             assert column[::-1].tolist() == [of_venue[k : k + 60].sum() for k in range(500)]
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every Python block of docs/outflows.md, one after the other."""
+    page = (SAMPLE.parent / "docs" / "outflows.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    lines = SAMPLE.read_bytes().splitlines()
+    decoder = CsvDecoder(lines[0], events=True)
+    names: dict[str, Any] = {"updates": [decoder.decode(line) for line in lines[1:]]}
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(block, names)  # noqa: S102
+    assert len(blocks) == 2
+    assert names["xi"].shape == (0, 3)  # the sample is shorter than a minute
+    assert names["learner"].count(names["state"]) == 1
