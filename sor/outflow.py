@@ -263,10 +263,9 @@ class Outflows:
             self._time = time
 
     def _restart(self, time: int) -> None:
-        """Begin the windows anew; the step in which that happens is no whole one."""
+        """Begin the windows anew; the step in which that happens is no whole one, and no window has it."""
         for venue in self._venues.values():
             venue.forget()
-            venue.take()
             venue.since = UNKNOWN
         self._bins[:] = 0.0
         self._window[:] = 0.0
@@ -279,7 +278,7 @@ class Outflows:
         slot = self._bins[self._step % self._steps]
         self._window -= slot
         left = np.array([venue.take() for venue in self._venues.values()], dtype=np.float64)
-        slot[:] = np.minimum(left, MAX_PER_STEP).T if self._step else 0.0
+        slot[:] = np.minimum(left, MAX_PER_STEP).T
         self._window += slot
         start = self._step - self._steps + 1
         if start > 0:

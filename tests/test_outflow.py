@@ -120,6 +120,15 @@ def test_a_trade_stands_for_removals_of_its_own_event_only() -> None:
     assert counted([(B5, ASK, None), (B5, ASK, traded(10.0, 100)), (B4, ASK, cancelled(10.0, 100))]) == (200, 0)
 
 
+def test_a_trade_where_no_ask_is_shown() -> None:
+    assert counted([(B5, None, None), (B5, None, traded(10.0, 100, "B"))]) == (0, 0)
+
+
+def test_sums_stay_exact_however_large_the_sizes() -> None:
+    huge = [((10.0, 10**12), None, None), ((9.0, 10**12), None, None), ((8.0, 1), None, None)]
+    assert counted(huge) == (10**12, 0)
+
+
 def test_trades_only() -> None:
     rows = [(B5, ASK, None), (B4, ASK, cancelled(10.0, 100)), (B4, ASK, traded(10.0, 100)), (None, ASK, None)]
     assert counted(rows) == (600, 0)
