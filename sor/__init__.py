@@ -13,6 +13,8 @@ from sor.book import Book
 from sor.demo import run_test_harness
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
+from sor.learning import OnlinePlacement
+from sor.outflow import Outflows
 from sor.router import Router
 from sor.types import (
     Allocation,
@@ -33,7 +35,9 @@ __all__ = [
     "DataError",
     "InputError",
     "Level2Venue",
+    "OnlinePlacement",
     "Order",
+    "Outflows",
     "Router",
     "RoutingResult",
     "SorError",

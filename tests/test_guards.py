@@ -34,7 +34,7 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 RANKS = [
     ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
     ("_routing", "_routing_py", "kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
-    ("book", "allocation", "placement", "outflow"),
+    ("book", "allocation", "placement", "outflow", "learning"),
     ("router", "baselines"),
     ("streams", "handshake", "kafka", "kafka_common", "confluent", "state", "backtest", "backtest.*"),
     ("pipeline", "metrics", "telemetry", "orders", "produce", "check", "supervisor"),

@@ -11,12 +11,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sor.errors import DataError
-from sor.market_data import BookUpdate
+from sor.market_data import BookUpdate, Event
 from sor.market_data.databento_csv import CsvDecoder
 from sor.market_data.databento_json import JsonDecoder, message_of
 from sor.market_data.fields import iso_of, time_of
@@ -519,3 +520,84 @@ def test_blanks_around_column_names_survive_as_a_message():
 def test_numbers_go_into_a_message_digit_for_digit():
     message = message_of(["ts_event", "bid_px_00", "ask_px_00", "flags", "symbol"], ["12", "222.820", "", "08", "34"])
     assert message == b'{"ts_event":"12","bid_px_00":222.820,"ask_px_00":null,"flags":"08","symbol":"34"}'
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+ANYTHING = (
+    st.none()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["A", "T", "C", "B", "N", "222.82", 10**11, 100])
+)
+EVENT_COLUMNS = [*COLUMNS, "action", "side", "price", "size"]
+EVENTS = [
+    (["T", "A", "222.82", "100"], Event("T", "A", 222.82, 100)),
+    (["C", "B", "222820000000", "100"], Event("C", "B", 222.82, 100)),
+    (["C", "", "222.82", "0"], Event("C", "N", 222.82, 0)),  # the IBM recording's size
+    (["R", "N", "", "0"], Event("R", "N", None, 0)),
+    (["", "", "", ""], None),
+]
+
+
+@pytest.mark.parametrize(("cells", "event"), EVENTS)
+def test_events(cells: list[str], event: Event | None) -> None:
+    row = ",".join([*GOOD, *cells]).encode()
+    header = ",".join(EVENT_COLUMNS).encode()
+    wanted = msgspec.structs.replace(WANTED, event=event)
+    assert CsvDecoder(header, events=True).decode(row) == wanted
+    message = message_of(EVENT_COLUMNS, [*GOOD, *cells])
+    assert JsonDecoder(events=True).decode(message) == wanted
+    assert CsvDecoder(header).decode(row) == JsonDecoder().decode(message) == WANTED  # nobody asked
+
+
+def test_events_of_a_feed_without_them() -> None:
+    assert CsvDecoder(",".join(COLUMNS).encode(), events=True).decode(",".join(GOOD).encode()) == WANTED
+    assert JsonDecoder(events=True).decode(message_of(COLUMNS, GOOD)) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason", "words"),
+    [
+        (["X", "A", "222.82", "100"], "event", "action is 'X': it must be one of A, C, F, M, N, R, T"),
+        (["T", "Q", "222.82", "100"], "event", "side is 'Q': it must be one of A, B, N"),
+        (["T", "A", "much", "100"], "number", "price is 'much'"),
+        (["T", "A", "222.82", "1.5"], "size", "size is"),
+    ],
+)
+def test_broken_events(cells: list[str], reason: str, words: str) -> None:
+    row, header = ",".join([*GOOD, *cells]).encode(), ",".join(EVENT_COLUMNS).encode()
+    for decode, raw in (
+        (CsvDecoder(header, events=True).decode, row),
+        (JsonDecoder(events=True).decode, message_of(EVENT_COLUMNS, [*GOOD, *cells])),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            decode(raw)
+        assert caught.value.reason == reason
+    assert CsvDecoder(header).decode(row) == WANTED
+
+
+@given(st.dictionaries(st.sampled_from(["action", "side", "price", "size"]), ANYTHING))
+def test_any_event_is_decoded_or_refused(values: dict[str, Any]) -> None:
+    with contextlib.suppress(DataError):
+        message = {**dict(zip(COLUMNS, GOOD, strict=True)), **values}
+        event = JsonDecoder(events=True).decode(json.dumps(message).encode()).event
+        assert event is None or (event.action in list("ACMTFRN") and event.side in list("BAN") and event.size >= 0)
+
+
+def test_the_sample_has_an_event_in_every_row() -> None:
+    decoder = CsvDecoder(SAMPLE_HEADER, events=True)
+    json_decoder = JsonDecoder(events=True)
+    for line in SAMPLE_ROWS:
+        update = decoder.decode(line)
+        assert update.event is not None
+        assert json_decoder.decode(message_of(decoder.columns, decoder.cells(line))) == update
+
+
+def test_an_update_without_an_event_is_kept_as_before() -> None:
+    """What is remembered of quotes is JSON: its bytes are those of the versions that knew no events."""
+    assert b"event" not in msgspec.json.encode(WANTED)
+    event = msgspec.structs.replace(WANTED, event=Event("T", "A", 222.82, 100))
+    assert msgspec.json.decode(msgspec.json.encode(event), type=BookUpdate) == event
+    assert msgspec.json.decode(msgspec.json.encode(WANTED), type=BookUpdate) == WANTED

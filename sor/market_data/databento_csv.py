@@ -6,7 +6,7 @@ import csv
 
 from sor.errors import DataError
 from sor.market_data.fields import integer_of, price_of, size_of, symbol_of, time_of
-from sor.market_data.update import BookUpdate, Level
+from sor.market_data.update import EVENT, BookUpdate, Level, event_of
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
@@ -21,6 +21,8 @@ class CsvDecoder:
         The file's first line.
     depth : int
         Levels wanted; a file may have fewer.
+    events : bool
+        Decode what has happened as well, where there are columns for it.
 
     Raises
     ------
@@ -28,7 +30,7 @@ class CsvDecoder:
         A column is missing or stands twice.
     """
 
-    def __init__(self, header: bytes, depth: int = 10) -> None:
+    def __init__(self, header: bytes, depth: int = 10, *, events: bool = False) -> None:
         self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
         place = {name: i for i, name in enumerate(self.columns)}
         missing = [name for name in REQUIRED if name not in place]
@@ -44,6 +46,7 @@ class CsvDecoder:
         self._sequence = place.get("sequence")
         self._bids = _level_columns("bid", place, depth)
         self._asks = _level_columns("ask", place, depth)
+        self._event = [place[name] for name in EVENT] if events and place.keys() >= set(EVENT) else None
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def decode(self, raw: bytes) -> BookUpdate:
@@ -63,6 +66,7 @@ class CsvDecoder:
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
             self._levels(cells, self._bids),
             self._levels(cells, self._asks),
+            None if self._event is None else event_of(*[cells[at] for at in self._event]),
         )
 
     def _levels(self, cells: list[str], columns: list[tuple[str, int, str, int]]) -> list[Level | None]:

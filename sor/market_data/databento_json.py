@@ -11,7 +11,7 @@ import msgspec
 
 from sor.errors import DataError
 from sor.market_data.fields import integer_of, price_of, size_of, symbol_of, time_of
-from sor.market_data.update import BookUpdate, Level
+from sor.market_data.update import EVENT, BookUpdate, Level, event_of
 
 LEVELS = 10
 HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta".split()  # noqa: SIM905
@@ -30,9 +30,18 @@ _NAN = (b"NaN", b"Infinity")
 
 
 class JsonDecoder:
-    """Decodes messages such as ``{"ts_event": ..., "publisher_id": 2, "bid_px_00": ..., "symbol": "AAPL"}``."""
+    """Decodes messages such as ``{"ts_event": ..., "publisher_id": 2, "bid_px_00": ..., "symbol": "AAPL"}``.
 
-    def __init__(self, depth: int = LEVELS) -> None:
+    Parameters
+    ----------
+    depth : int
+        Levels wanted; a message may have fewer.
+    events : bool
+        Decode what has happened as well, where a message says it.
+    """
+
+    def __init__(self, depth: int = LEVELS, *, events: bool = False) -> None:
+        self._event = attrgetter(*EVENT) if events else None
         self._decode = msgspec.json.Decoder(_Message).decode
         self._sides = [
             (
@@ -66,6 +75,7 @@ class JsonDecoder:
             None if sequence in (None, msgspec.UNSET) else integer_of("sequence", sequence, 2**64 - 1),
             _levels(message, *self._sides[0]),
             _levels(message, *self._sides[1]),
+            None if self._event is None else event_of(*(value or None for value in self._event(message))),
         )
 
 
