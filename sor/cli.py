@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -216,6 +217,7 @@ def consume(settings: Settings, path: str | None) -> int:
         recovery.turn = turned
         how = "exactly once" if settings.exactly_once else "at least once"
         logger.info("consuming %s from %s as group %s, %s", topic, settings.kafka_servers, settings.group, how)
+        gc.freeze()  # modules and clients live as long as we do: a full collection over them would hold up a batch
         return _run(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
 
 
