@@ -13,7 +13,7 @@ from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 REQUIRED = os.environ.get("SOR_REQUIRE_EXT") == "1"
 PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
-KERNELS = ["sor._core"]
+KERNELS = ["sor._core", "sor._placement"]
 
 # The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.
 FLAGS = (

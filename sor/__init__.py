@@ -13,6 +13,7 @@ from sor.book import Book
 from sor.demo import run_test_harness
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
+from sor.placement import Placement, place, placement_cost
 from sor.router import Router
 from sor.types import (
     Allocation,
@@ -34,6 +35,7 @@ __all__ = [
     "InputError",
     "Level2Venue",
     "Order",
+    "Placement",
     "Router",
     "RoutingResult",
     "SorError",
@@ -43,6 +45,8 @@ __all__ = [
     "allocate_exhaustive",
     "allocate_greedy_l2",
     "compute_cost",
+    "place",
+    "placement_cost",
     "run_test_harness",
 ]
 

@@ -10,15 +10,17 @@ import importlib
 import os
 from typing import Any
 
-from sor import _core_py
+from sor import _core_py, _placement_py
 
 core: Any = _core_py
+placement_core: Any = _placement_py
 BACKEND = "python"
 WHY = "SOR_PURE_PYTHON=1"
 
 if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
     try:
-        core = importlib.import_module("sor._core")
+        compiled = importlib.import_module("sor._core"), importlib.import_module("sor._placement")
+        core, placement_core = compiled  # both or none
         BACKEND, WHY = "cython", "the compiled extension is installed"
     except ImportError as error:
         WHY = f"the compiled extension cannot be imported ({error})"

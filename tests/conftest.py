@@ -16,6 +16,7 @@ pytest_plugins = ["kafka_broker.fixtures"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}
+PLACEMENT_TWINS = {"python": "sor._placement_py", "cython": "sor._placement"}
 
 # No verdict may depend on the speed of the machine; "ci" also draws the same examples in every run.
 settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,12 +24,12 @@ settings.register_profile("ci", settings.get_profile("default"), max_examples=12
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def load_twin(name: str) -> ModuleType:
+def load_twin(name: str, twins: dict[str, str] = TWINS) -> ModuleType:
     """A twin by its name; where the compiled one is missing the test is skipped, or fails if it is required."""
     try:
-        return importlib.import_module(TWINS[name])
+        return importlib.import_module(twins[name])
     except ImportError as error:
-        message = f"{TWINS[name]} cannot be imported: {error}"
+        message = f"{twins[name]} cannot be imported: {error}"
         if name == "python" or os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0"):
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
@@ -44,6 +45,12 @@ def core(request: pytest.FixtureRequest) -> ModuleType:
 def twins() -> tuple[ModuleType, ModuleType]:
     """Both twins, (python, cython), to be held against each other."""
     return load_twin("python"), load_twin("cython")
+
+
+@pytest.fixture(scope="session")
+def placement_twins() -> tuple[ModuleType, ModuleType]:
+    """Both twins of the placement model, (python, cython)."""
+    return load_twin("python", PLACEMENT_TWINS), load_twin("cython", PLACEMENT_TWINS)
 
 
 @pytest.fixture
