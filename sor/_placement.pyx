@@ -11,14 +11,14 @@ room_k = (xi_k - Q_k)^+ the cost of a placement X on one row xi of ``outflows`` 
 and its mean over the rows is what is minimised. Callers have checked every argument.
 """
 
-from libc.math cimport INFINITY, ldexp, frexp, rint
+from libc.math cimport INFINITY, fabs, frexp, ldexp, rint
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 
 cdef enum:
     GRID_BITS = 40  # sums of up to 2^13 parts of this many bits are exact in a double
     WORD = 64
-    CROWD = 16  # events of a bucket that are sorted by insertion
+    CROWD = 64  # events of a bucket that are sorted by insertion
 
 
 # --- scalar formulas ---------------------------------------------------------------------------------------------
@@ -146,6 +146,7 @@ cdef struct Descent:
     double theta
     double short_of  # lambda_u + theta
     double over  # lambda_o
+    double same  # shares: a difference that is none
     double tolerance  # dollars, summed over the samples: a move has to save more
     double* gains  # (K + 2)
     double* room  # (K + 2, n)
@@ -430,10 +431,18 @@ cdef int64_t leap(Descent* d) noexcept nogil:
 
 
 cdef void go_to(Descent* d, const double* start, double scale) noexcept nogil:
-    """A start, put on the grid."""
-    cdef Py_ssize_t i, row
+    """A start, put on the grid; what rounding took from the last part returns to it where the parts made up S."""
+    cdef Py_ssize_t i, row, last = 0
+    cdef double exact = 0.0, rest = d.target
     for i in range(d.parts):
         d.x[i] = clamp(rint(start[i] * scale) / scale, d.target)
+        exact += start[i]
+        rest -= d.x[i]
+        if d.x[i] > 0.0:
+            last = i
+    if fabs(exact - d.target) <= d.same:
+        d.x[last] = clamp(d.x[last] + rest, d.target)
+    for i in range(d.parts):
         mark_part(d, i)
     for row in range(d.n):
         d.filled[row] = 0.0
@@ -522,8 +531,8 @@ cdef int64_t best_of(Descent* d, const double[:, ::1] starts, double scale, bint
 
 
 def refine(const double[:, ::1] starts, const double[::1] gains, const double[::1] queues,
-           const double[:, ::1] outflows, double target, double theta, double under, double over, double tolerance,
-           bint thorough):
+           const double[:, ::1] outflows, double target, double theta, double under, double over, double same,
+           double tolerance, bint thorough):
     """(placement as a list, number of moves): the cheapest end of the descents from each row of ``starts``.
 
     A move saves more than ``tolerance`` dollars of the mean. With ``thorough`` every line through the answer is
@@ -540,6 +549,7 @@ def refine(const double[:, ::1] starts, const double[::1] gains, const double[::
     d.theta = theta
     d.short_of = under + theta
     d.over = over
+    d.same = same
     d.tolerance = tolerance * d.n
     if not reserve(&d):
         raise MemoryError

@@ -144,6 +144,7 @@ class Descent:
         theta: float,
         short_of: float,
         over: float,
+        same: float,
         tolerance: float,
     ) -> None:
         self.n = len(outflows)
@@ -153,6 +154,7 @@ class Descent:
         self.theta = theta
         self.short_of = short_of
         self.over = over
+        self.same = same  # shares: a difference that is none
         self.tolerance = tolerance * self.n  # dollars, summed over the samples: a move has to save more
         self.gains = [*gains, 0.0]
         self.room = [[self.target] * self.n, *(self.room_behind(i, q, outflows) for i, q in enumerate(queues))]
@@ -339,9 +341,17 @@ class Descent:
         return moves
 
     def go_to(self, start: Sequence[float]) -> None:
-        """A start, put on the grid."""
+        """A start, put on the grid; what rounding took from the last part returns to it where the parts made up S."""
+        exact, rest, last = 0.0, self.target, 0
         for i, part in enumerate(start):
             self.x[i] = clamp(round(part * self.scale) / self.scale, self.target)
+            exact += part
+            rest -= self.x[i]
+            if self.x[i] > 0.0:
+                last = i
+        if abs(exact - self.target) <= self.same:
+            self.x[last] = clamp(self.x[last] + rest, self.target)
+        for i in range(self.parts):
             self.mark_part(i)
         for row in range(self.n):
             self.filled[row] = 0.0
@@ -376,6 +386,7 @@ def refine(
     theta: float,
     under: float,
     over: float,
+    same: float,
     tolerance: float,
     thorough: bool,
 ) -> tuple[list[float], int]:
@@ -384,7 +395,7 @@ def refine(
     A move saves more than ``tolerance`` dollars of the mean. With ``thorough`` every line through the answer is
     searched from end to end, not only those that lead down at once.
     """
-    d = Descent(gains.tolist(), queues.tolist(), outflows.tolist(), target, theta, under + theta, over, tolerance)
+    d = Descent(gains.tolist(), queues.tolist(), outflows.tolist(), target, theta, under + theta, over, same, tolerance)
     moves = 0
     best: list[float] = []
     least = inf

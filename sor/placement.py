@@ -32,7 +32,7 @@ METHODS: tuple[Method, ...] = ("refined", "stochastic", "closed_form", "linear")
 MAX_VENUES = 1_000  # sums of as many parts are exact on the kernels' grid
 MAX_SAMPLES = 10_000_000
 SAME = 1e-9  # of the target: a difference of as many shares is none
-WORTH_A_MOVE = 1e-9  # dollars a share of the target that a move of `refined` has to save: 1e-7 cents
+WORTH_A_MOVE = 1e-8  # dollars a share of the target that a move of `refined` has to save: 1e-6 cents
 QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
 NO_SAMPLES = np.empty(0)
 
@@ -142,7 +142,7 @@ def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
         )
     if not array.size:
         raise InputError(f"{name} is empty, with shape {array.shape}: at least one venue and one sample are needed")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    array = np.asarray(array, dtype=np.float64, order="C")
     if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
         place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
         where = "".join(f"[{i}]" for i in place)
@@ -278,7 +278,7 @@ def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], 
         all_limit[0] = 0.0
         starts = np.array([_stochastic(problem, None)[0], all_limit, equal])
     answer: tuple[list[float], int] = placement_core.refine(
-        starts, *problem, WORTH_A_MOVE * problem.target, start is None
+        starts, *problem, SAME * problem.target, WORTH_A_MOVE * problem.target, start is None
     )
     return answer
 
@@ -312,8 +312,14 @@ def _closed_form(problem: _Problem, outflows: Any) -> tuple[list[float], int]:
     return [target - limit, limit], 0
 
 
-def _linear(problem: _Problem) -> tuple[list[float], int, float]:
-    """(placement, iterations, lower bound): the linear programme in which a venue's fill may be declined.
+class _Relaxed(NamedTuple):
+    parts: list[float]
+    iterations: int
+    bound: float
+
+
+def _linear(problem: _Problem) -> _Relaxed:
+    """The linear programme in which a venue's fill may be declined.
 
     Variables are X, and in each sample fills y_k <= min(L_k, room_k), underfill U and overfill O with
     M + sum y + U - O = S. Where overfilling costs, a sample of the true problem may not decline a fill, so the value
@@ -361,7 +367,8 @@ def _linear(problem: _Problem) -> tuple[list[float], int, float]:
     )
     if result.status != 0:
         raise SorError(f"HiGHS found no solution: {result.message}")
-    return np.clip(result.x[: 1 + k], 0.0, problem.target).tolist(), int(result.nit), float(result.fun)
+    parts = np.clip(result.x[: 1 + k], 0.0, problem.target).tolist()
+    return _Relaxed(parts, int(result.nit), float(result.fun))
 
 
 # --- rounding --------------------------------------------------------------------------------------------------------
@@ -495,11 +502,9 @@ def place(
         raise InputError(f"outflows is a distribution and method is {method!r}: it must be an array of samples")
     problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
     begin = None if start is None else _start(start, problem)
-    bound = None
-    if method == "linear" or certify:
-        parts, iterations, bound = _linear(problem)
-    if method == "linear":
-        pass
+    relaxed = _linear(problem) if certify or method == "linear" else None
+    if method == "linear" and relaxed is not None:
+        parts, iterations = relaxed.parts, relaxed.iterations
     elif method == "closed_form":
         parts, iterations = _closed_form(problem, outflows)
     elif method == "stochastic":
@@ -511,7 +516,7 @@ def place(
         parts, exact = _rounded(parts, problem.target, lot), cost.mean
         cost = _costed(problem, parts, False)
         rounding = cost.mean - exact
-    certified = certify and bound is not None
+    bound = relaxed.bound if certify and relaxed is not None else None
     return Placement(
         parts[0],
         tuple(parts[1:]),
@@ -521,8 +526,8 @@ def place(
         cost.expected_overfill,
         cost.underfill_probability,
         cost.overfill_probability,
-        bound if certified else None,
-        cost.mean - bound if certified else None,
+        bound,
+        None if bound is None else cost.mean - bound,
         rounding,
         method,
         iterations,
