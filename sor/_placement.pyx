@@ -11,13 +11,11 @@ room_k = (xi_k - Q_k)^+ the cost of a placement X on one row xi of ``outflows`` 
 and its mean over the rows is what is minimised. Callers have checked every argument.
 """
 
-from libc.math cimport INFINITY, fabs, frexp, ldexp, rint
+from libc.math cimport INFINITY, fabs, rint
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 
 cdef enum:
-    GRID_BITS = 40  # sums of up to 2^13 parts of this many bits are exact in a double
-    WORD = 64
     CROWD = 64  # events of a bucket that are sorted by insertion
 
 
@@ -30,6 +28,10 @@ cdef inline double room_of(double outflow, double queue) noexcept nogil:
 
 cdef inline double least(double a, double b) noexcept nogil:
     return a if a < b else b
+
+
+cdef inline double most(double a, double b) noexcept nogil:
+    return a if a > b else b
 
 
 cdef inline double clamp(double value, double high) noexcept nogil:
@@ -147,6 +149,9 @@ cdef struct Descent:
     double short_of  # lambda_u + theta
     double over  # lambda_o
     double same  # shares: a difference that is none
+    double reach  # shares that a line is searched for at first
+    double growth  # of promises with each move: what was learnt gets old
+    double scale  # points of the grid a share, a power of two
     double tolerance  # dollars, summed over the samples: a move has to save more
     double* gains  # (K + 2)
     double* room  # (K + 2, n)
@@ -155,7 +160,7 @@ cdef struct Descent:
     double* best  # (K + 1): the cheapest end so far
     double* ups  # (K + 1): the slope as part i grows, summed over the samples
     double* downs  # (K + 1): the slope as it shrinks
-    char* tried  # (K + 2, K + 2): searched since the last move
+    double* promise  # (K + 2, K + 2): what a line saved by the square of its slope; infinite where not searched yet
     uint64_t* beyond  # (K + 1, words): samples with room > x
     uint64_t* reached  # (K + 1, words): samples with room >= x
     uint64_t* short_set  # (words): A < S
@@ -209,7 +214,7 @@ cdef Py_ssize_t list_events(Descent* d, Py_ssize_t i, Py_ssize_t j, double total
             count = put(d.events, count, first, low, high, room_i, -1, 0, 0, -1)
             count = put(d.events, count, first, low, high, turn, 0, 1, 0, -1)
             count = put(d.events, count, first, low, high, least(room_i, turn) - excess, 0, 0, -1, 1)
-            count = put(d.events, count, first, low, high, (room_i if room_i > turn else turn) + excess, 0, 0, -1, 1)
+            count = put(d.events, count, first, low, high, most(room_i, turn) + excess, 0, 0, -1, 1)
     return count
 
 
@@ -259,21 +264,18 @@ cdef inline double slope(Descent* d, Py_ssize_t i, Py_ssize_t j, Counts* c, doub
             - d.short_of * <double>c.under + d.over * <double>c.over)
 
 
-cdef Search search(Descent* d, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    """The cheapest of all ways to divide x_i + x_j between the two."""
-    cdef double total, low, high, at, impact = 0.0, value = 0.0, here = 0.0, least_value = 0.0
+cdef Search search(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexcept nogil:
+    """The cheapest of the ways to divide x_i + x_j between the two that are within ``reach`` shares from here."""
+    cdef double total = d.x[i] + d.x[j], impact = 0.0, value = 0.0, here = 0.0, least_value = 0.0, at
+    cdef double low = most(total - d.target, most(d.x[i] - reach, 0.0))
+    cdef double high = least(least(total, d.target), d.x[i] + reach)
     cdef Counts counts = Counts(d.n, 0, d.n, 0)
-    cdef Search best
+    cdef Search best = Search(low, 0.0)
     cdef Py_ssize_t e, count
-    if j == d.parts:
-        d.x[j] = d.target - d.x[i]
-        impact = d.theta * d.n
-    total = d.x[i] + d.x[j]
-    low = total - d.target if total > d.target else 0.0
-    high = least(total, d.target)
-    best = Search(low, 0.0)
     if high <= low:
         return best
+    if j == d.parts:
+        impact = d.theta * d.n
     count = list_events(d, i, j, total, low, high, &counts)
     count = put(d.events, count, &counts, low, high, d.x[i], 0, 0, 0, 0)
     sort_events(d, count, low, high)
@@ -368,16 +370,21 @@ cdef void move(Descent* d, Py_ssize_t i, Py_ssize_t j, double at) noexcept nogil
         mark_part(d, j)
     mark_filled(d)
     for row in range((d.parts + 1) * (d.parts + 1)):
-        d.tried[row] = 0
+        d.promise[row] *= d.growth
 
 
-cdef bint steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
-    """The way down that has not been searched since the last move; False where there is none."""
+cdef inline bint promises(Descent* d, Py_ssize_t up, Py_ssize_t down, double slope_here) noexcept nogil:
+    """Whether a line may save enough: what it does goes with the square of the slope, as on a parabola."""
+    return slope_here * slope_here * d.promise[up * (d.parts + 1) + down] > d.tolerance
+
+
+cdef double steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
+    """The steepest way down that promises enough, as (i up, j down), and its slope; 0 where there is none."""
     cdef Py_ssize_t up, down, none = d.parts
-    cdef double slope_here, best = -d.tolerance / d.target
+    cdef double slope_here, best = 0.0
     for up in range(d.parts):
         slope_here = least(d.ups[up] if d.x[up] < d.target else 0.0, d.downs[up] if d.x[up] > 0.0 else 0.0)
-        if slope_here < best and not d.tried[up * (none + 1) + none]:
+        if slope_here < best and promises(d, up, none, slope_here):
             best = slope_here
             i[0] = up
             j[0] = none
@@ -385,38 +392,46 @@ cdef bint steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
         if d.x[up] >= d.target:
             continue
         for down in range(d.parts):
-            if down == up or d.x[down] <= 0.0 or d.tried[up * (none + 1) + down]:
+            if down == up or d.x[down] <= 0.0:
                 continue
             slope_here = exchange_slope(d, up, down)
-            if slope_here < best:
+            if slope_here < best and promises(d, up, down, slope_here):
                 best = slope_here
                 i[0] = up
                 j[0] = down
-    return best < -d.tolerance / d.target
+    return best
 
 
-cdef bint try_line(Descent* d, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
-    """Search a line and go to its best point; False where that saves nothing worth while."""
-    cdef Search found = search(d, i, j)
+cdef double try_line(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexcept nogil:
+    """Search a line, all of it where ``reach`` proves short; go to its best point if worth a move; what it saves."""
+    cdef Search found
+    if j == d.parts:
+        d.x[j] = d.target - d.x[i]
+    found = search(d, i, j, reach)
+    if fabs(found.at - d.x[i]) >= reach:
+        found = search(d, i, j, d.target)
     if found.saved > d.tolerance:
         move(d, i, j, found.at)
-        return True
-    d.tried[i * (d.parts + 1) + j] = 1
-    if j < d.parts:
-        d.tried[j * (d.parts + 1) + i] = 1
-    return False
+    return found.saved
 
 
 cdef int64_t descend(Descent* d) noexcept nogil:
     """Down the steepest line, again and again; how many moves it took."""
     cdef Py_ssize_t i = 0, j = 0
     cdef int64_t moves = 0
+    cdef double slope_here, saved
+    for i in range((d.parts + 1) * (d.parts + 1)):
+        d.promise[i] = INFINITY
     find_slopes(d)
-    while steepest(d, &i, &j):
-        if try_line(d, i, j):
+    while True:
+        slope_here = steepest(d, &i, &j)
+        if slope_here == 0.0:
+            return moves
+        saved = try_line(d, i, j, d.reach)
+        d.promise[i * (d.parts + 1) + j] = saved / (slope_here * slope_here)
+        if saved > d.tolerance:
             moves += 1
             find_slopes(d)
-    return moves
 
 
 cdef int64_t leap(Descent* d) noexcept nogil:
@@ -425,17 +440,16 @@ cdef int64_t leap(Descent* d) noexcept nogil:
     cdef int64_t moves = 0
     for i in range(d.parts):
         for j in range(i + 1, d.parts + 1):
-            if not d.tried[i * (d.parts + 1) + j]:
-                moves += try_line(d, i, j)
+            moves += try_line(d, i, j, d.target) > d.tolerance
     return moves
 
 
-cdef void go_to(Descent* d, const double* start, double scale) noexcept nogil:
+cdef void go_to(Descent* d, const double* start) noexcept nogil:
     """A start, put on the grid; what rounding took from the last part returns to it where the parts made up S."""
     cdef Py_ssize_t i, row, last = 0
     cdef double exact = 0.0, rest = d.target
     for i in range(d.parts):
-        d.x[i] = clamp(rint(start[i] * scale) / scale, d.target)
+        d.x[i] = clamp(rint(start[i] * d.scale) / d.scale, d.target)
         exact += start[i]
         rest -= d.x[i]
         if d.x[i] > 0.0:
@@ -449,8 +463,6 @@ cdef void go_to(Descent* d, const double* start, double scale) noexcept nogil:
         for i in range(d.parts):
             d.filled[row] += least(d.x[i], d.room[i * d.n + row])
     mark_filled(d)
-    for row in range((d.parts + 1) * (d.parts + 1)):
-        d.tried[row] = 0
 
 
 cdef double cost_here(Descent* d) noexcept nogil:
@@ -466,29 +478,22 @@ cdef double cost_here(Descent* d) noexcept nogil:
     return value
 
 
-cdef void make_room(Descent* d, const double[::1] queues, const double[:, ::1] outflows, double scale) noexcept nogil:
+cdef void make_room(Descent* d, const double[::1] queues, const double[:, ::1] outflows) noexcept nogil:
     cdef Py_ssize_t row, i
     for row in range(d.n):
         d.room[row] = d.target
         d.room[d.parts * d.n + row] = 0.0
         for i in range(1, d.parts):
-            d.room[i * d.n + row] = least(rint(room_of(outflows[row, i - 1], queues[i - 1]) * scale) / scale,
+            d.room[i * d.n + row] = least(rint(room_of(outflows[row, i - 1], queues[i - 1]) * d.scale) / d.scale,
                                           d.target)
-
-
-cdef double grid_of(double target) noexcept nogil:
-    """A power of two: points of the grid a share."""
-    cdef int exponent
-    frexp(target, &exponent)
-    return ldexp(1.0, GRID_BITS - exponent)
 
 
 cdef bint reserve(Descent* d) noexcept nogil:
     """One block of memory for everything, freed through ``room``; False where there is none."""
     cdef Py_ssize_t n = d.n, parts = d.parts, sets = 2 * (parts + 1) * d.words
-    cdef Py_ssize_t doubles = (parts + 2) * n + 5 * (parts + 2)
+    cdef Py_ssize_t doubles = (parts + 2) * n + (parts + 1) * (parts + 1) + 5 * (parts + 2)
     cdef char* block = <char*>malloc((doubles + sets) * 8 + 2 * (4 * n + 1) * sizeof(Event)
-                                     + (4 * n + 3) * sizeof(Py_ssize_t) + (parts + 1) * (parts + 1))
+                                     + (4 * n + 3) * sizeof(Py_ssize_t))
     if block == NULL:
         return False
     d.room = <double*>block
@@ -498,6 +503,7 @@ cdef bint reserve(Descent* d) noexcept nogil:
     d.downs = d.ups + parts + 2
     d.gains = d.downs + parts + 2
     d.best = d.gains + parts + 2
+    d.promise = d.best + parts + 2
     d.beyond = <uint64_t*>(d.room + doubles)
     d.reached = d.beyond + parts * d.words
     d.short_set = d.reached + parts * d.words
@@ -505,24 +511,23 @@ cdef bint reserve(Descent* d) noexcept nogil:
     d.events = <Event*>(d.beyond + sets)
     d.ordered = d.events + 4 * n + 1
     d.buckets = <Py_ssize_t*>(d.ordered + 4 * n + 1)
-    d.tried = <char*>(d.buckets + 4 * n + 3)
     return True
 
 
-cdef int64_t best_of(Descent* d, const double[:, ::1] starts, double scale, bint thorough) noexcept nogil:
+cdef int64_t best_of(Descent* d, const double[:, ::1] starts, bint thorough) noexcept nogil:
     """Descend from every start, and leap from the cheapest end; how many moves it took."""
     cdef Py_ssize_t s, i
     cdef int64_t moves = 0, leaps = 1
     cdef double value, least_value = INFINITY
     for s in range(starts.shape[0]):
-        go_to(d, &starts[s, 0], scale)
+        go_to(d, &starts[s, 0])
         moves += descend(d)
         value = cost_here(d)
         if value < least_value:
             least_value = value
             for i in range(d.parts):
                 d.best[i] = d.x[i]
-    go_to(d, d.best, scale)
+    go_to(d, d.best)
     while thorough and leaps > 0:
         leaps = leap(d)
         if leaps > 0:
@@ -531,25 +536,29 @@ cdef int64_t best_of(Descent* d, const double[:, ::1] starts, double scale, bint
 
 
 def refine(const double[:, ::1] starts, const double[::1] gains, const double[::1] queues,
-           const double[:, ::1] outflows, double target, double theta, double under, double over, double same,
-           double tolerance, bint thorough):
+           const double[:, ::1] outflows, double target, double theta, double under, double over, double scale,
+           double same, double tolerance, double reach, double growth, bint thorough):
     """(placement as a list, number of moves): the cheapest end of the descents from each row of ``starts``.
 
-    A move saves more than ``tolerance`` dollars of the mean. With ``thorough`` every line through the answer is
-    searched from end to end, not only those that lead down at once.
+    Sizes are multiples of 1 / ``scale`` shares, a power of two; a start whose sum is within ``same`` shares of the
+    target makes up the target. A move saves more than ``tolerance`` dollars of the mean; lines are searched for
+    ``reach`` shares first. With ``thorough`` every line through the answer is searched from end to end, not only those
+    that lead down at once.
     """
     cdef Descent d
     cdef Py_ssize_t i
     cdef int64_t moves
-    cdef double scale = grid_of(target)
     d.n = outflows.shape[0]
     d.parts = outflows.shape[1] + 1
     d.words = (d.n + 63) >> 6
+    d.scale = scale
     d.target = rint(target * scale) / scale
     d.theta = theta
     d.short_of = under + theta
     d.over = over
     d.same = same
+    d.reach = rint(reach * scale) / scale
+    d.growth = growth
     d.tolerance = tolerance * d.n
     if not reserve(&d):
         raise MemoryError
@@ -558,8 +567,8 @@ def refine(const double[:, ::1] starts, const double[::1] gains, const double[::
             d.gains[i] = gains[i]
         d.gains[d.parts] = 0.0
         with nogil:
-            make_room(&d, queues, outflows, scale)
-            moves = best_of(&d, starts, scale, thorough)
+            make_room(&d, queues, outflows)
+            moves = best_of(&d, starts, thorough)
         return [d.x[i] for i in range(d.parts)], moves
     finally:
         free(d.room)

@@ -14,15 +14,13 @@ No ``sum`` of floats here: it compensates since Python 3.12, and the twins must 
 
 from __future__ import annotations
 
-from math import frexp, inf, ldexp
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     Array = Any  # of float64
-
-GRID_BITS = 40
 
 
 # --- scalar formulas -------------------------------------------------------------------------------------------------
@@ -144,17 +142,22 @@ class Descent:
         theta: float,
         short_of: float,
         over: float,
+        scale: float,
         same: float,
         tolerance: float,
+        reach: float,
+        growth: float,
     ) -> None:
         self.n = len(outflows)
         self.parts = len(gains)
-        self.scale = ldexp(1.0, GRID_BITS - frexp(target)[1])
+        self.scale = scale  # points of the grid a share, a power of two
         self.target = round(target * self.scale) / self.scale
         self.theta = theta
         self.short_of = short_of
         self.over = over
         self.same = same  # shares: a difference that is none
+        self.reach = round(reach * scale) / scale  # shares that a line is searched for at first
+        self.growth = growth  # of promises with each move: what was learnt gets old
         self.tolerance = tolerance * self.n  # dollars, summed over the samples: a move has to save more
         self.gains = [*gains, 0.0]
         self.room = [[self.target] * self.n, *(self.room_behind(i, q, outflows) for i, q in enumerate(queues))]
@@ -163,7 +166,7 @@ class Descent:
         self.filled = [0.0] * self.n  # A
         self.ups = [0.0] * self.parts  # the slope as part i grows, summed over the samples
         self.downs = [0.0] * self.parts  # the slope as it shrinks
-        self.tried: set[tuple[int, int]] = set()  # searched since the last move
+        self.promise: dict[tuple[int, int], float] = {}  # what a line saved by the square of its slope
         self.beyond = [0] * self.parts  # samples with room > x
         self.reached = [0] * self.parts  # samples with room >= x
         self.short_set = 0  # A < S
@@ -200,15 +203,12 @@ class Descent:
         found.sort(key=lambda event: event[0])
         return found
 
-    def search(self, i: int, j: int) -> tuple[float, float]:
-        """The cheapest of all ways to divide x_i + x_j between the two, and what it saves."""
-        impact = 0.0
-        if j == self.parts:
-            self.x[j] = self.target - self.x[i]
-            impact = self.theta * self.n
+    def search(self, i: int, j: int, reach: float) -> tuple[float, float]:
+        """The cheapest of the ways to divide x_i + x_j between the two within ``reach`` shares, and what it saves."""
+        impact = self.theta * self.n if j == self.parts else 0.0
         total = self.x[i] + self.x[j]
-        low = total - self.target if total > self.target else 0.0
-        high = total if total < self.target else self.target
+        low = max(total - self.target, self.x[i] - reach, 0.0)
+        high = min(total, self.target, self.x[i] + reach)
         if high <= low:
             return low, 0.0
         rising, falling, under, over = self.n, 0, self.n, 0
@@ -288,56 +288,65 @@ class Descent:
         if j < self.parts:
             self.mark_part(j)
         self.mark_filled()
-        self.tried.clear()
+        for line in self.promise:
+            self.promise[line] *= self.growth
 
-    def steepest(self) -> tuple[int, int] | None:
-        """The way down that has not been searched since the last move; None where there is none."""
-        best = -self.tolerance / self.target
-        line = None
+    def promises(self, line: tuple[int, int], slope: float) -> bool:
+        """Whether a line may save enough: what it does goes with the square of the slope, as on a parabola."""
+        return slope * slope * self.promise.get(line, inf) > self.tolerance
+
+    def steepest(self) -> tuple[float, tuple[int, int]]:
+        """The steepest way down that promises enough: its slope and (i up, j down); 0 where there is none."""
+        best, line = 0.0, (0, 0)
         for i in range(self.parts):
             up = self.ups[i] if self.x[i] < self.target else 0.0
             down = self.downs[i] if self.x[i] > 0.0 else 0.0
             slope = up if up < down else down
-            if slope < best and (i, self.parts) not in self.tried:
+            if slope < best and self.promises((i, self.parts), slope):
                 best, line = slope, (i, self.parts)
         for up_part in range(self.parts):
             if self.x[up_part] >= self.target:
                 continue
             for down_part in range(self.parts):
-                pair = (up_part, down_part)
-                if up_part == down_part or self.x[down_part] <= 0.0 or pair in self.tried:
+                if up_part == down_part or self.x[down_part] <= 0.0:
                     continue
                 slope = self.exchange_slope(up_part, down_part)
-                if slope < best:
-                    best, line = slope, pair
-        return line
+                if slope < best and self.promises((up_part, down_part), slope):
+                    best, line = slope, (up_part, down_part)
+        return best, line
 
-    def try_line(self, i: int, j: int) -> bool:
-        """Search a line and go to its best point; False where that saves nothing worth while."""
-        at, saved = self.search(i, j)
+    def try_line(self, i: int, j: int, reach: float) -> float:
+        """Search a line, all of it where ``reach`` proves short; go to its best point if worth a move; what it saves."""
+        if j == self.parts:
+            self.x[j] = self.target - self.x[i]
+        at, saved = self.search(i, j, reach)
+        if abs(at - self.x[i]) >= reach:
+            at, saved = self.search(i, j, self.target)
         if saved > self.tolerance:
             self.move(i, j, at)
-            return True
-        self.tried |= {(i, j), (j, i)}
-        return False
+        return saved
 
     def descend(self) -> int:
         """Down the steepest line, again and again; how many moves it took."""
         moves = 0
+        self.promise.clear()
         self.find_slopes()
-        while (line := self.steepest()) is not None:
-            if self.try_line(*line):
+        while True:
+            slope, line = self.steepest()
+            if slope == 0.0:
+                return moves
+            saved = self.try_line(*line, self.reach)
+            self.promise[line] = saved / (slope * slope)
+            if saved > self.tolerance:
                 moves += 1
                 self.find_slopes()
-        return moves
 
     def leap(self) -> int:
         """Every line, also those that begin uphill: the cost is not convex; how many moves it took."""
         moves = 0
         for i in range(self.parts):
             for j in range(i + 1, self.parts + 1):
-                if (i, j) not in self.tried:
-                    moves += self.try_line(i, j)
+                moves += self.try_line(i, j, self.target) > self.tolerance
         return moves
 
     def go_to(self, start: Sequence[float]) -> None:
@@ -358,7 +367,6 @@ class Descent:
             for i in range(self.parts):
                 self.filled[row] += min(self.x[i], self.room[i][row])
         self.mark_filled()
-        self.tried.clear()
 
     def cost_here(self) -> float:
         """Summed over the samples."""
@@ -386,16 +394,22 @@ def refine(
     theta: float,
     under: float,
     over: float,
+    scale: float,
     same: float,
     tolerance: float,
+    reach: float,
+    growth: float,
     thorough: bool,
 ) -> tuple[list[float], int]:
     """(placement as a list, number of moves): the cheapest end of the descents from each row of ``starts``.
 
-    A move saves more than ``tolerance`` dollars of the mean. With ``thorough`` every line through the answer is
-    searched from end to end, not only those that lead down at once.
+    Sizes are multiples of 1 / ``scale`` shares, a power of two; a start whose sum is within ``same`` shares of the
+    target makes up the target. A move saves more than ``tolerance`` dollars of the mean; lines are searched for
+    ``reach`` shares first. With ``thorough`` every line through the answer is searched from end to end, not only those
+    that lead down at once.
     """
-    d = Descent(gains.tolist(), queues.tolist(), outflows.tolist(), target, theta, under + theta, over, same, tolerance)
+    samples = gains.tolist(), queues.tolist(), outflows.tolist()
+    d = Descent(*samples, target, theta, under + theta, over, scale, same, tolerance, reach, growth)
     moves = 0
     best: list[float] = []
     least = inf

@@ -15,6 +15,7 @@ in brackets are the paper's (arXiv 1210.1625v4).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -33,6 +34,12 @@ MAX_VENUES = 1_000  # sums of as many parts are exact on the kernels' grid
 MAX_SAMPLES = 10_000_000
 SAME = 1e-9  # of the target: a difference of as many shares is none
 WORTH_A_MOVE = 1e-8  # dollars a share of the target that a move of `refined` has to save: 1e-6 cents
+GRID_BITS = 40  # of the target on the grid of `refined`: sums of up to 2^13 parts are exact in a double
+REACH = 1 / 512  # of the target that `refined` searches of a line at first
+GROWTH = 1.25  # of what a line promises, with each move on another one
+EXPLORED = 1_000  # samples times starts that `refined` explores on its way to the right valley
+MIN_EXPLORED = 128  # samples
+ROUGHLY = 100.0  # times the saving above is worth a move there
 QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
 NO_SAMPLES = np.empty(0)
 
@@ -269,17 +276,38 @@ def _stochastic(problem: _Problem, start: np.ndarray | None) -> tuple[list[float
     return answer, len(problem.outflows)
 
 
+def _corners(problem: _Problem) -> np.ndarray:
+    """Where `refined` starts to explore, one placement a row: the cost has many valleys where overfilling is dear.
+
+    All in the market order, all in every limit order, and equal parts with and without a market order; for up to two
+    venues every combination of nothing, half and all.
+    """
+    k, target = problem.venue_count, problem.target
+    if k <= 2:
+        return np.array(list(itertools.product((0.0, target / 2, target), repeat=k + 1)))
+    return np.array([[target] + [0.0] * k, [0.0] + [target] * k, [0.0] + [target / k] * k, _equal_parts(problem)])
+
+
 def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+    """Down from the cheapest end of descents on some of the samples, from several starts."""
+    target = problem.target
+    scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
+    worth, rest = WORTH_A_MOVE * target, (REACH * target, GROWTH)
     if start is not None:
-        starts = start.reshape(1, -1)
-    else:
-        equal = _equal_parts(problem)
-        all_limit = np.full(len(equal), problem.target / problem.venue_count)
-        all_limit[0] = 0.0
-        starts = np.array([_stochastic(problem, None)[0], all_limit, equal])
-    answer: tuple[list[float], int] = placement_core.refine(
-        starts, *problem, SAME * problem.target, WORTH_A_MOVE * problem.target, start is None
-    )
+        return _moved(placement_core.refine(start.reshape(1, -1), *problem, scale, SAME * target, worth, *rest, False))
+    paper = np.array([_stochastic(problem, None)[0]])
+    starts = np.concatenate((paper, _corners(problem)))
+    stride = -(-len(problem.outflows) // max(MIN_EXPLORED, EXPLORED // len(starts)))
+    if stride == 1:
+        return _moved(placement_core.refine(starts, *problem, scale, SAME * target, worth, *rest, True))
+    some = problem._replace(outflows=np.ascontiguousarray(problem.outflows[::stride]))
+    found, explored = _moved(placement_core.refine(starts, *some, scale, SAME * target, worth * ROUGHLY, *rest, True))
+    answer, moves = _moved(placement_core.refine(np.array([found]), *problem, scale, SAME * target, worth, *rest, False))
+    return answer, explored + moves
+
+
+def _moved(answer: tuple[list[float], int]) -> tuple[list[float], int]:
+    """The kernels' answer, with its type."""
     return answer
 
 
