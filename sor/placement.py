@@ -39,7 +39,7 @@ REACH = 1 / 512  # of the target that `refined` searches of a line at first
 GROWTH = 1.25  # of what a line promises, with each move on another one
 EXPLORED = 1_000  # samples times starts that `refined` explores on its way to the right valley
 MIN_EXPLORED = 128  # samples
-ROUGHLY = 100.0  # times the saving above is worth a move there
+WORTH_EXPLORING = 1e-6  # dollars a share, as above, there
 QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
 NO_SAMPLES = np.empty(0)
 
@@ -135,7 +135,7 @@ class _Problem(NamedTuple):
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
+def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray[Any, Any]:
     """A contiguous array of finite doubles within [low, MAX_NUMBER]."""
     try:
         array = np.asarray(value)
@@ -149,7 +149,7 @@ def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
         )
     if not array.size:
         raise InputError(f"{name} is empty, with shape {array.shape}: at least one venue and one sample are needed")
-    array = np.asarray(array, dtype=np.float64, order="C")
+    array = np.ascontiguousarray(array, dtype=np.float64)
     if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
         place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
         where = "".join(f"[{i}]" for i in place)
@@ -289,25 +289,27 @@ def _corners(problem: _Problem) -> np.ndarray:
 
 
 def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
-    """Down from the cheapest end of descents on some of the samples, from several starts."""
-    target = problem.target
-    scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
-    worth, rest = WORTH_A_MOVE * target, (REACH * target, GROWTH)
+    """Down from the paper's answer and from the best that a look at some of the samples finds from several starts."""
     if start is not None:
-        return _moved(placement_core.refine(start.reshape(1, -1), *problem, scale, SAME * target, worth, *rest, False))
+        return _descended(problem, start.reshape(1, -1))
     paper = np.array([_stochastic(problem, None)[0]])
     starts = np.concatenate((paper, _corners(problem)))
     stride = -(-len(problem.outflows) // max(MIN_EXPLORED, EXPLORED // len(starts)))
     if stride == 1:
-        return _moved(placement_core.refine(starts, *problem, scale, SAME * target, worth, *rest, True))
+        return _descended(problem, starts, thorough=True)
     some = problem._replace(outflows=np.ascontiguousarray(problem.outflows[::stride]))
-    found, explored = _moved(placement_core.refine(starts, *some, scale, SAME * target, worth * ROUGHLY, *rest, True))
-    answer, moves = _moved(placement_core.refine(np.array([found]), *problem, scale, SAME * target, worth, *rest, False))
+    found, explored = _descended(some, starts, WORTH_EXPLORING, thorough=True)
+    answer, moves = _descended(problem, np.array([paper[0], found]))
     return answer, explored + moves
 
 
-def _moved(answer: tuple[list[float], int]) -> tuple[list[float], int]:
-    """The kernels' answer, with its type."""
+def _descended(
+    problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False
+) -> tuple[list[float], int]:
+    target = problem.target
+    scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
+    lengths = scale, SAME * target, worth * target, REACH * target
+    answer: tuple[list[float], int] = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
     return answer
 
 

@@ -67,6 +67,16 @@ def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleTyp
     return core
 
 
+@pytest.fixture(params=PLACEMENT_TWINS)
+def on_each_placement_twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`sor.placement` runs on each twin in turn; returns the twin."""
+    import sor.placement
+
+    twin = load_twin(request.param, PLACEMENT_TWINS)
+    monkeypatch.setattr(sor.placement, "placement_core", twin)
+    return twin
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was():
     """Commands run within the tests configure logging; later tests in the same process are to see their records."""
