@@ -15,6 +15,7 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT") == "1"
 PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
 KERNELS = {  # extension: its source; types for one that is Python stand in the .pxd of the extension's name
     "sor._core": "sor/_core.pyx",
+    "sor._placement": "sor/_placement.pyx",
     "sor._routing": "sor/_routing_py.py",
 }
 

@@ -15,6 +15,7 @@ from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
 from sor.learning import OnlinePlacement
 from sor.outflow import Outflows
+from sor.placement import Placement, place, placement_cost
 from sor.router import Router
 from sor.types import (
     Allocation,
@@ -38,6 +39,7 @@ __all__ = [
     "OnlinePlacement",
     "Order",
     "Outflows",
+    "Placement",
     "Router",
     "RoutingResult",
     "SorError",
@@ -47,6 +49,8 @@ __all__ = [
     "allocate_exhaustive",
     "allocate_greedy_l2",
     "compute_cost",
+    "place",
+    "placement_cost",
     "run_test_harness",
 ]
 

@@ -10,17 +10,22 @@ import importlib
 import os
 from typing import Any
 
-from sor import _core_py, _routing_py
+from sor import _core_py, _placement_py, _routing_py
 
 core: Any = _core_py
+placement_core: Any = _placement_py
 routing: Any = _routing_py
 BACKEND = "python"
 WHY = "SOR_PURE_PYTHON=1"
 
 if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
     try:
-        compiled = importlib.import_module("sor._core"), importlib.import_module("sor._routing")
-        core, routing = compiled  # both or neither
+        compiled = (
+            importlib.import_module("sor._core"),
+            importlib.import_module("sor._placement"),
+            importlib.import_module("sor._routing"),
+        )
+        core, placement_core, routing = compiled  # all or none
         BACKEND, WHY = "cython", "the compiled extension is installed"
     except ImportError as error:
         WHY = f"the compiled extension cannot be imported ({error})"

@@ -16,6 +16,7 @@ pytest_plugins = ["kafka_broker.fixtures"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}
+PLACEMENT_TWINS = {"python": "sor._placement_py", "cython": "sor._placement"}
 
 # No verdict may depend on the speed of the machine; "ci" also draws the same examples in every run.
 settings.register_profile("default", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,12 +24,12 @@ settings.register_profile("ci", settings.get_profile("default"), max_examples=12
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-def load_twin(name: str) -> ModuleType:
+def load_twin(name: str, twins: dict[str, str] = TWINS) -> ModuleType:
     """A twin by its name; where the compiled one is missing the test is skipped, or fails if it is required."""
     try:
-        return importlib.import_module(TWINS[name])
+        return importlib.import_module(twins[name])
     except ImportError as error:
-        message = f"{TWINS[name]} cannot be imported: {error}"
+        message = f"{twins[name]} cannot be imported: {error}"
         if name == "python" or os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0"):
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
@@ -46,6 +47,12 @@ def twins() -> tuple[ModuleType, ModuleType]:
     return load_twin("python"), load_twin("cython")
 
 
+@pytest.fixture(scope="session")
+def placement_twins() -> tuple[ModuleType, ModuleType]:
+    """Both twins of the placement model, (python, cython)."""
+    return load_twin("python", PLACEMENT_TWINS), load_twin("cython", PLACEMENT_TWINS)
+
+
 @pytest.fixture
 def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The package runs on each twin in turn, in every module that has bound the kernel in use; returns the twin."""
@@ -58,6 +65,16 @@ def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleTyp
             monkeypatch.setattr(module, "core", core)
     assert sor.allocation.core is core
     return core
+
+
+@pytest.fixture(params=PLACEMENT_TWINS)
+def on_each_placement_twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """`sor.placement` runs on each twin in turn; returns the twin."""
+    import sor.placement
+
+    twin = load_twin(request.param, PLACEMENT_TWINS)
+    monkeypatch.setattr(sor.placement, "placement_core", twin)
+    return twin
 
 
 @pytest.fixture(autouse=True)

@@ -52,16 +52,18 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
     """Against a suite that believes it tests the extension and tests Python against itself."""
     if not REQUIRED:
         pytest.skip("SOR_REQUIRE_EXT is not set")
-    from sor import _core, _routing, allocation, book, kernels
+    from sor import _core, _placement, _routing, allocation, book, kernels, placement
 
     assert sor.BACKEND == kernels.BACKEND == "cython"
     assert kernels.core is _core
     assert allocation.core is _core
+    assert kernels.placement_core is _placement
+    assert placement.placement_core is _placement
     assert kernels.routing is _routing
     assert issubclass(book.Book, _routing.BookOfQuotes)
 
 
-@pytest.mark.parametrize("name", ["sor._core", "sor._routing"])
+@pytest.mark.parametrize("name", ["sor._core", "sor._placement", "sor._routing"])
 def test_the_compiled_kernel_is_compiled(name: str) -> None:
     """And is the package's own, not that of another installation."""
     spec = importlib.util.find_spec(name)
@@ -82,6 +84,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=clean | environment, capture_output=True, text=True, check=False, timeout=60)
 
 
+BREAK_PLACEMENT = "sys.modules['sor._placement'] = None; "  # an import of it fails
 PRINT_BACKEND = "import json, sor.kernels as k; print(json.dumps([k.BACKEND, k.core.__name__, k.WHY]))"
 
 
@@ -107,6 +110,20 @@ def test_a_required_kernel_that_is_not_there_is_an_error() -> None:
     answer = run(PRINT_BACKEND, SOR_PURE_PYTHON="1", SOR_REQUIRE_EXT="1")
     assert answer.returncode != 0
     assert "ImportError: SOR_REQUIRE_EXT=1, but SOR_PURE_PYTHON=1" in answer.stderr
+
+
+def test_where_one_of_the_kernels_is_missing_none_is_compiled() -> None:
+    """One answer for all: nothing runs half in C."""
+    names = "print(k.core.__name__, k.placement_core.__name__)"
+    answer = run(f"{BREAK_PLACEMENT}{PRINT_BACKEND}; {names}")
+    assert answer.returncode == 0, answer.stderr
+    first, second = answer.stdout.splitlines()
+    backend, _, why = json.loads(first)
+    assert (backend, second) == ("python", "sor._core_py sor._placement_py")
+    assert "cannot be imported" in why
+    if importlib.util.find_spec("sor._core") is not None:
+        assert "sor._placement" in why
+    assert run(f"{BREAK_PLACEMENT}{PRINT_BACKEND}", SOR_REQUIRE_EXT="1").returncode != 0
 
 
 # --- imports ---------------------------------------------------------------------------------------------------------
@@ -202,7 +219,7 @@ def test_every_module_has_a_rank() -> None:
 def test_imports_lead_downwards() -> None:
     graph = import_graph()
     assert "sor.errors" in graph["sor.types"]  # the walk sees something
-    assert {"sor._core", "sor._routing"} <= graph["sor.kernels"]
+    assert {"sor._core", "sor._placement", "sor._routing"} <= graph["sor.kernels"]
     assert upward(graph) == []
 
 
@@ -270,11 +287,13 @@ def pyx_functions(source: str) -> dict[str, list[str]]:
 
 
 def kernel_names(source: str) -> set[str]:
-    """Attributes of `core`, the kernel in use, that a module asks for."""
+    """Attributes of `core` and `placement_core`, the kernels in use, that a module asks for."""
     return {
         node.attr
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "core"
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("core", "placement_core")
     }
 
 
@@ -299,7 +318,7 @@ def test_twins_have_the_same_names_and_arguments(path: Path) -> None:
 def test_twins_have_all_that_the_package_asks_for() -> None:
     asked = set().union(*(kernel_names(path.read_text(encoding="utf-8")) for path in SOURCES.values()))
     offered = set().union(*(pyx_functions(path.read_text(encoding="utf-8")) for path in PYX))
-    assert {"allocate", "cost", "pack"} <= asked
+    assert {"allocate", "cost", "pack", "refine"} <= asked
     assert asked <= offered
 
 

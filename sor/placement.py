@@ -1,0 +1,565 @@
+"""Limit and market orders together: the model of Cont and Kukanov, for callers.
+
+A buyer of ``S`` shares within a horizon sends a market order ``M`` and limit orders ``L_k`` at the best bid of venues
+``k = 1..K``, behind queues ``Q_k``. The outflow ``xi_k`` of a queue is what leaves its front within the horizon. With
+half-spread ``h``, taker fee ``f``, rebates ``r_k``, impact ``theta`` and penalties ``lambda_u``, ``lambda_o``::
+
+    fill_k = min(L_k, (xi_k - Q_k)^+)          A = M + sum fill_k                                               (1)
+    v(X, xi) = (h + f) M - sum (h + r_k) fill_k + theta (M + sum L_k + (S - A)^+)
+               + lambda_u (S - A)^+ + lambda_o (A - S)^+                                                        (5)
+    minimise V(X) = E v(X, xi) over X = (M, L_1..L_K), each within [0, S]
+
+Costs are dollars against the mid; a sale is the same problem. The expectation is the mean over samples of xi. Numbers
+in brackets are the paper's (arXiv 1210.1625v4).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from sor.errors import InputError, SorError
+from sor.kernels import placement_core
+from sor.types import MAX_NUMBER, one_of, real_number, whole_number
+
+Method = Literal["refined", "stochastic", "closed_form", "linear"]
+METHODS: tuple[Method, ...] = ("refined", "stochastic", "closed_form", "linear")
+
+MAX_VENUES = 1_000  # sums of as many parts are exact on the kernels' grid
+MAX_SAMPLES = 10_000_000
+SAME = 1e-9  # of the target: a difference of as many shares is none
+WORTH_A_MOVE = 1e-8  # dollars a share of the target that a move of `refined` has to save: 1e-6 cents
+GRID_BITS = 40  # of the target on the grid of `refined`: sums of up to 2^13 parts are exact in a double
+REACH = 1 / 512  # of the target that `refined` searches of a line at first
+GROWTH = 1.25  # of what a line promises, with each move on another one
+EXPLORED = 1_000  # samples times starts that `refined` explores on its way to the right valley
+MIN_EXPLORED = 128  # samples
+WORTH_EXPLORING = 1e-6  # dollars a share, as above, there
+QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
+NO_SAMPLES = np.empty(0)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+class CostBreakdown(msgspec.Struct, frozen=True, gc=False):
+    """Expected dollars: spread paid and earned with fees and rebates; market impact; penalties for a wrong quantity."""
+
+    spread_and_fees: float
+    impact: float
+    penalties: float
+
+
+class PlacementCost(msgspec.Struct, frozen=True):
+    """What a placement costs on samples: dollars against the mid for the whole order, shares and probabilities.
+
+    ``standard_error`` is that of the mean over independent samples, None for one sample. ``per_sample`` is an array,
+    or None where it was not asked for.
+    """
+
+    mean: float
+    standard_error: float | None
+    breakdown: CostBreakdown
+    expected_underfill: float
+    expected_overfill: float
+    underfill_probability: float
+    overfill_probability: float
+    per_sample: Any
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """The answer to one placement problem.
+
+    Attributes
+    ----------
+    market : float
+        Shares of the market order.
+    limits : tuple of float, length K
+        Shares of the limit order at each venue.
+    expected_cost : float
+        Dollars against the mid for the whole order, the mean over the samples given.
+    breakdown : CostBreakdown
+        Its parts.
+    expected_underfill, expected_overfill : float
+        Shares missing and in excess, means over the samples.
+    underfill_probability, overfill_probability : float
+        Shares of the samples that end below and above the target.
+    lower_bound, gap : float or None
+        Dollars: no placement costs less than the bound; the gap is how far above it this one is. Only with ``certify``.
+    rounding_cost : float or None
+        Dollars that rounding to lots has added (it may be negative where a method had not converged).
+    method : str
+    iterations : int
+        Steps (`stochastic`, `linear`) or moves that saved something (`refined`).
+    warnings : tuple of str
+        Assumptions of the paper that these numbers break.
+    """
+
+    market: float
+    limits: tuple[float, ...]
+    expected_cost: float
+    breakdown: CostBreakdown
+    expected_underfill: float
+    expected_overfill: float
+    underfill_probability: float
+    overfill_probability: float
+    lower_bound: float | None
+    gap: float | None
+    rounding_cost: float | None
+    method: Method
+    iterations: int
+    warnings: tuple[str, ...]
+
+
+class _Problem(NamedTuple):
+    """Checked arguments, in the order in which the kernels take them."""
+
+    gains: np.ndarray  # (K + 1): -(h + f) and h + r_k, dollars a filled share
+    queues: np.ndarray  # (K)
+    outflows: np.ndarray  # (N, K)
+    target: float
+    theta: float
+    under: float
+    over: float
+
+    @property
+    def venue_count(self) -> int:
+        return len(self.queues)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray[Any, Any]:
+    """A contiguous array of finite doubles within [low, MAX_NUMBER]."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise InputError(f"{name} is {value!r}: its rows must have the same length") from None
+    if array.dtype.kind not in "fiu" or array.ndim != dimensions:
+        wanted = "(N, K), a row a sample," if dimensions == 2 else "(K)"
+        raise InputError(
+            f"{name} is an array of {array.dtype} with shape {array.shape}: it must be of numbers, with shape {wanted} "
+            f"and N, K at least 1"
+        )
+    if not array.size:
+        raise InputError(f"{name} is empty, with shape {array.shape}: at least one venue and one sample are needed")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
+        place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
+        where = "".join(f"[{i}]" for i in place)
+        raise InputError(f"{name}{where} is {float(array[place])}: it must be a number from {low:g} to {MAX_NUMBER:g}")
+    return array
+
+
+def _is_distribution(outflows: Any) -> bool:
+    return callable(getattr(outflows, "cdf", None)) and callable(getattr(outflows, "ppf", None))
+
+
+def _quantile_samples(distribution: Any) -> np.ndarray:
+    """One sample in the middle of each of `QUANTILES` slices of equal probability, with shape (QUANTILES, 1)."""
+    samples = np.asarray(distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), dtype=float)
+    if samples.shape != (QUANTILES,) or np.isnan(samples).any():
+        raise InputError(f"outflows is {distribution!r}: its ppf must give one number for each probability")
+    return np.clip(samples, 0.0, MAX_NUMBER).reshape(-1, 1)
+
+
+def _problem(
+    target: Any,
+    half_spread: Any,
+    fee: Any,
+    rebates: Any,
+    queues: Any,
+    outflows: Any,
+    theta: Any,
+    lambda_under: Any,
+    lambda_over: Any,
+) -> _Problem:
+    size = real_number("target", target, 1.0 / MAX_NUMBER)
+    spread, taker_fee = real_number("half_spread", half_spread), real_number("fee", fee)
+    rebate_array = _array("rebates", rebates, 1, -MAX_NUMBER)
+    queue_array = _array("queues", queues, 1, 0.0)
+    samples = _quantile_samples(outflows) if _is_distribution(outflows) else _array("outflows", outflows, 2, 0.0)
+    shapes = {len(rebate_array), len(queue_array), samples.shape[1]}
+    if len(shapes) > 1:
+        raise InputError(
+            f"rebates has {len(rebate_array)} venues, queues {len(queue_array)} and outflows {samples.shape[1]}: "
+            "they must have the same"
+        )
+    if samples.shape[1] > MAX_VENUES or len(samples) > MAX_SAMPLES:
+        raise InputError(
+            f"outflows has shape {samples.shape}: it must have at most {MAX_SAMPLES} samples of {MAX_VENUES} venues"
+        )
+    gains = np.empty(len(queue_array) + 1)
+    gains[0] = -(spread + taker_fee)
+    gains[1:] = spread + rebate_array
+    return _Problem(
+        gains,
+        queue_array,
+        samples,
+        size,
+        real_number("theta", theta, 0.0),
+        real_number("lambda_under", lambda_under, 0.0),
+        real_number("lambda_over", lambda_over, 0.0),
+    )
+
+
+def _parts(name: str, market: Any, limits: Any, venue_count: int) -> np.ndarray:
+    """(M, L_1..L_K)."""
+    limit_array = _array(f"{name}limits", limits, 1, 0.0)
+    if len(limit_array) != venue_count:
+        raise InputError(
+            f"{name}limits has {len(limit_array)} parts for {venue_count} venues: it must have one for each"
+        )
+    return np.concatenate(([real_number(f"{name}market", market, 0.0)], limit_array))
+
+
+def _start(start: Any, problem: _Problem) -> np.ndarray:
+    if isinstance(start, Placement):
+        market, limits = start.market, start.limits
+    else:
+        try:
+            market, limits = start
+        except (TypeError, ValueError):
+            raise InputError(f"start is {start!r}: it must be a Placement or (market, limits)") from None
+    return _parts("start: ", market, limits, problem.venue_count)
+
+
+def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
+    """A1 to A3 of the paper, as warnings with their numbers."""
+    take, low, high = -float(problem.gains[0]), float(problem.gains[1:].min()), float(problem.gains[1:].max())
+    warnings = []
+    if not low > 0.0:
+        warnings.append(
+            f"A1 does not hold: half_spread + the least rebate is {low:.6g}, and should be above 0: "
+            "a limit order there is no cheaper than the mid even when it is filled"
+        )
+    if not problem.over > max(high, -take):
+        warnings.append(
+            f"A2 does not hold: lambda_over is {problem.over:.6g}, and should be above half_spread + the largest "
+            f"rebate = {high:.6g} and above -(half_spread + fee) = {-take:.6g}: buying more than the target pays"
+        )
+    if not problem.under > take:
+        warnings.append(
+            f"A3 does not hold: lambda_under is {problem.under:.6g}, and should be above half_spread + fee = "
+            f"{take:.6g}: a missing share is no dearer than a market order; the least lambda_under that trades is "
+            f"what is above {take:.6g}"
+        )
+    return tuple(warnings)
+
+
+# --- methods: each gives (placement, iterations) ---------------------------------------------------------------------
+
+
+def _step_size(problem: _Problem) -> float:
+    """gamma = sqrt(K) S / sqrt(N (h+f+theta+lu+lo)^2 + N sum (h+r_k+theta+lu+lo)^2), section 4."""
+    squares = 0.0
+    for gain in (-problem.gains[0], *problem.gains[1:]):
+        squares += (gain + problem.theta + problem.under + problem.over) ** 2
+    if squares == 0.0:
+        return 0.0
+    return float(math.sqrt(problem.venue_count) * problem.target / math.sqrt(len(problem.outflows) * squares))
+
+
+def _equal_parts(problem: _Problem) -> np.ndarray:
+    return np.full(problem.venue_count + 1, problem.target / (problem.venue_count + 1))
+
+
+def _stochastic(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+    begin = _equal_parts(problem) if start is None else np.minimum(start, problem.target)
+    answer = placement_core.stochastic(begin, *problem, _step_size(problem))
+    return answer, len(problem.outflows)
+
+
+def _corners(problem: _Problem) -> np.ndarray:
+    """Where `refined` starts to explore, one placement a row: the cost has many valleys where overfilling is dear.
+
+    All in the market order, all in every limit order, and equal parts with and without a market order; for up to two
+    venues every combination of nothing, half and all.
+    """
+    k, target = problem.venue_count, problem.target
+    if k <= 2:
+        return np.array(list(itertools.product((0.0, target / 2, target), repeat=k + 1)))
+    return np.array([[target] + [0.0] * k, [0.0] + [target] * k, [0.0] + [target / k] * k, _equal_parts(problem)])
+
+
+def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+    """Down from the paper's answer and from the best that a look at some of the samples finds from several starts."""
+    if start is not None:
+        return _descended(problem, start.reshape(1, -1))
+    paper = np.array([_stochastic(problem, None)[0]])
+    starts = np.concatenate((paper, _corners(problem)))
+    stride = -(-len(problem.outflows) // max(MIN_EXPLORED, EXPLORED // len(starts)))
+    if stride == 1:
+        return _descended(problem, starts, thorough=True)
+    some = problem._replace(outflows=np.ascontiguousarray(problem.outflows[::stride]))
+    found, explored = _descended(some, starts, WORTH_EXPLORING, thorough=True)
+    answer, moves = _descended(problem, np.array([paper[0], found]))
+    return answer, explored + moves
+
+
+def _descended(
+    problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False
+) -> tuple[list[float], int]:
+    target = problem.target
+    scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
+    lengths = scale, SAME * target, worth * target, REACH * target
+    answer: tuple[list[float], int] = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
+    return answer
+
+
+def _left_inverse(samples: np.ndarray, probability: float) -> float:
+    """The least value of the empirical distribution with F(value) >= probability."""
+    ordered = np.sort(samples)
+    counts = np.arange(1, len(ordered) + 1) / len(ordered)
+    rank = int(np.searchsorted(counts, probability, side="left"))
+    return float(ordered[rank]) if rank < len(ordered) else math.inf
+
+
+def _closed_form(problem: _Problem, outflows: Any) -> tuple[list[float], int]:
+    """Prop. 3: L = clip(F^-1(c/d) - Q, 0, S), M = S - L with c = 2h + f + r, d = lambda_u + h + r + theta."""
+    if problem.venue_count != 1:
+        raise InputError(f"method is 'closed_form' with {problem.venue_count} venues: it must have one (Prop. 3)")
+    gain, queue, target = float(problem.gains[1]), float(problem.queues[0]), problem.target
+    c, d = gain - float(problem.gains[0]), problem.under + gain + problem.theta
+    if not d > 0.0:
+        raise InputError(
+            f"lambda_under + half_spread + rebate + theta is {d:g}: it must be above 0 for method 'closed_form'"
+        )
+    if c <= 0.0:
+        limit = 0.0
+    elif c >= d:
+        limit = target
+    else:
+        level = c / d
+        inverse = outflows.ppf(level) if _is_distribution(outflows) else _left_inverse(problem.outflows[:, 0], level)
+        limit = min(max(float(inverse) - queue, 0.0), target)
+    return [target - limit, limit], 0
+
+
+class _Relaxed(NamedTuple):
+    parts: list[float]
+    iterations: int
+    bound: float
+
+
+def _linear(problem: _Problem) -> _Relaxed:
+    """The linear programme in which a venue's fill may be declined.
+
+    Variables are X, and in each sample fills y_k <= min(L_k, room_k), underfill U and overfill O with
+    M + sum y + U - O = S. Where overfilling costs, a sample of the true problem may not decline a fill, so the value
+    bounds it from below.
+    """
+    try:
+        from scipy.optimize import linprog
+        from scipy.sparse import coo_array
+    except ImportError as error:
+        raise InputError(
+            f"method 'linear' and certify need scipy, which cannot be imported ({error}): pip install 'sor[certify]'"
+        ) from None
+    n, k = problem.outflows.shape
+    room = np.minimum(np.maximum(problem.outflows - problem.queues, 0.0), problem.target)
+    row, venue = np.nonzero(room)
+    fills = np.arange(len(row))
+    y, u, o = 1 + k + fills, 1 + k + len(row) + np.arange(n), 1 + k + len(row) + n + np.arange(n)
+    columns = 1 + k + len(row) + 2 * n
+    objective = np.full(columns, problem.theta)
+    objective[y] = -problem.gains[1:][venue] / n
+    objective[0] -= problem.gains[0]
+    objective[u] = (problem.theta + problem.under) / n
+    objective[o] = problem.over / n
+    ones, every = np.ones(len(row)), np.arange(n)
+    within = coo_array(
+        (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue)))), (len(row), columns)
+    )
+    filled = coo_array(
+        (
+            np.concatenate((ones, np.ones(2 * n), -np.ones(n))),
+            (np.concatenate((row, every, every, every)), np.concatenate((y, np.zeros(n, int), u, o))),
+        ),
+        (n, columns),
+    )
+    high = np.full(columns, np.inf)
+    high[: 1 + k], high[y] = problem.target, room[row, venue]
+    result = linprog(
+        objective,
+        A_ub=within.tocsr(),
+        b_ub=np.zeros(len(row)),
+        A_eq=filled.tocsr(),
+        b_eq=np.full(n, problem.target),
+        bounds=np.column_stack((np.zeros(columns), high)),
+        method="highs",
+    )
+    if result.status != 0:
+        raise SorError(f"HiGHS found no solution: {result.message}")
+    parts = np.clip(result.x[: 1 + k], 0.0, problem.target).tolist()
+    return _Relaxed(parts, int(result.nit), float(result.fun))
+
+
+# --- rounding --------------------------------------------------------------------------------------------------------
+
+
+def _rounded(parts: Sequence[float], target: float, lot: int) -> list[float]:
+    """Limit orders in whole lots, the nearest; the market order takes what they leave of the total, in whole shares."""
+    limits = [math.floor(part / lot + 0.5) * float(lot) for part in parts[1:]]
+    rest = 0.0
+    for before, after in zip(parts, (0.0, *limits), strict=True):
+        rest += before - after
+    market = float(min(max(math.floor(rest + 0.5), 0), math.ceil(target)))
+    return [market, *limits]
+
+
+# --- public functions ------------------------------------------------------------------------------------------------
+
+
+def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementCost:
+    per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
+    placement = np.array(parts)
+    gained, missing, excess, below, above = placement_core.cost(placement, *problem, SAME * problem.target, per_sample)
+    sent = 0.0
+    for part in parts:
+        sent += part
+    breakdown = CostBreakdown(
+        0.0 - gained, problem.theta * (sent + missing), problem.under * missing + problem.over * excess
+    )
+    mean = breakdown.spread_and_fees + breakdown.impact + breakdown.penalties
+    error = None
+    if each and len(per_sample) > 1:
+        error = float(per_sample.std(ddof=1)) / math.sqrt(len(per_sample))
+    return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
+
+
+def placement_cost(
+    market: float,
+    limits: Sequence[float],
+    target: float,
+    half_spread: float,
+    fee: float,
+    rebates: Sequence[float],
+    queues: Sequence[float],
+    outflows: Any,
+    *,
+    theta: float,
+    lambda_under: float,
+    lambda_over: float,
+    per_sample: bool = False,
+) -> PlacementCost:
+    """What any placement costs, by formula (5), on samples of the outflows.
+
+    Parameters
+    ----------
+    market : float
+        Shares of the market order, not negative.
+    limits : sequence of float, length K
+        Shares of the limit order at each venue, not negative.
+    per_sample : bool
+        Whether the cost on each sample is wanted, too, as an array of N.
+
+    The other parameters, and what is raised, are those of `place`.
+    """
+    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    parts = _parts("", market, limits, problem.venue_count).tolist()
+    cost = _costed(problem, parts, True)
+    return cost if per_sample else msgspec.structs.replace(cost, per_sample=None)
+
+
+def place(
+    target: float,
+    half_spread: float,
+    fee: float,
+    rebates: Sequence[float],
+    queues: Sequence[float],
+    outflows: Any,
+    *,
+    theta: float,
+    lambda_under: float,
+    lambda_over: float,
+    method: Method = "refined",
+    certify: bool = False,
+    lots: int | None = None,
+    start: Placement | tuple[float, Sequence[float]] | None = None,
+) -> Placement:
+    """The cheapest way to divide an order between a market order and limit orders (the problem stands above).
+
+    Parameters
+    ----------
+    target : float
+        S, shares wanted, above 0.
+    half_spread, fee : float
+        h and f of the venue that the market order goes to, dollars per share; a negative fee is received.
+    rebates : sequence of float, length K
+        r_k, received by the maker, dollars per share; negative where the maker pays.
+    queues : sequence of float, length K
+        Q_k, shares ahead of a new limit order.
+    outflows : array of shape (N, K), or a distribution
+        Samples of what leaves each queue within the horizon, shares, a row a joint sample. A distribution is an object
+        with ``cdf`` and ``ppf``, as those of scipy.stats are; for ``closed_form`` only. Its answer is costed on its
+        10,000 quantiles (i + 1/2) / 10,000.
+    theta, lambda_under, lambda_over : float
+        Impact of each share sent or missing, and the penalties of a share missing and in excess, dollars, not negative.
+    method : {"refined", "stochastic", "closed_form", "linear"}
+        ``refined`` goes downhill by exact line searches over one part, and over exchanges between two, from the answer
+        of ``stochastic``, all in equal limit orders, and equal parts; then searches every line from end to end.
+        ``stochastic`` is the paper's section 4: one step on each sample, from ``start`` or equal parts, every part
+        kept within [0, S], the average of the iterates. ``closed_form`` is Prop. 3, for one venue; samples take the
+        left inverse of their empirical distribution. ``linear`` is the placement of HiGHS where fills could be
+        declined, which is a linear programme; it is costed without that.
+    certify : bool
+        Whether to compute the lower bound, the value of that linear programme; needs the extra ``sor[certify]``.
+    lots : int, optional
+        Limit orders are rounded to multiples of it, the market order to whole shares; the rounded answer is costed.
+    start : Placement or (market, limits), optional
+        Where ``stochastic`` and ``refined`` start. ``refined`` then goes down from there alone: much faster where the
+        problem has changed little, but it ends in the valley it is in.
+
+    Returns
+    -------
+    Placement
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be; the message names it.
+    """
+    one_of("method", method, METHODS)
+    lot = None if lots is None else whole_number("lots", lots, 1)
+    if _is_distribution(outflows) and method != "closed_form":
+        raise InputError(f"outflows is a distribution and method is {method!r}: it must be an array of samples")
+    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    begin = None if start is None else _start(start, problem)
+    relaxed = _linear(problem) if certify or method == "linear" else None
+    if method == "linear" and relaxed is not None:
+        parts, iterations = relaxed.parts, relaxed.iterations
+    elif method == "closed_form":
+        parts, iterations = _closed_form(problem, outflows)
+    elif method == "stochastic":
+        parts, iterations = _stochastic(problem, begin)
+    else:
+        parts, iterations = _refined(problem, begin)
+    cost, rounding = _costed(problem, parts, False), None
+    if lot is not None:
+        parts, exact = _rounded(parts, problem.target, lot), cost.mean
+        cost = _costed(problem, parts, False)
+        rounding = cost.mean - exact
+    bound = relaxed.bound if certify and relaxed is not None else None
+    return Placement(
+        parts[0],
+        tuple(parts[1:]),
+        cost.mean,
+        cost.breakdown,
+        cost.expected_underfill,
+        cost.expected_overfill,
+        cost.underfill_probability,
+        cost.overfill_probability,
+        bound,
+        None if bound is None else cost.mean - bound,
+        rounding,
+        method,
+        iterations,
+        _broken_assumptions(problem),
+    )
