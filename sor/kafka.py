@@ -359,6 +359,7 @@ class KafkaSource:
         self._offsets: dict[Any, Any] = {}  # to commit
         self._starts: dict[Any, int] = {}  # of the last batch
         self._generation: Any = None
+        self._member: tuple[str, int] | None = None  # who we were in the group, and in which generation
         self._look_again = 0.0
         self._static = consumer.config["group_instance_id"] is not None
         self._returning = self._static  # perhaps: the group may know it from before
@@ -396,6 +397,9 @@ class KafkaSource:
             raise StreamError(f"consuming: {_story(error)}") from None
         if self._returning and self._generation.generation_id >= 0:
             self._join_once_more()
+        if self._was_away():
+            self._start_over(assigned)
+            return []
         if assigned != self._assigned:
             self._rebalanced(assigned, polled)
         polled = {tp: records for tp, records in polled.items() if tp in assigned}
@@ -413,6 +417,36 @@ class KafkaSource:
             if self._static and not polled:
                 self._check_fenced()
         return [message for tp, records in polled.items() for message in self._messages(tp, records)]
+
+    def _was_away(self) -> bool:
+        """Whether others may have answered for our partitions since the last poll, although they are ours again.
+
+        The client keeps the positions of a member that is put out of the group while it joins again, and between two
+        polls a partition can be given away and come back.
+        """
+        member, generation = self._generation.member_id, self._generation.generation_id
+        if generation < 0:
+            return False
+        last, self._member = self._member, (member, generation)
+        return last is not None and (last[0] != member or generation > last[1] + 1)
+
+    def _start_over(self, assigned: set[Any]) -> None:
+        """Go on with every partition from what the group has committed, as if it were new."""
+        logger.info("came back to the group: going on from what it has committed")
+        self._forget({tp.partition for tp in self._assigned | assigned})
+        starts, self._starts, self._offsets = self._starts, {}, {}
+        self.lags.clear()
+        try:
+            for tp in assigned:
+                offset = self.consumer.committed(tp, timeout_ms=COMMIT_MS)
+                if offset is None:
+                    offset = starts.get(tp)  # then nobody else has answered
+                if offset is not None:
+                    self.consumer.seek(tp, offset)
+        except kafka_errors.KafkaError as error:
+            raise StreamError(f"cannot tell where the group stands: {_story(error)}") from None
+        self._assigned = set()
+        self._rebalanced(assigned, {})
 
     def _look_at_ends(self) -> None:
         """Ask how much there is: what the client remembers of it would not grow where its fetching stands still."""
