@@ -403,7 +403,7 @@ cdef double steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
 
 
 cdef double try_line(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexcept nogil:
-    """Search a line, all of it where ``reach`` proves short, and go to its best point if that pays; what it saves."""
+    """Search a line, all of it where ``reach`` is short, and go to its best point if that pays; what it saves."""
     cdef Search found
     if j == d.parts:
         d.x[j] = d.target - d.x[i]

@@ -316,7 +316,7 @@ class Descent:
         return best, line
 
     def try_line(self, i: int, j: int, reach: float) -> float:
-        """Search a line, all of it where ``reach`` proves short, and go to its best point if that pays; what it saves."""
+        """Search a line, all of it where ``reach`` is short, and go to its best point if that pays; what it saves."""
         if j == self.parts:
             self.x[j] = self.target - self.x[i]
         at, saved = self.search(i, j, reach)

@@ -37,9 +37,11 @@ WORTH_A_MOVE = 1e-8  # dollars a share of the target that a move of `refined` ha
 GRID_BITS = 40  # of the target on the grid of `refined`: sums of up to 2^13 parts are exact in a double
 REACH = 1 / 512  # of the target that `refined` searches of a line at first
 GROWTH = 1.25  # of what a line promises, with each move on another one
-EXPLORED = 1_000  # samples times starts that `refined` explores on its way to the right valley
-MIN_EXPLORED = 128  # samples
+FEW_SAMPLES = 128  # up to which `refined` searches widely, and on how many at least it explores
+EXPLORED = 1_000  # samples times starts that it explores where there are more
 WORTH_EXPLORING = 1e-6  # dollars a share, as above, there
+MOST_KICKS = 20
+FARTHEST = 1e6  # times as far as a kick led
 QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
 NO_SAMPLES = np.empty(0)
 
@@ -135,21 +137,21 @@ class _Problem(NamedTuple):
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray[Any, Any]:
+def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
     """A contiguous array of finite doubles within [low, MAX_NUMBER]."""
     try:
-        array = np.asarray(value)
+        given = np.asarray(value)
     except ValueError:
         raise InputError(f"{name} is {value!r}: its rows must have the same length") from None
-    if array.dtype.kind not in "fiu" or array.ndim != dimensions:
+    if given.dtype.kind not in "fiu" or given.ndim != dimensions:
         wanted = "(N, K), a row a sample," if dimensions == 2 else "(K)"
         raise InputError(
-            f"{name} is an array of {array.dtype} with shape {array.shape}: it must be of numbers, with shape {wanted} "
+            f"{name} is an array of {given.dtype} with shape {given.shape}: it must be of numbers, with shape {wanted} "
             f"and N, K at least 1"
         )
-    if not array.size:
-        raise InputError(f"{name} is empty, with shape {array.shape}: at least one venue and one sample are needed")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not given.size:
+        raise InputError(f"{name} is empty, with shape {given.shape}: at least one venue and one sample are needed")
+    array: np.ndarray = np.ascontiguousarray(given, dtype=np.float64)
     if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
         place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
         where = "".join(f"[{i}]" for i in place)
@@ -253,6 +255,35 @@ def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementCost:
+    per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
+    totals = placement_core.cost(np.array(parts), *problem, SAME * problem.target, per_sample)
+    breakdown = _broken_down(problem, parts, totals)
+    error = None
+    if each and len(per_sample) > 1:
+        error = float(per_sample.std(ddof=1)) / math.sqrt(len(per_sample))
+    mean = breakdown.spread_and_fees + breakdown.impact + breakdown.penalties
+    _, missing, excess, below, above = totals
+    return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
+
+
+def _broken_down(problem: _Problem, parts: Sequence[float], totals: tuple[float, ...]) -> CostBreakdown:
+    gained, missing, excess = totals[:3]
+    sent = 0.0
+    for part in parts:
+        sent += part
+    return CostBreakdown(
+        0.0 - gained, problem.theta * (sent + missing), problem.under * missing + problem.over * excess
+    )
+
+
+def _mean_cost(problem: _Problem, parts: Sequence[float]) -> float:
+    return _costed(problem, parts, False).mean
+
+
 # --- methods: each gives (placement, iterations) ---------------------------------------------------------------------
 
 
@@ -276,8 +307,16 @@ def _stochastic(problem: _Problem, start: np.ndarray | None) -> tuple[list[float
     return answer, len(problem.outflows)
 
 
+class _End(NamedTuple):
+    """Where a descent has ended: the mean cost, the placement, and the moves that it took in all."""
+
+    cost: float
+    parts: list[float]
+    moves: int
+
+
 def _corners(problem: _Problem) -> np.ndarray:
-    """Where `refined` starts to explore, one placement a row: the cost has many valleys where overfilling is dear.
+    """Where `refined` starts from, one placement a row: the cost has many valleys where overfilling is dear.
 
     All in the market order, all in every limit order, and equal parts with and without a market order; for up to two
     venues every combination of nothing, half and all.
@@ -288,29 +327,81 @@ def _corners(problem: _Problem) -> np.ndarray:
     return np.array([[target] + [0.0] * k, [0.0] + [target] * k, [0.0] + [target / k] * k, _equal_parts(problem)])
 
 
-def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+def _refined(problem: _Problem, start: np.ndarray | None) -> _End:
     """Down from the paper's answer and from the best that a look at some of the samples finds from several starts."""
     if start is not None:
         return _descended(problem, start.reshape(1, -1))
     paper = np.array([_stochastic(problem, None)[0]])
     starts = np.concatenate((paper, _corners(problem)))
-    stride = -(-len(problem.outflows) // max(MIN_EXPLORED, EXPLORED // len(starts)))
-    if stride == 1:
-        return _descended(problem, starts, thorough=True)
-    some = problem._replace(outflows=np.ascontiguousarray(problem.outflows[::stride]))
-    found, explored = _descended(some, starts, WORTH_EXPLORING, thorough=True)
-    answer, moves = _descended(problem, np.array([paper[0], found]))
-    return answer, explored + moves
+    if len(problem.outflows) <= FEW_SAMPLES:
+        return _searched(problem, starts)
+    stride = -(-len(problem.outflows) // max(FEW_SAMPLES, EXPLORED // len(starts)))
+    found = _descended(_every(problem, stride, 0), starts, WORTH_EXPLORING, thorough=True)
+    answer = _descended(problem, np.array([paper[0], found.parts]))
+    return answer._replace(moves=found.moves + answer.moves)
 
 
-def _descended(
-    problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False
-) -> tuple[list[float], int]:
+def _descended(problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False) -> _End:
+    """The cheapest end of the descents from each start."""
     target = problem.target
     scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
     lengths = scale, SAME * target, worth * target, REACH * target
-    answer: tuple[list[float], int] = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
-    return answer
+    parts, moves = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
+    return _End(_mean_cost(problem, parts), parts, moves)
+
+
+def _every(problem: _Problem, stride: int, first: int) -> _Problem:
+    """The problem on one in so many samples."""
+    return problem._replace(outflows=np.ascontiguousarray(problem.outflows[first::stride]))
+
+
+# Of few samples each is a sharp bend in the cost, and a descent gets stuck where bends cross. There is time, then, to
+# shake it loose.
+
+
+def _searched(problem: _Problem, starts: np.ndarray) -> _End:
+    """From more starts, then shaken and kicked."""
+    k, target = problem.venue_count, problem.target
+    if k > 2:
+        starts = np.concatenate((starts, np.eye(k + 1)[1:] * target))  # all at one venue
+    end = _descended(problem, starts, thorough=True)
+    if k == 1:
+        return end
+    for stride in (2, 3):
+        for first in range(min(stride, len(problem.outflows))):
+            aside = _descended(_every(problem, stride, first), np.array([end.parts]))
+            end = _cheaper(end, _descended(problem, np.array([aside.parts])))
+    for _ in range(MOST_KICKS):
+        kicked = _kicked(problem, end)
+        if kicked.cost >= end.cost - WORTH_A_MOVE * target:
+            break
+        end = kicked
+    last = _descended(problem, np.array([end.parts]), thorough=True)
+    return _cheaper(end, last)
+
+
+def _cheaper(a: _End, b: _End) -> _End:
+    """One of the two, with the moves of both."""
+    return (a if a.cost <= b.cost else b)._replace(moves=a.moves + b.moves)
+
+
+def _kicked(problem: _Problem, end: _End) -> _End:
+    """The best descent after one part has been taken away, and on in the direction where that led."""
+    best = end
+    for i, part in enumerate(end.parts):
+        if part > 0.0:
+            without = np.array([end.parts])
+            without[0, i] = 0.0
+            best = _cheaper(best, _descended(problem, without))
+    here, way, length = np.array(end.parts), np.array(best.parts) - np.array(end.parts), 2.0
+    while length < FARTHEST:
+        parts = np.clip(here + length * way, 0.0, problem.target).tolist()
+        cost = _mean_cost(problem, parts)
+        if cost >= best.cost:
+            break
+        best = best._replace(cost=cost, parts=parts)
+        length *= 2.0
+    return _cheaper(best, _descended(problem, np.array([best.parts])))
 
 
 def _left_inverse(samples: np.ndarray, probability: float) -> float:
@@ -417,23 +508,6 @@ def _rounded(parts: Sequence[float], target: float, lot: int) -> list[float]:
 # --- public functions ------------------------------------------------------------------------------------------------
 
 
-def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementCost:
-    per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
-    placement = np.array(parts)
-    gained, missing, excess, below, above = placement_core.cost(placement, *problem, SAME * problem.target, per_sample)
-    sent = 0.0
-    for part in parts:
-        sent += part
-    breakdown = CostBreakdown(
-        0.0 - gained, problem.theta * (sent + missing), problem.under * missing + problem.over * excess
-    )
-    mean = breakdown.spread_and_fees + breakdown.impact + breakdown.penalties
-    error = None
-    if each and len(per_sample) > 1:
-        error = float(per_sample.std(ddof=1)) / math.sqrt(len(per_sample))
-    return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
-
-
 def placement_cost(
     market: float,
     limits: Sequence[float],
@@ -504,7 +578,8 @@ def place(
         Impact of each share sent or missing, and the penalties of a share missing and in excess, dollars, not negative.
     method : {"refined", "stochastic", "closed_form", "linear"}
         ``refined`` goes downhill by exact line searches over one part, and over exchanges between two, from the answer
-        of ``stochastic``, all in equal limit orders, and equal parts; then searches every line from end to end.
+        of ``stochastic``, from corners and from equal parts. Up to 128 samples it does so on all of them and tries to
+        get out of where it ends; of more, it chooses between the starts other than the first on some, evenly spaced.
         ``stochastic`` is the paper's section 4: one step on each sample, from ``start`` or equal parts, every part
         kept within [0, S], the average of the iterates. ``closed_form`` is Prop. 3, for one venue; samples take the
         left inverse of their empirical distribution. ``linear`` is the placement of HiGHS where fills could be
@@ -540,7 +615,7 @@ def place(
     elif method == "stochastic":
         parts, iterations = _stochastic(problem, begin)
     else:
-        parts, iterations = _refined(problem, begin)
+        _, parts, iterations = _refined(problem, begin)
     cost, rounding = _costed(problem, parts, False), None
     if lot is not None:
         parts, exact = _rounded(parts, problem.target, lot), cost.mean
