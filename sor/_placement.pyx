@@ -416,22 +416,25 @@ cdef double try_line(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexc
 
 
 cdef int64_t descend(Descent* d) noexcept nogil:
-    """Down the steepest line, again and again; how many moves it took."""
-    cdef Py_ssize_t i = 0, j = 0
+    """Down the steepest line, until K + 1 in a row have not been worth a move; how many moves it took."""
+    cdef Py_ssize_t i = 0, j = 0, fruitless = 0
     cdef int64_t moves = 0
     cdef double slope_here, saved
     for i in range((d.parts + 1) * (d.parts + 1)):
         d.promise[i] = INFINITY
     find_slopes(d)
-    while True:
+    while fruitless < d.parts:
         slope_here = steepest(d, &i, &j)
         if slope_here == 0.0:
-            return moves
+            break
         saved = try_line(d, i, j, d.reach)
         d.promise[i * (d.parts + 1) + j] = saved / (slope_here * slope_here)
+        fruitless += 1
         if saved > d.tolerance:
+            fruitless = 0
             moves += 1
             find_slopes(d)
+    return moves
 
 
 cdef int64_t leap(Descent* d) noexcept nogil:

@@ -327,19 +327,22 @@ class Descent:
         return saved
 
     def descend(self) -> int:
-        """Down the steepest line, again and again; how many moves it took."""
-        moves = 0
+        """Down the steepest line, until K + 1 in a row have not been worth a move; how many moves it took."""
+        moves = fruitless = 0
         self.promise.clear()
         self.find_slopes()
-        while True:
+        while fruitless < self.parts:
             slope, line = self.steepest()
             if slope == 0.0:
-                return moves
+                break
             saved = self.try_line(*line, self.reach)
             self.promise[line] = saved / (slope * slope)
+            fruitless += 1
             if saved > self.tolerance:
+                fruitless = 0
                 moves += 1
                 self.find_slopes()
+        return moves
 
     def leap(self) -> int:
         """Every line, also those that begin uphill: the cost is not convex; how many moves it took."""

@@ -151,7 +151,7 @@ def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
         )
     if not given.size:
         raise InputError(f"{name} is empty, with shape {given.shape}: at least one venue and one sample are needed")
-    array: np.ndarray = np.ascontiguousarray(given, dtype=np.float64)
+    array = np.ascontiguousarray(given, dtype=np.float64)
     if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
         place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
         where = "".join(f"[{i}]" for i in place)
@@ -165,10 +165,11 @@ def _is_distribution(outflows: Any) -> bool:
 
 def _quantile_samples(distribution: Any) -> np.ndarray:
     """One sample in the middle of each of `QUANTILES` slices of equal probability, with shape (QUANTILES, 1)."""
-    samples = np.asarray(distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), dtype=float)
+    samples: np.ndarray = np.asarray(distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), dtype=float)
     if samples.shape != (QUANTILES,) or np.isnan(samples).any():
         raise InputError(f"outflows is {distribution!r}: its ppf must give one number for each probability")
-    return np.clip(samples, 0.0, MAX_NUMBER).reshape(-1, 1)
+    clipped: np.ndarray = np.clip(samples, 0.0, MAX_NUMBER).reshape(-1, 1)
+    return clipped
 
 
 def _problem(
