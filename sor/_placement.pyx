@@ -160,6 +160,7 @@ cdef struct Descent:
     double* best  # (K + 1): the cheapest end so far
     double* ups  # (K + 1): the slope as part i grows, summed over the samples
     double* downs  # (K + 1): the slope as it shrinks
+    double* exchanges  # (K + 1, K + 1): the slope as one part grows by as much as the other shrinks
     double* promise  # (K + 2, K + 2): what a line saved by the square of its slope; infinite where not searched yet
     uint64_t* beyond  # (K + 1, words): samples with room > x
     uint64_t* reached  # (K + 1, words): samples with room >= x
@@ -343,13 +344,16 @@ cdef void find_slopes(Descent* d) noexcept nogil:
                       - d.over * <double>(reached - reached_short) - d.theta * d.n)
 
 
-cdef double exchange_slope(Descent* d, Py_ssize_t up, Py_ssize_t down) noexcept nogil:
-    """Their slopes add up, but where A = S and both fill: there A stays, and neither penalty arises."""
-    cdef Py_ssize_t word
-    cdef int64_t both = 0
-    for word in range(d.words):
-        both += popcount(d.level_set[word] & d.beyond[up * d.words + word] & d.reached[down * d.words + word])
-    return d.ups[up] + d.downs[down] - (d.short_of + d.over) * <double>both
+cdef void find_exchange_slopes(Descent* d) noexcept nogil:
+    """Slopes of two parts add up, but where A = S and both fill: there A stays, and neither penalty arises."""
+    cdef Py_ssize_t up, down, word
+    cdef int64_t both
+    for up in range(d.parts):
+        for down in range(d.parts):
+            both = 0
+            for word in range(d.words):
+                both += popcount(d.level_set[word] & d.beyond[up * d.words + word] & d.reached[down * d.words + word])
+            d.exchanges[up * d.parts + down] = d.ups[up] + d.downs[down] - (d.short_of + d.over) * <double>both
 
 
 # --- moves
@@ -394,7 +398,7 @@ cdef double steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
         for down in range(d.parts):
             if down == up or d.x[down] <= 0.0:
                 continue
-            slope_here = exchange_slope(d, up, down)
+            slope_here = d.exchanges[up * d.parts + down]
             if slope_here < best and promises(d, up, down, slope_here):
                 best = slope_here
                 i[0] = up
@@ -423,6 +427,7 @@ cdef int64_t descend(Descent* d) noexcept nogil:
     for i in range((d.parts + 1) * (d.parts + 1)):
         d.promise[i] = INFINITY
     find_slopes(d)
+    find_exchange_slopes(d)
     while fruitless < d.parts:
         slope_here = steepest(d, &i, &j)
         if slope_here == 0.0:
@@ -434,6 +439,7 @@ cdef int64_t descend(Descent* d) noexcept nogil:
             fruitless = 0
             moves += 1
             find_slopes(d)
+            find_exchange_slopes(d)
     return moves
 
 
@@ -494,7 +500,7 @@ cdef void make_room(Descent* d, const double[::1] queues, const double[:, ::1] o
 cdef bint reserve(Descent* d) noexcept nogil:
     """One block of memory for everything, freed through ``room``; False where there is none."""
     cdef Py_ssize_t n = d.n, parts = d.parts, sets = 2 * (parts + 1) * d.words
-    cdef Py_ssize_t doubles = (parts + 2) * n + (parts + 1) * (parts + 1) + 5 * (parts + 2)
+    cdef Py_ssize_t doubles = (parts + 2) * n + 2 * (parts + 1) * (parts + 1) + 5 * (parts + 2)
     cdef char* block = <char*>malloc((doubles + sets) * 8 + 2 * (4 * n + 1) * sizeof(Event)
                                      + (4 * n + 3) * sizeof(Py_ssize_t))
     if block == NULL:
@@ -507,6 +513,7 @@ cdef bint reserve(Descent* d) noexcept nogil:
     d.gains = d.downs + parts + 2
     d.best = d.gains + parts + 2
     d.promise = d.best + parts + 2
+    d.exchanges = d.promise + (parts + 1) * (parts + 1)
     d.beyond = <uint64_t*>(d.room + doubles)
     d.reached = d.beyond + parts * d.words
     d.short_set = d.reached + parts * d.words

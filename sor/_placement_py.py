@@ -166,6 +166,7 @@ class Descent:
         self.filled = [0.0] * self.n  # A
         self.ups = [0.0] * self.parts  # the slope as part i grows, summed over the samples
         self.downs = [0.0] * self.parts  # the slope as it shrinks
+        self.exchanges = [[0.0] * self.parts for _ in range(self.parts)]  # ... as one part takes from another
         self.promise: dict[tuple[int, int], float] = {}  # what a line saved by the square of its slope
         self.beyond = [0] * self.parts  # samples with room > x
         self.reached = [0] * self.parts  # samples with room >= x
@@ -270,10 +271,12 @@ class Descent:
                 - self.theta * self.n
             )
 
-    def exchange_slope(self, up: int, down: int) -> float:
-        """Their slopes add up, but where A = S and both fill: there A stays, and neither penalty arises."""
-        both = (self.level_set & self.beyond[up] & self.reached[down]).bit_count()
-        return self.ups[up] + self.downs[down] - (self.short_of + self.over) * both
+    def find_exchange_slopes(self) -> None:
+        """Slopes of two parts add up, but where A = S and both fill: there A stays, and neither penalty arises."""
+        for i, (up, beyond) in enumerate(zip(self.ups, self.beyond, strict=True)):
+            level = self.level_set & beyond
+            for j, (down, reached) in enumerate(zip(self.downs, self.reached, strict=True)):
+                self.exchanges[i][j] = up + down - (self.short_of + self.over) * (level & reached).bit_count()
 
     # --- moves
 
@@ -310,7 +313,7 @@ class Descent:
             for down_part in range(self.parts):
                 if up_part == down_part or self.x[down_part] <= 0.0:
                     continue
-                slope = self.exchange_slope(up_part, down_part)
+                slope = self.exchanges[up_part][down_part]
                 if slope < best and self.promises((up_part, down_part), slope):
                     best, line = slope, (up_part, down_part)
         return best, line
@@ -331,6 +334,7 @@ class Descent:
         moves = fruitless = 0
         self.promise.clear()
         self.find_slopes()
+        self.find_exchange_slopes()
         while fruitless < self.parts:
             slope, line = self.steepest()
             if slope == 0.0:
@@ -342,6 +346,7 @@ class Descent:
                 fruitless = 0
                 moves += 1
                 self.find_slopes()
+                self.find_exchange_slopes()
         return moves
 
     def leap(self) -> int:
