@@ -118,7 +118,7 @@ class Placement(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """Checked arguments, in the order in which the kernels take them."""
 
     gains: np.ndarray  # (K + 1): -(h + f) and h + r_k, dollars a filled share
@@ -172,7 +172,7 @@ def _quantile_samples(distribution: Any) -> np.ndarray:
     return clipped
 
 
-def _problem(
+def problem_of(
     target: Any,
     half_spread: Any,
     fee: Any,
@@ -182,7 +182,7 @@ def _problem(
     theta: Any,
     lambda_under: Any,
     lambda_over: Any,
-) -> _Problem:
+) -> Problem:
     size = real_number("target", target, 1.0 / MAX_NUMBER)
     spread, taker_fee = real_number("half_spread", half_spread), real_number("fee", fee)
     rebate_array = _array("rebates", rebates, 1, -MAX_NUMBER)
@@ -201,7 +201,7 @@ def _problem(
     gains = np.empty(len(queue_array) + 1)
     gains[0] = -(spread + taker_fee)
     gains[1:] = spread + rebate_array
-    return _Problem(
+    return Problem(
         gains,
         queue_array,
         samples,
@@ -222,7 +222,7 @@ def _parts(name: str, market: Any, limits: Any, venue_count: int) -> np.ndarray:
     return np.concatenate(([real_number(f"{name}market", market, 0.0)], limit_array))
 
 
-def _start(start: Any, problem: _Problem) -> np.ndarray:
+def _start(start: Any, problem: Problem) -> np.ndarray:
     if isinstance(start, Placement):
         market, limits = start.market, start.limits
     else:
@@ -233,7 +233,7 @@ def _start(start: Any, problem: _Problem) -> np.ndarray:
     return _parts("start: ", market, limits, problem.venue_count)
 
 
-def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
+def _broken_assumptions(problem: Problem) -> tuple[str, ...]:
     """A1 to A3 of the paper, as warnings with their numbers."""
     take, low, high = -float(problem.gains[0]), float(problem.gains[1:].min()), float(problem.gains[1:].max())
     warnings = []
@@ -259,7 +259,7 @@ def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementCost:
+def _costed(problem: Problem, parts: Sequence[float], each: bool) -> PlacementCost:
     per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
     totals = placement_core.cost(np.array(parts), *problem, SAME * problem.target, per_sample)
     breakdown = _broken_down(problem, parts, totals)
@@ -271,7 +271,7 @@ def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementC
     return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
 
 
-def _broken_down(problem: _Problem, parts: Sequence[float], totals: tuple[float, ...]) -> CostBreakdown:
+def _broken_down(problem: Problem, parts: Sequence[float], totals: tuple[float, ...]) -> CostBreakdown:
     gained, missing, excess = totals[:3]
     sent = 0.0
     for part in parts:
@@ -281,14 +281,14 @@ def _broken_down(problem: _Problem, parts: Sequence[float], totals: tuple[float,
     )
 
 
-def _mean_cost(problem: _Problem, parts: Sequence[float]) -> float:
+def _mean_cost(problem: Problem, parts: Sequence[float]) -> float:
     return _costed(problem, parts, False).mean
 
 
 # --- methods: each gives (placement, iterations) ---------------------------------------------------------------------
 
 
-def _step_size(problem: _Problem) -> float:
+def step_size(problem: Problem) -> float:
     """gamma = sqrt(K) S / sqrt(N (h+f+theta+lu+lo)^2 + N sum (h+r_k+theta+lu+lo)^2), section 4."""
     squares = 0.0
     for gain in (-problem.gains[0], *problem.gains[1:]):
@@ -298,13 +298,13 @@ def _step_size(problem: _Problem) -> float:
     return float(math.sqrt(problem.venue_count) * problem.target / math.sqrt(len(problem.outflows) * squares))
 
 
-def _equal_parts(problem: _Problem) -> np.ndarray:
+def _equal_parts(problem: Problem) -> np.ndarray:
     return np.full(problem.venue_count + 1, problem.target / (problem.venue_count + 1))
 
 
-def _stochastic(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+def _stochastic(problem: Problem, start: np.ndarray | None) -> tuple[list[float], int]:
     begin = _equal_parts(problem) if start is None else np.minimum(start, problem.target)
-    answer = placement_core.stochastic(begin, *problem, _step_size(problem))
+    answer = placement_core.stochastic(begin, *problem, step_size(problem))
     return answer, len(problem.outflows)
 
 
@@ -316,7 +316,7 @@ class _End(NamedTuple):
     moves: int
 
 
-def _corners(problem: _Problem) -> np.ndarray:
+def _corners(problem: Problem) -> np.ndarray:
     """Where `refined` starts from, one placement a row: the cost has many valleys where overfilling is dear.
 
     All in the market order, all in every limit order, and equal parts with and without a market order; for up to two
@@ -328,7 +328,7 @@ def _corners(problem: _Problem) -> np.ndarray:
     return np.array([[target] + [0.0] * k, [0.0] + [target] * k, [0.0] + [target / k] * k, _equal_parts(problem)])
 
 
-def _refined(problem: _Problem, start: np.ndarray | None) -> _End:
+def _refined(problem: Problem, start: np.ndarray | None) -> _End:
     """Down from the paper's answer and from the best that a look at some of the samples finds from several starts."""
     if start is not None:
         return _descended(problem, start.reshape(1, -1))
@@ -342,7 +342,7 @@ def _refined(problem: _Problem, start: np.ndarray | None) -> _End:
     return answer._replace(moves=found.moves + answer.moves)
 
 
-def _descended(problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False) -> _End:
+def _descended(problem: Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False) -> _End:
     """The cheapest end of the descents from each start."""
     target = problem.target
     scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
@@ -351,7 +351,7 @@ def _descended(problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOV
     return _End(_mean_cost(problem, parts), parts, moves)
 
 
-def _every(problem: _Problem, stride: int, first: int) -> _Problem:
+def _every(problem: Problem, stride: int, first: int) -> Problem:
     """The problem on one in so many samples."""
     return problem._replace(outflows=np.ascontiguousarray(problem.outflows[first::stride]))
 
@@ -360,7 +360,7 @@ def _every(problem: _Problem, stride: int, first: int) -> _Problem:
 # shake it loose.
 
 
-def _searched(problem: _Problem, starts: np.ndarray) -> _End:
+def _searched(problem: Problem, starts: np.ndarray) -> _End:
     """From more starts, then shaken and kicked."""
     k, target = problem.venue_count, problem.target
     if k > 2:
@@ -386,7 +386,7 @@ def _cheaper(a: _End, b: _End) -> _End:
     return (a if a.cost <= b.cost else b)._replace(moves=a.moves + b.moves)
 
 
-def _kicked(problem: _Problem, end: _End) -> _End:
+def _kicked(problem: Problem, end: _End) -> _End:
     """The best descent after one part has been taken away, and on in the direction where that led."""
     best = end
     for i, part in enumerate(end.parts):
@@ -413,7 +413,7 @@ def _left_inverse(samples: np.ndarray, probability: float) -> float:
     return float(ordered[rank]) if rank < len(ordered) else math.inf
 
 
-def _closed_form(problem: _Problem, outflows: Any) -> tuple[list[float], int]:
+def _closed_form(problem: Problem, outflows: Any) -> tuple[list[float], int]:
     """Prop. 3: L = clip(F^-1(c/d) - Q, 0, S), M = S - L with c = 2h + f + r, d = lambda_u + h + r + theta."""
     if problem.venue_count != 1:
         raise InputError(f"method is 'closed_form' with {problem.venue_count} venues: it must have one (Prop. 3)")
@@ -440,56 +440,54 @@ class _Relaxed(NamedTuple):
     bound: float
 
 
-def _linear(problem: _Problem) -> _Relaxed:
-    """The linear programme in which a venue's fill may be declined.
+def relaxation(problem: Problem) -> dict[str, Any]:
+    """Arguments of scipy's linprog for the linear programme in which a venue's fill may be declined.
 
     Variables are X, and in each sample fills y_k <= min(L_k, room_k), underfill U and overfill O with
-    M + sum y + U - O = S. Where overfilling costs, a sample of the true problem may not decline a fill, so the value
-    bounds it from below.
+    M + sum y + U - O = S. The true problem may not decline a fill, so the value bounds it from below.
     """
+    from scipy.sparse import coo_array
+
+    n, k = problem.outflows.shape
+    room = np.minimum(np.maximum(problem.outflows - problem.queues, 0.0), problem.target)
+    row, venue = np.nonzero(room)
+    fills, every = np.arange(len(row)), np.arange(n)
+    y, u, o = 1 + k + fills, 1 + k + len(row) + every, 1 + k + len(row) + n + every
+    columns = 1 + k + len(row) + 2 * n
+    objective = np.full(columns, problem.theta)
+    objective[0] -= problem.gains[0]
+    objective[y] = -problem.gains[1:][venue] / n
+    objective[u] = (problem.theta + problem.under) / n
+    objective[o] = problem.over / n
+    ones = np.ones(len(row))
+    within = (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue))))
+    filled = (
+        np.concatenate((ones, np.ones(2 * n), -np.ones(n))),
+        (np.concatenate((row, every, every, every)), np.concatenate((y, np.zeros(n, int), u, o))),
+    )
+    high = np.full(columns, np.inf)
+    high[: 1 + k], high[y] = problem.target, room[row, venue]
+    return {
+        "c": objective,
+        "A_ub": coo_array(within, (len(row), columns)).tocsr(),
+        "b_ub": np.zeros(len(row)),
+        "A_eq": coo_array(filled, (n, columns)).tocsr(),
+        "b_eq": np.full(n, problem.target),
+        "bounds": np.column_stack((np.zeros(columns), high)),
+    }
+
+
+def _linear(problem: Problem) -> _Relaxed:
     try:
         from scipy.optimize import linprog
-        from scipy.sparse import coo_array
     except ImportError as error:
         raise InputError(
             f"method 'linear' and certify need scipy, which cannot be imported ({error}): pip install 'sor[certify]'"
         ) from None
-    n, k = problem.outflows.shape
-    room = np.minimum(np.maximum(problem.outflows - problem.queues, 0.0), problem.target)
-    row, venue = np.nonzero(room)
-    fills = np.arange(len(row))
-    y, u, o = 1 + k + fills, 1 + k + len(row) + np.arange(n), 1 + k + len(row) + n + np.arange(n)
-    columns = 1 + k + len(row) + 2 * n
-    objective = np.full(columns, problem.theta)
-    objective[y] = -problem.gains[1:][venue] / n
-    objective[0] -= problem.gains[0]
-    objective[u] = (problem.theta + problem.under) / n
-    objective[o] = problem.over / n
-    ones, every = np.ones(len(row)), np.arange(n)
-    within = coo_array(
-        (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue)))), (len(row), columns)
-    )
-    filled = coo_array(
-        (
-            np.concatenate((ones, np.ones(2 * n), -np.ones(n))),
-            (np.concatenate((row, every, every, every)), np.concatenate((y, np.zeros(n, int), u, o))),
-        ),
-        (n, columns),
-    )
-    high = np.full(columns, np.inf)
-    high[: 1 + k], high[y] = problem.target, room[row, venue]
-    result = linprog(
-        objective,
-        A_ub=within.tocsr(),
-        b_ub=np.zeros(len(row)),
-        A_eq=filled.tocsr(),
-        b_eq=np.full(n, problem.target),
-        bounds=np.column_stack((np.zeros(columns), high)),
-        method="highs",
-    )
+    result = linprog(**relaxation(problem), method="highs")
     if result.status != 0:
         raise SorError(f"HiGHS found no solution: {result.message}")
-    parts = np.clip(result.x[: 1 + k], 0.0, problem.target).tolist()
+    parts = np.clip(result.x[: 1 + problem.venue_count], 0.0, problem.target).tolist()
     return _Relaxed(parts, int(result.nit), float(result.fun))
 
 
@@ -537,7 +535,7 @@ def placement_cost(
 
     The other parameters, and what is raised, are those of `place`.
     """
-    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    problem = problem_of(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
     parts = _parts("", market, limits, problem.venue_count).tolist()
     cost = _costed(problem, parts, True)
     return cost if per_sample else msgspec.structs.replace(cost, per_sample=None)
@@ -606,7 +604,7 @@ def place(
     lot = None if lots is None else whole_number("lots", lots, 1)
     if _is_distribution(outflows) and method != "closed_form":
         raise InputError(f"outflows is a distribution and method is {method!r}: it must be an array of samples")
-    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    problem = problem_of(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
     begin = None if start is None else _start(start, problem)
     relaxed = _linear(problem) if certify or method == "linear" else None
     if method == "linear" and relaxed is not None:
