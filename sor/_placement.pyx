@@ -79,17 +79,17 @@ cdef void step(double* x, double* average, const double* gains, const double* qu
                Py_ssize_t k, double target, double theta, double short_of, double over, double gamma) noexcept nogil:
     """X -= gamma g(X, xi), each part kept within [0, S]; g_0 and g_k as in section 4 of the paper."""
     cdef Py_ssize_t i
-    cdef double filled = x[0], marginal
+    cdef double filled = x[0], marginal, room, slope_here
     for i in range(k):
         filled += least(x[i + 1], room_of(outflows[i], queues[i]))
     marginal = -short_of if filled < target else (over if filled > target else 0.0)
     for i in range(k):
-        if outflows[i] > queues[i] + x[i + 1]:
-            x[i + 1] = clamp(x[i + 1] - gamma * (theta - gains[i + 1] + marginal), target)
-        else:
-            x[i + 1] = clamp(x[i + 1] - gamma * theta, target)
+        room = outflows[i] - queues[i]
+        slope_here = marginal - gains[i + 1]
+        slope_here = theta + (slope_here if room > x[i + 1] else 0.0)
+        x[i + 1] = clamp(x[i + 1] - gamma * slope_here, target)
         average[i + 1] += x[i + 1]
-    x[0] = clamp(x[0] - gamma * (theta - gains[0] + marginal), target)
+    x[0] = clamp(x[0] - gamma * (theta + (marginal - gains[0])), target)
     average[0] += x[0]
 
 

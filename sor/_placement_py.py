@@ -113,12 +113,10 @@ def stochastic(
             filled += limit if limit < room else room
         marginal = -short_of if filled < target else (over if filled > target else 0.0)
         for i, (gain, queue, outflow) in enumerate(zip(limit_gains, queue_list, row, strict=True), 1):
-            if outflow > queue + x[i]:
-                x[i] = clamp(x[i] - gamma * (theta - gain + marginal), target)
-            else:
-                x[i] = clamp(x[i] - gamma * theta, target)
+            slope = theta + (marginal - gain if outflow - queue > x[i] else 0.0)
+            x[i] = clamp(x[i] - gamma * slope, target)
             average[i] += x[i]
-        x[0] = clamp(x[0] - gamma * (theta - market_gain + marginal), target)
+        x[0] = clamp(x[0] - gamma * (theta + (marginal - market_gain)), target)
         average[0] += x[0]
     return [value / len(rows) for value in average]
 
