@@ -444,7 +444,8 @@ def relaxation(problem: Problem) -> dict[str, Any]:
     """Arguments of scipy's linprog for the linear programme in which a venue's fill may be declined.
 
     Variables are X, and in each sample fills y_k <= min(L_k, room_k), underfill U and overfill O with
-    M + sum y + U - O = S. The true problem may not decline a fill, so the value bounds it from below.
+    M + sum y + U - O = S. The true problem may not decline a fill, so the value bounds it from below. Costs are summed
+    over the samples: HiGHS's tolerances are absolute, and a mean's coefficients would be small beside them.
     """
     from scipy.sparse import coo_array
 
@@ -454,11 +455,11 @@ def relaxation(problem: Problem) -> dict[str, Any]:
     fills, every = np.arange(len(row)), np.arange(n)
     y, u, o = 1 + k + fills, 1 + k + len(row) + every, 1 + k + len(row) + n + every
     columns = 1 + k + len(row) + 2 * n
-    objective = np.full(columns, problem.theta)
-    objective[0] -= problem.gains[0]
-    objective[y] = -problem.gains[1:][venue] / n
-    objective[u] = (problem.theta + problem.under) / n
-    objective[o] = problem.over / n
+    objective = np.full(columns, problem.theta * n)
+    objective[0] -= problem.gains[0] * n
+    objective[y] = -problem.gains[1:][venue]
+    objective[u] = problem.theta + problem.under
+    objective[o] = problem.over
     ones = np.ones(len(row))
     within = (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue))))
     filled = (
@@ -488,7 +489,7 @@ def _linear(problem: Problem) -> _Relaxed:
     if result.status != 0:
         raise SorError(f"HiGHS found no solution: {result.message}")
     parts = np.clip(result.x[: 1 + problem.venue_count], 0.0, problem.target).tolist()
-    return _Relaxed(parts, int(result.nit), float(result.fun))
+    return _Relaxed(parts, int(result.nit), float(result.fun) / len(problem.outflows))
 
 
 # --- rounding --------------------------------------------------------------------------------------------------------
