@@ -23,7 +23,8 @@ cdef enum:
 
 cdef inline double room_of(double outflow, double queue) noexcept nogil:
     """(xi - Q)^+: shares that reach a limit order behind the queue."""
-    return outflow - queue if outflow > queue else 0.0
+    cdef double room = outflow - queue
+    return room if room > 0.0 else 0.0
 
 
 cdef inline double least(double a, double b) noexcept nogil:
@@ -36,7 +37,7 @@ cdef inline double most(double a, double b) noexcept nogil:
 
 cdef inline double clamp(double value, double high) noexcept nogil:
     """The nearest number in [0, high]."""
-    return 0.0 if value < 0.0 else least(value, high)
+    return least(most(value, 0.0), high)
 
 
 # --- cost of a given placement -----------------------------------------------------------------------------------

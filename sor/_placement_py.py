@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 def room_of(outflow: float, queue: float) -> float:
     """(xi - Q)^+: shares that reach a limit order behind the queue."""
-    return outflow - queue if outflow > queue else 0.0
+    room = outflow - queue
+    return room if room > 0.0 else 0.0
 
 
 def clamp(value: float, high: float) -> float:
     """The nearest number in [0, high]."""
-    return 0.0 if value < 0.0 else (value if value < high else high)
+    value = value if value > 0.0 else 0.0
+    return value if value < high else high
 
 
 # --- cost of a given placement ---------------------------------------------------------------------------------------
