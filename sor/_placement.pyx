@@ -168,7 +168,7 @@ cdef struct Descent:
     uint64_t* short_set  # (words): A < S
     uint64_t* level_set  # (words): A = S
     Event* events  # (4 n + 1)
-    Event* ordered  # (4 n + 1)
+    Event* ordered  # (4 n + 2): with the end of the line
     Py_ssize_t* buckets  # (4 n + 3)
 
 
@@ -502,7 +502,7 @@ cdef bint reserve(Descent* d) noexcept nogil:
     """One block of memory for everything, freed through ``room``; False where there is none."""
     cdef Py_ssize_t n = d.n, parts = d.parts, sets = 2 * (parts + 1) * d.words
     cdef Py_ssize_t doubles = (parts + 2) * n + 2 * (parts + 1) * (parts + 1) + 5 * (parts + 2)
-    cdef char* block = <char*>malloc((doubles + sets) * 8 + 2 * (4 * n + 1) * sizeof(Event)
+    cdef char* block = <char*>malloc((doubles + sets) * 8 + (8 * n + 3) * sizeof(Event)
                                      + (4 * n + 3) * sizeof(Py_ssize_t))
     if block == NULL:
         return False
@@ -521,7 +521,7 @@ cdef bint reserve(Descent* d) noexcept nogil:
     d.level_set = d.short_set + d.words
     d.events = <Event*>(d.beyond + sets)
     d.ordered = d.events + 4 * n + 1
-    d.buckets = <Py_ssize_t*>(d.ordered + 4 * n + 1)
+    d.buckets = <Py_ssize_t*>(d.ordered + 4 * n + 2)
     return True
 
 

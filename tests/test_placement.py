@@ -46,10 +46,6 @@ def poisson_flows(venues: int, samples: int, seed: int, alpha: float = 0.6) -> n
     return alpha * rng.poisson(2200, (samples, 1)) + (1 - alpha) * rng.poisson(2200, (samples, venues))
 
 
-def problem_of(placement: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return placement | changes
-
-
 def cost_of(answer: Placement, problem: dict[str, Any]) -> float:
     return placement_cost(answer.market, answer.limits, **problem).mean
 
