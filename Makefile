@@ -27,6 +27,7 @@ format:  ## put the style right
 
 bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/allocation.py
+	$(PYTHON) benchmarks/placement.py
 	$(PYTHON) benchmarks/replay.py
 	$(PYTHON) benchmarks/stream.py
 

@@ -23,7 +23,8 @@ cdef enum:
 
 cdef inline double room_of(double outflow, double queue) noexcept nogil:
     """(xi - Q)^+: shares that reach a limit order behind the queue."""
-    return outflow - queue if outflow > queue else 0.0
+    cdef double room = outflow - queue
+    return room if room > 0.0 else 0.0
 
 
 cdef inline double least(double a, double b) noexcept nogil:
@@ -36,7 +37,7 @@ cdef inline double most(double a, double b) noexcept nogil:
 
 cdef inline double clamp(double value, double high) noexcept nogil:
     """The nearest number in [0, high]."""
-    return 0.0 if value < 0.0 else least(value, high)
+    return least(most(value, 0.0), high)
 
 
 # --- cost of a given placement -----------------------------------------------------------------------------------
@@ -79,17 +80,17 @@ cdef void step(double* x, double* average, const double* gains, const double* qu
                Py_ssize_t k, double target, double theta, double short_of, double over, double gamma) noexcept nogil:
     """X -= gamma g(X, xi), each part kept within [0, S]; g_0 and g_k as in section 4 of the paper."""
     cdef Py_ssize_t i
-    cdef double filled = x[0], marginal
+    cdef double filled = x[0], marginal, room, slope_here
     for i in range(k):
         filled += least(x[i + 1], room_of(outflows[i], queues[i]))
     marginal = -short_of if filled < target else (over if filled > target else 0.0)
     for i in range(k):
-        if outflows[i] > queues[i] + x[i + 1]:
-            x[i + 1] = clamp(x[i + 1] - gamma * (theta - gains[i + 1] + marginal), target)
-        else:
-            x[i + 1] = clamp(x[i + 1] - gamma * theta, target)
+        room = outflows[i] - queues[i]
+        slope_here = marginal - gains[i + 1]
+        slope_here = theta + (slope_here if room > x[i + 1] else 0.0)
+        x[i + 1] = clamp(x[i + 1] - gamma * slope_here, target)
         average[i + 1] += x[i + 1]
-    x[0] = clamp(x[0] - gamma * (theta - gains[0] + marginal), target)
+    x[0] = clamp(x[0] - gamma * (theta + (marginal - gains[0])), target)
     average[0] += x[0]
 
 
@@ -160,13 +161,14 @@ cdef struct Descent:
     double* best  # (K + 1): the cheapest end so far
     double* ups  # (K + 1): the slope as part i grows, summed over the samples
     double* downs  # (K + 1): the slope as it shrinks
+    double* exchanges  # (K + 1, K + 1): the slope as one part grows by as much as the other shrinks
     double* promise  # (K + 2, K + 2): what a line saved by the square of its slope; infinite where not searched yet
     uint64_t* beyond  # (K + 1, words): samples with room > x
     uint64_t* reached  # (K + 1, words): samples with room >= x
     uint64_t* short_set  # (words): A < S
     uint64_t* level_set  # (words): A = S
     Event* events  # (4 n + 1)
-    Event* ordered  # (4 n + 1)
+    Event* ordered  # (4 n + 2): with the end of the line
     Py_ssize_t* buckets  # (4 n + 3)
 
 
@@ -343,13 +345,16 @@ cdef void find_slopes(Descent* d) noexcept nogil:
                       - d.over * <double>(reached - reached_short) - d.theta * d.n)
 
 
-cdef double exchange_slope(Descent* d, Py_ssize_t up, Py_ssize_t down) noexcept nogil:
-    """Their slopes add up, but where A = S and both fill: there A stays, and neither penalty arises."""
-    cdef Py_ssize_t word
-    cdef int64_t both = 0
-    for word in range(d.words):
-        both += popcount(d.level_set[word] & d.beyond[up * d.words + word] & d.reached[down * d.words + word])
-    return d.ups[up] + d.downs[down] - (d.short_of + d.over) * <double>both
+cdef void find_exchange_slopes(Descent* d) noexcept nogil:
+    """Slopes of two parts add up, but where A = S and both fill: there A stays, and neither penalty arises."""
+    cdef Py_ssize_t up, down, word
+    cdef int64_t both
+    for up in range(d.parts):
+        for down in range(d.parts):
+            both = 0
+            for word in range(d.words):
+                both += popcount(d.level_set[word] & d.beyond[up * d.words + word] & d.reached[down * d.words + word])
+            d.exchanges[up * d.parts + down] = d.ups[up] + d.downs[down] - (d.short_of + d.over) * <double>both
 
 
 # --- moves
@@ -394,7 +399,7 @@ cdef double steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
         for down in range(d.parts):
             if down == up or d.x[down] <= 0.0:
                 continue
-            slope_here = exchange_slope(d, up, down)
+            slope_here = d.exchanges[up * d.parts + down]
             if slope_here < best and promises(d, up, down, slope_here):
                 best = slope_here
                 i[0] = up
@@ -403,7 +408,7 @@ cdef double steepest(Descent* d, Py_ssize_t* i, Py_ssize_t* j) noexcept nogil:
 
 
 cdef double try_line(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexcept nogil:
-    """Search a line, all of it where ``reach`` proves short, and go to its best point if that pays; what it saves."""
+    """Search a line, all of it where ``reach`` is short, and go to its best point if that pays; what it saves."""
     cdef Search found
     if j == d.parts:
         d.x[j] = d.target - d.x[i]
@@ -416,22 +421,27 @@ cdef double try_line(Descent* d, Py_ssize_t i, Py_ssize_t j, double reach) noexc
 
 
 cdef int64_t descend(Descent* d) noexcept nogil:
-    """Down the steepest line, again and again; how many moves it took."""
-    cdef Py_ssize_t i = 0, j = 0
+    """Down the steepest line, until K + 1 in a row have not been worth a move; how many moves it took."""
+    cdef Py_ssize_t i = 0, j = 0, fruitless = 0
     cdef int64_t moves = 0
     cdef double slope_here, saved
     for i in range((d.parts + 1) * (d.parts + 1)):
         d.promise[i] = INFINITY
     find_slopes(d)
-    while True:
+    find_exchange_slopes(d)
+    while fruitless < d.parts:
         slope_here = steepest(d, &i, &j)
         if slope_here == 0.0:
-            return moves
+            break
         saved = try_line(d, i, j, d.reach)
         d.promise[i * (d.parts + 1) + j] = saved / (slope_here * slope_here)
+        fruitless += 1
         if saved > d.tolerance:
+            fruitless = 0
             moves += 1
             find_slopes(d)
+            find_exchange_slopes(d)
+    return moves
 
 
 cdef int64_t leap(Descent* d) noexcept nogil:
@@ -491,8 +501,8 @@ cdef void make_room(Descent* d, const double[::1] queues, const double[:, ::1] o
 cdef bint reserve(Descent* d) noexcept nogil:
     """One block of memory for everything, freed through ``room``; False where there is none."""
     cdef Py_ssize_t n = d.n, parts = d.parts, sets = 2 * (parts + 1) * d.words
-    cdef Py_ssize_t doubles = (parts + 2) * n + (parts + 1) * (parts + 1) + 5 * (parts + 2)
-    cdef char* block = <char*>malloc((doubles + sets) * 8 + 2 * (4 * n + 1) * sizeof(Event)
+    cdef Py_ssize_t doubles = (parts + 2) * n + 2 * (parts + 1) * (parts + 1) + 5 * (parts + 2)
+    cdef char* block = <char*>malloc((doubles + sets) * 8 + (8 * n + 3) * sizeof(Event)
                                      + (4 * n + 3) * sizeof(Py_ssize_t))
     if block == NULL:
         return False
@@ -504,13 +514,14 @@ cdef bint reserve(Descent* d) noexcept nogil:
     d.gains = d.downs + parts + 2
     d.best = d.gains + parts + 2
     d.promise = d.best + parts + 2
+    d.exchanges = d.promise + (parts + 1) * (parts + 1)
     d.beyond = <uint64_t*>(d.room + doubles)
     d.reached = d.beyond + parts * d.words
     d.short_set = d.reached + parts * d.words
     d.level_set = d.short_set + d.words
     d.events = <Event*>(d.beyond + sets)
     d.ordered = d.events + 4 * n + 1
-    d.buckets = <Py_ssize_t*>(d.ordered + 4 * n + 1)
+    d.buckets = <Py_ssize_t*>(d.ordered + 4 * n + 2)
     return True
 
 

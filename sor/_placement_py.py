@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 def room_of(outflow: float, queue: float) -> float:
     """(xi - Q)^+: shares that reach a limit order behind the queue."""
-    return outflow - queue if outflow > queue else 0.0
+    room = outflow - queue
+    return room if room > 0.0 else 0.0
 
 
 def clamp(value: float, high: float) -> float:
     """The nearest number in [0, high]."""
-    return 0.0 if value < 0.0 else (value if value < high else high)
+    value = value if value > 0.0 else 0.0
+    return value if value < high else high
 
 
 # --- cost of a given placement ---------------------------------------------------------------------------------------
@@ -113,12 +115,10 @@ def stochastic(
             filled += limit if limit < room else room
         marginal = -short_of if filled < target else (over if filled > target else 0.0)
         for i, (gain, queue, outflow) in enumerate(zip(limit_gains, queue_list, row, strict=True), 1):
-            if outflow > queue + x[i]:
-                x[i] = clamp(x[i] - gamma * (theta - gain + marginal), target)
-            else:
-                x[i] = clamp(x[i] - gamma * theta, target)
+            slope = theta + (marginal - gain if outflow - queue > x[i] else 0.0)
+            x[i] = clamp(x[i] - gamma * slope, target)
             average[i] += x[i]
-        x[0] = clamp(x[0] - gamma * (theta - market_gain + marginal), target)
+        x[0] = clamp(x[0] - gamma * (theta + (marginal - market_gain)), target)
         average[0] += x[0]
     return [value / len(rows) for value in average]
 
@@ -166,6 +166,7 @@ class Descent:
         self.filled = [0.0] * self.n  # A
         self.ups = [0.0] * self.parts  # the slope as part i grows, summed over the samples
         self.downs = [0.0] * self.parts  # the slope as it shrinks
+        self.exchanges = [[0.0] * self.parts for _ in range(self.parts)]  # ... as one part takes from another
         self.promise: dict[tuple[int, int], float] = {}  # what a line saved by the square of its slope
         self.beyond = [0] * self.parts  # samples with room > x
         self.reached = [0] * self.parts  # samples with room >= x
@@ -270,10 +271,12 @@ class Descent:
                 - self.theta * self.n
             )
 
-    def exchange_slope(self, up: int, down: int) -> float:
-        """Their slopes add up, but where A = S and both fill: there A stays, and neither penalty arises."""
-        both = (self.level_set & self.beyond[up] & self.reached[down]).bit_count()
-        return self.ups[up] + self.downs[down] - (self.short_of + self.over) * both
+    def find_exchange_slopes(self) -> None:
+        """Slopes of two parts add up, but where A = S and both fill: there A stays, and neither penalty arises."""
+        for i, (up, beyond) in enumerate(zip(self.ups, self.beyond, strict=True)):
+            level = self.level_set & beyond
+            for j, (down, reached) in enumerate(zip(self.downs, self.reached, strict=True)):
+                self.exchanges[i][j] = up + down - (self.short_of + self.over) * (level & reached).bit_count()
 
     # --- moves
 
@@ -310,13 +313,13 @@ class Descent:
             for down_part in range(self.parts):
                 if up_part == down_part or self.x[down_part] <= 0.0:
                     continue
-                slope = self.exchange_slope(up_part, down_part)
+                slope = self.exchanges[up_part][down_part]
                 if slope < best and self.promises((up_part, down_part), slope):
                     best, line = slope, (up_part, down_part)
         return best, line
 
     def try_line(self, i: int, j: int, reach: float) -> float:
-        """Search a line, all of it where ``reach`` proves short, and go to its best point if that pays; what it saves."""
+        """Search a line, all of it where ``reach`` is short, and go to its best point if that pays; what it saves."""
         if j == self.parts:
             self.x[j] = self.target - self.x[i]
         at, saved = self.search(i, j, reach)
@@ -327,19 +330,24 @@ class Descent:
         return saved
 
     def descend(self) -> int:
-        """Down the steepest line, again and again; how many moves it took."""
-        moves = 0
+        """Down the steepest line, until K + 1 in a row have not been worth a move; how many moves it took."""
+        moves = fruitless = 0
         self.promise.clear()
         self.find_slopes()
-        while True:
+        self.find_exchange_slopes()
+        while fruitless < self.parts:
             slope, line = self.steepest()
             if slope == 0.0:
-                return moves
+                break
             saved = self.try_line(*line, self.reach)
             self.promise[line] = saved / (slope * slope)
+            fruitless += 1
             if saved > self.tolerance:
+                fruitless = 0
                 moves += 1
                 self.find_slopes()
+                self.find_exchange_slopes()
+        return moves
 
     def leap(self) -> int:
         """Every line, also those that begin uphill: the cost is not convex; how many moves it took."""

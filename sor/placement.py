@@ -37,9 +37,11 @@ WORTH_A_MOVE = 1e-8  # dollars a share of the target that a move of `refined` ha
 GRID_BITS = 40  # of the target on the grid of `refined`: sums of up to 2^13 parts are exact in a double
 REACH = 1 / 512  # of the target that `refined` searches of a line at first
 GROWTH = 1.25  # of what a line promises, with each move on another one
-EXPLORED = 1_000  # samples times starts that `refined` explores on its way to the right valley
-MIN_EXPLORED = 128  # samples
-WORTH_EXPLORING = 1e-6  # dollars a share, as above, there
+FEW_SAMPLES = 128  # up to which `refined` searches widely, and on how many at least it explores
+EXPLORED = 1_000  # samples times starts that it explores where there are more
+WORTH_EXPLORING = 1e-5  # dollars a share, as above, there
+MOST_KICKS = 20
+FARTHEST = 1e6  # times as far as a kick led
 QUANTILES = 10_000  # samples that stand for a distribution where a placement is costed on it
 NO_SAMPLES = np.empty(0)
 
@@ -116,7 +118,7 @@ class Placement(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
     """Checked arguments, in the order in which the kernels take them."""
 
     gains: np.ndarray  # (K + 1): -(h + f) and h + r_k, dollars a filled share
@@ -135,21 +137,21 @@ class _Problem(NamedTuple):
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray[Any, Any]:
+def _array(name: str, value: Any, dimensions: int, low: float) -> np.ndarray:
     """A contiguous array of finite doubles within [low, MAX_NUMBER]."""
     try:
-        array = np.asarray(value)
+        given = np.asarray(value)
     except ValueError:
         raise InputError(f"{name} is {value!r}: its rows must have the same length") from None
-    if array.dtype.kind not in "fiu" or array.ndim != dimensions:
+    if given.dtype.kind not in "fiu" or given.ndim != dimensions:
         wanted = "(N, K), a row a sample," if dimensions == 2 else "(K)"
         raise InputError(
-            f"{name} is an array of {array.dtype} with shape {array.shape}: it must be of numbers, with shape {wanted} "
+            f"{name} is an array of {given.dtype} with shape {given.shape}: it must be of numbers, with shape {wanted} "
             f"and N, K at least 1"
         )
-    if not array.size:
-        raise InputError(f"{name} is empty, with shape {array.shape}: at least one venue and one sample are needed")
-    array = np.ascontiguousarray(array, dtype=np.float64)
+    if not given.size:
+        raise InputError(f"{name} is empty, with shape {given.shape}: at least one venue and one sample are needed")
+    array = np.ascontiguousarray(given, dtype=np.float64)
     if not (array.min() >= low and array.max() <= MAX_NUMBER):  # False for NaN
         place = tuple(int(i) for i in np.argwhere(~((array >= low) & (array <= MAX_NUMBER)))[0])
         where = "".join(f"[{i}]" for i in place)
@@ -163,13 +165,14 @@ def _is_distribution(outflows: Any) -> bool:
 
 def _quantile_samples(distribution: Any) -> np.ndarray:
     """One sample in the middle of each of `QUANTILES` slices of equal probability, with shape (QUANTILES, 1)."""
-    samples = np.asarray(distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), dtype=float)
+    samples: np.ndarray = np.asarray(distribution.ppf((np.arange(QUANTILES) + 0.5) / QUANTILES), dtype=float)
     if samples.shape != (QUANTILES,) or np.isnan(samples).any():
         raise InputError(f"outflows is {distribution!r}: its ppf must give one number for each probability")
-    return np.clip(samples, 0.0, MAX_NUMBER).reshape(-1, 1)
+    clipped: np.ndarray = np.clip(samples, 0.0, MAX_NUMBER).reshape(-1, 1)
+    return clipped
 
 
-def _problem(
+def problem_of(
     target: Any,
     half_spread: Any,
     fee: Any,
@@ -179,7 +182,7 @@ def _problem(
     theta: Any,
     lambda_under: Any,
     lambda_over: Any,
-) -> _Problem:
+) -> Problem:
     size = real_number("target", target, 1.0 / MAX_NUMBER)
     spread, taker_fee = real_number("half_spread", half_spread), real_number("fee", fee)
     rebate_array = _array("rebates", rebates, 1, -MAX_NUMBER)
@@ -198,7 +201,7 @@ def _problem(
     gains = np.empty(len(queue_array) + 1)
     gains[0] = -(spread + taker_fee)
     gains[1:] = spread + rebate_array
-    return _Problem(
+    return Problem(
         gains,
         queue_array,
         samples,
@@ -219,7 +222,7 @@ def _parts(name: str, market: Any, limits: Any, venue_count: int) -> np.ndarray:
     return np.concatenate(([real_number(f"{name}market", market, 0.0)], limit_array))
 
 
-def _start(start: Any, problem: _Problem) -> np.ndarray:
+def _start(start: Any, problem: Problem) -> np.ndarray:
     if isinstance(start, Placement):
         market, limits = start.market, start.limits
     else:
@@ -230,7 +233,7 @@ def _start(start: Any, problem: _Problem) -> np.ndarray:
     return _parts("start: ", market, limits, problem.venue_count)
 
 
-def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
+def _broken_assumptions(problem: Problem) -> tuple[str, ...]:
     """A1 to A3 of the paper, as warnings with their numbers."""
     take, low, high = -float(problem.gains[0]), float(problem.gains[1:].min()), float(problem.gains[1:].max())
     warnings = []
@@ -253,10 +256,39 @@ def _broken_assumptions(problem: _Problem) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def _costed(problem: Problem, parts: Sequence[float], each: bool) -> PlacementCost:
+    per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
+    totals = placement_core.cost(np.array(parts), *problem, SAME * problem.target, per_sample)
+    breakdown = _broken_down(problem, parts, totals)
+    error = None
+    if each and len(per_sample) > 1:
+        error = float(per_sample.std(ddof=1)) / math.sqrt(len(per_sample))
+    mean = breakdown.spread_and_fees + breakdown.impact + breakdown.penalties
+    _, missing, excess, below, above = totals
+    return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
+
+
+def _broken_down(problem: Problem, parts: Sequence[float], totals: tuple[float, ...]) -> CostBreakdown:
+    gained, missing, excess = totals[:3]
+    sent = 0.0
+    for part in parts:
+        sent += part
+    return CostBreakdown(
+        0.0 - gained, problem.theta * (sent + missing), problem.under * missing + problem.over * excess
+    )
+
+
+def _mean_cost(problem: Problem, parts: Sequence[float]) -> float:
+    return _costed(problem, parts, False).mean
+
+
 # --- methods: each gives (placement, iterations) ---------------------------------------------------------------------
 
 
-def _step_size(problem: _Problem) -> float:
+def step_size(problem: Problem) -> float:
     """gamma = sqrt(K) S / sqrt(N (h+f+theta+lu+lo)^2 + N sum (h+r_k+theta+lu+lo)^2), section 4."""
     squares = 0.0
     for gain in (-problem.gains[0], *problem.gains[1:]):
@@ -266,18 +298,26 @@ def _step_size(problem: _Problem) -> float:
     return float(math.sqrt(problem.venue_count) * problem.target / math.sqrt(len(problem.outflows) * squares))
 
 
-def _equal_parts(problem: _Problem) -> np.ndarray:
+def _equal_parts(problem: Problem) -> np.ndarray:
     return np.full(problem.venue_count + 1, problem.target / (problem.venue_count + 1))
 
 
-def _stochastic(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+def _stochastic(problem: Problem, start: np.ndarray | None) -> tuple[list[float], int]:
     begin = _equal_parts(problem) if start is None else np.minimum(start, problem.target)
-    answer = placement_core.stochastic(begin, *problem, _step_size(problem))
+    answer = placement_core.stochastic(begin, *problem, step_size(problem))
     return answer, len(problem.outflows)
 
 
-def _corners(problem: _Problem) -> np.ndarray:
-    """Where `refined` starts to explore, one placement a row: the cost has many valleys where overfilling is dear.
+class _End(NamedTuple):
+    """Where a descent has ended: the mean cost, the placement, and the moves that it took in all."""
+
+    cost: float
+    parts: list[float]
+    moves: int
+
+
+def _corners(problem: Problem) -> np.ndarray:
+    """Where `refined` starts from, one placement a row: the cost has many valleys where overfilling is dear.
 
     All in the market order, all in every limit order, and equal parts with and without a market order; for up to two
     venues every combination of nothing, half and all.
@@ -288,29 +328,81 @@ def _corners(problem: _Problem) -> np.ndarray:
     return np.array([[target] + [0.0] * k, [0.0] + [target] * k, [0.0] + [target / k] * k, _equal_parts(problem)])
 
 
-def _refined(problem: _Problem, start: np.ndarray | None) -> tuple[list[float], int]:
+def _refined(problem: Problem, start: np.ndarray | None) -> _End:
     """Down from the paper's answer and from the best that a look at some of the samples finds from several starts."""
     if start is not None:
         return _descended(problem, start.reshape(1, -1))
     paper = np.array([_stochastic(problem, None)[0]])
     starts = np.concatenate((paper, _corners(problem)))
-    stride = -(-len(problem.outflows) // max(MIN_EXPLORED, EXPLORED // len(starts)))
-    if stride == 1:
-        return _descended(problem, starts, thorough=True)
-    some = problem._replace(outflows=np.ascontiguousarray(problem.outflows[::stride]))
-    found, explored = _descended(some, starts, WORTH_EXPLORING, thorough=True)
-    answer, moves = _descended(problem, np.array([paper[0], found]))
-    return answer, explored + moves
+    if len(problem.outflows) <= FEW_SAMPLES:
+        return _searched(problem, starts)
+    stride = -(-len(problem.outflows) // max(FEW_SAMPLES, EXPLORED // len(starts)))
+    found = _descended(_every(problem, stride, 0), starts, WORTH_EXPLORING, thorough=True)
+    answer = _descended(problem, np.array([paper[0], found.parts]))
+    return answer._replace(moves=found.moves + answer.moves)
 
 
-def _descended(
-    problem: _Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False
-) -> tuple[list[float], int]:
+def _descended(problem: Problem, starts: np.ndarray, worth: float = WORTH_A_MOVE, *, thorough: bool = False) -> _End:
+    """The cheapest end of the descents from each start."""
     target = problem.target
     scale = math.ldexp(1.0, GRID_BITS - math.frexp(target)[1])
     lengths = scale, SAME * target, worth * target, REACH * target
-    answer: tuple[list[float], int] = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
-    return answer
+    parts, moves = placement_core.refine(starts, *problem, *lengths, GROWTH, thorough)
+    return _End(_mean_cost(problem, parts), parts, moves)
+
+
+def _every(problem: Problem, stride: int, first: int) -> Problem:
+    """The problem on one in so many samples."""
+    return problem._replace(outflows=np.ascontiguousarray(problem.outflows[first::stride]))
+
+
+# Of few samples each is a sharp bend in the cost, and a descent gets stuck where bends cross. There is time, then, to
+# shake it loose.
+
+
+def _searched(problem: Problem, starts: np.ndarray) -> _End:
+    """From more starts, then shaken and kicked."""
+    k, target = problem.venue_count, problem.target
+    if k > 2:
+        starts = np.concatenate((starts, np.eye(k + 1)[1:] * target))  # all at one venue
+    end = _descended(problem, starts, thorough=True)
+    if k == 1:
+        return end
+    for stride in (2, 3):
+        for first in range(min(stride, len(problem.outflows))):
+            aside = _descended(_every(problem, stride, first), np.array([end.parts]))
+            end = _cheaper(end, _descended(problem, np.array([aside.parts])))
+    for _ in range(MOST_KICKS):
+        kicked = _kicked(problem, end)
+        if kicked.cost >= end.cost - WORTH_A_MOVE * target:
+            break
+        end = kicked
+    last = _descended(problem, np.array([end.parts]), thorough=True)
+    return _cheaper(end, last)
+
+
+def _cheaper(a: _End, b: _End) -> _End:
+    """One of the two, with the moves of both."""
+    return (a if a.cost <= b.cost else b)._replace(moves=a.moves + b.moves)
+
+
+def _kicked(problem: Problem, end: _End) -> _End:
+    """The best descent after one part has been taken away, and on in the direction where that led."""
+    best = end
+    for i, part in enumerate(end.parts):
+        if part > 0.0:
+            without = np.array([end.parts])
+            without[0, i] = 0.0
+            best = _cheaper(best, _descended(problem, without))
+    here, way, length = np.array(end.parts), np.array(best.parts) - np.array(end.parts), 2.0
+    while length < FARTHEST:
+        parts = np.clip(here + length * way, 0.0, problem.target).tolist()
+        cost = _mean_cost(problem, parts)
+        if cost >= best.cost:
+            break
+        best = best._replace(cost=cost, parts=parts)
+        length *= 2.0
+    return _cheaper(best, _descended(problem, np.array([best.parts])))
 
 
 def _left_inverse(samples: np.ndarray, probability: float) -> float:
@@ -321,7 +413,7 @@ def _left_inverse(samples: np.ndarray, probability: float) -> float:
     return float(ordered[rank]) if rank < len(ordered) else math.inf
 
 
-def _closed_form(problem: _Problem, outflows: Any) -> tuple[list[float], int]:
+def _closed_form(problem: Problem, outflows: Any) -> tuple[list[float], int]:
     """Prop. 3: L = clip(F^-1(c/d) - Q, 0, S), M = S - L with c = 2h + f + r, d = lambda_u + h + r + theta."""
     if problem.venue_count != 1:
         raise InputError(f"method is 'closed_form' with {problem.venue_count} venues: it must have one (Prop. 3)")
@@ -348,57 +440,56 @@ class _Relaxed(NamedTuple):
     bound: float
 
 
-def _linear(problem: _Problem) -> _Relaxed:
-    """The linear programme in which a venue's fill may be declined.
+def relaxation(problem: Problem) -> dict[str, Any]:
+    """Arguments of scipy's linprog for the linear programme in which a venue's fill may be declined.
 
     Variables are X, and in each sample fills y_k <= min(L_k, room_k), underfill U and overfill O with
-    M + sum y + U - O = S. Where overfilling costs, a sample of the true problem may not decline a fill, so the value
-    bounds it from below.
+    M + sum y + U - O = S. The true problem may not decline a fill, so the value bounds it from below. Costs are summed
+    over the samples: HiGHS's tolerances are absolute, and a mean's coefficients would be small beside them.
     """
+    from scipy.sparse import coo_array
+
+    n, k = problem.outflows.shape
+    room = np.minimum(np.maximum(problem.outflows - problem.queues, 0.0), problem.target)
+    row, venue = np.nonzero(room)
+    fills, every = np.arange(len(row)), np.arange(n)
+    y, u, o = 1 + k + fills, 1 + k + len(row) + every, 1 + k + len(row) + n + every
+    columns = 1 + k + len(row) + 2 * n
+    objective = np.full(columns, problem.theta * n)
+    objective[0] -= problem.gains[0] * n
+    objective[y] = -problem.gains[1:][venue]
+    objective[u] = problem.theta + problem.under
+    objective[o] = problem.over
+    ones = np.ones(len(row))
+    within = (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue))))
+    filled = (
+        np.concatenate((ones, np.ones(2 * n), -np.ones(n))),
+        (np.concatenate((row, every, every, every)), np.concatenate((y, np.zeros(n, int), u, o))),
+    )
+    high = np.full(columns, np.inf)
+    high[: 1 + k], high[y] = problem.target, room[row, venue]
+    return {
+        "c": objective,
+        "A_ub": coo_array(within, (len(row), columns)).tocsr(),
+        "b_ub": np.zeros(len(row)),
+        "A_eq": coo_array(filled, (n, columns)).tocsr(),
+        "b_eq": np.full(n, problem.target),
+        "bounds": np.column_stack((np.zeros(columns), high)),
+    }
+
+
+def _linear(problem: Problem) -> _Relaxed:
     try:
         from scipy.optimize import linprog
-        from scipy.sparse import coo_array
     except ImportError as error:
         raise InputError(
             f"method 'linear' and certify need scipy, which cannot be imported ({error}): pip install 'sor[certify]'"
         ) from None
-    n, k = problem.outflows.shape
-    room = np.minimum(np.maximum(problem.outflows - problem.queues, 0.0), problem.target)
-    row, venue = np.nonzero(room)
-    fills = np.arange(len(row))
-    y, u, o = 1 + k + fills, 1 + k + len(row) + np.arange(n), 1 + k + len(row) + n + np.arange(n)
-    columns = 1 + k + len(row) + 2 * n
-    objective = np.full(columns, problem.theta)
-    objective[y] = -problem.gains[1:][venue] / n
-    objective[0] -= problem.gains[0]
-    objective[u] = (problem.theta + problem.under) / n
-    objective[o] = problem.over / n
-    ones, every = np.ones(len(row)), np.arange(n)
-    within = coo_array(
-        (np.concatenate((ones, -ones)), (np.tile(fills, 2), np.concatenate((y, 1 + venue)))), (len(row), columns)
-    )
-    filled = coo_array(
-        (
-            np.concatenate((ones, np.ones(2 * n), -np.ones(n))),
-            (np.concatenate((row, every, every, every)), np.concatenate((y, np.zeros(n, int), u, o))),
-        ),
-        (n, columns),
-    )
-    high = np.full(columns, np.inf)
-    high[: 1 + k], high[y] = problem.target, room[row, venue]
-    result = linprog(
-        objective,
-        A_ub=within.tocsr(),
-        b_ub=np.zeros(len(row)),
-        A_eq=filled.tocsr(),
-        b_eq=np.full(n, problem.target),
-        bounds=np.column_stack((np.zeros(columns), high)),
-        method="highs",
-    )
+    result = linprog(**relaxation(problem), method="highs")
     if result.status != 0:
         raise SorError(f"HiGHS found no solution: {result.message}")
-    parts = np.clip(result.x[: 1 + k], 0.0, problem.target).tolist()
-    return _Relaxed(parts, int(result.nit), float(result.fun))
+    parts = np.clip(result.x[: 1 + problem.venue_count], 0.0, problem.target).tolist()
+    return _Relaxed(parts, int(result.nit), float(result.fun) / len(problem.outflows))
 
 
 # --- rounding --------------------------------------------------------------------------------------------------------
@@ -415,23 +506,6 @@ def _rounded(parts: Sequence[float], target: float, lot: int) -> list[float]:
 
 
 # --- public functions ------------------------------------------------------------------------------------------------
-
-
-def _costed(problem: _Problem, parts: Sequence[float], each: bool) -> PlacementCost:
-    per_sample = np.empty(len(problem.outflows)) if each else NO_SAMPLES
-    placement = np.array(parts)
-    gained, missing, excess, below, above = placement_core.cost(placement, *problem, SAME * problem.target, per_sample)
-    sent = 0.0
-    for part in parts:
-        sent += part
-    breakdown = CostBreakdown(
-        0.0 - gained, problem.theta * (sent + missing), problem.under * missing + problem.over * excess
-    )
-    mean = breakdown.spread_and_fees + breakdown.impact + breakdown.penalties
-    error = None
-    if each and len(per_sample) > 1:
-        error = float(per_sample.std(ddof=1)) / math.sqrt(len(per_sample))
-    return PlacementCost(mean, error, breakdown, missing, excess, below, above, per_sample if each else None)
 
 
 def placement_cost(
@@ -462,7 +536,7 @@ def placement_cost(
 
     The other parameters, and what is raised, are those of `place`.
     """
-    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    problem = problem_of(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
     parts = _parts("", market, limits, problem.venue_count).tolist()
     cost = _costed(problem, parts, True)
     return cost if per_sample else msgspec.structs.replace(cost, per_sample=None)
@@ -504,7 +578,8 @@ def place(
         Impact of each share sent or missing, and the penalties of a share missing and in excess, dollars, not negative.
     method : {"refined", "stochastic", "closed_form", "linear"}
         ``refined`` goes downhill by exact line searches over one part, and over exchanges between two, from the answer
-        of ``stochastic``, all in equal limit orders, and equal parts; then searches every line from end to end.
+        of ``stochastic``, from corners and from equal parts. Up to 128 samples it does so on all of them and tries to
+        get out of where it ends; of more, it chooses between the starts other than the first on some, evenly spaced.
         ``stochastic`` is the paper's section 4: one step on each sample, from ``start`` or equal parts, every part
         kept within [0, S], the average of the iterates. ``closed_form`` is Prop. 3, for one venue; samples take the
         left inverse of their empirical distribution. ``linear`` is the placement of HiGHS where fills could be
@@ -530,7 +605,7 @@ def place(
     lot = None if lots is None else whole_number("lots", lots, 1)
     if _is_distribution(outflows) and method != "closed_form":
         raise InputError(f"outflows is a distribution and method is {method!r}: it must be an array of samples")
-    problem = _problem(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
+    problem = problem_of(target, half_spread, fee, rebates, queues, outflows, theta, lambda_under, lambda_over)
     begin = None if start is None else _start(start, problem)
     relaxed = _linear(problem) if certify or method == "linear" else None
     if method == "linear" and relaxed is not None:
@@ -540,7 +615,7 @@ def place(
     elif method == "stochastic":
         parts, iterations = _stochastic(problem, begin)
     else:
-        parts, iterations = _refined(problem, begin)
+        _, parts, iterations = _refined(problem, begin)
     cost, rounding = _costed(problem, parts, False), None
     if lot is not None:
         parts, exact = _rounded(parts, problem.target, lot), cost.mean

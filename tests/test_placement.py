@@ -46,10 +46,6 @@ def poisson_flows(venues: int, samples: int, seed: int, alpha: float = 0.6) -> n
     return alpha * rng.poisson(2200, (samples, 1)) + (1 - alpha) * rng.poisson(2200, (samples, venues))
 
 
-def problem_of(placement: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return placement | changes
-
-
 def cost_of(answer: Placement, problem: dict[str, Any]) -> float:
     return placement_cost(answer.market, answer.limits, **problem).mean
 
@@ -246,6 +242,21 @@ def test_a_start_is_followed_downhill() -> None:
     assert place(**moved, start=(9_999, [0, 12])).expected_cost == pytest.approx(warm.expected_cost, abs=0.01)
 
 
+@pytest.mark.parametrize(("target", "lambda_over"), [(1000, 0.05), (5000, 0.05), (3000, 0.2)])
+def test_warm_starts_keep_up_with_a_sliding_window(target: int, lambda_over: float) -> None:
+    """What only going down from the last answer costs: less than a thousandth of a cent a share."""
+    rng = np.random.default_rng(target)
+    flows, queues = poisson_flows(6, 400, target), rng.integers(1900, 2100, 6)
+    problem = BASE | {"target": target, "rebates": rng.uniform(-0.001, 0.003, 6), "lambda_over": lambda_over}
+    answer = None
+    for last in range(250, 400):
+        queues = np.maximum(0, queues + rng.choice([-100, 0, 0, 0, 100], 6))
+        now = problem | {"queues": queues, "outflows": flows[last - 250 : last]}
+        answer = place(**now, start=answer)
+        if last % 10 == 0:
+            assert answer.expected_cost <= place(**now).expected_cost + 1e-3 * CENT * target
+
+
 # --- right answers by hand -------------------------------------------------------------------------------------------
 
 
@@ -298,7 +309,9 @@ def test_a_placement_s_numbers() -> None:
 
 @both_twins
 def test_a_difference_by_rounding_is_no_underfill() -> None:
-    assert placement_cost(1 / 3, [1 / 3, 1 / 3 - 1e-12], **BASE | {"target": 1}).underfill_probability == 2 / 3
+    filled = BASE | {"target": 1, "outflows": [[9000.0, 9000.0]]}
+    assert placement_cost(1 / 3, [1 / 3, 1 / 3 - 1e-12], **filled).underfill_probability == 0
+    assert placement_cost(1 / 3, [1 / 3, 1 / 3 - 1e-6], **filled).underfill_probability == 1
     answer = place(**BASE | {"target": 1000.1, "outflows": [[9000.0, 9000.0]]})
     assert (answer.underfill_probability, answer.overfill_probability) == (0, 0)
 
@@ -315,7 +328,7 @@ def test_lots(method: str, lots: int) -> None:
     )
     assert answer.market == int(answer.market)
     assert 0 <= answer.market <= 530
-    if answer.market > 0:
+    if 0 < answer.market < 530:
         assert answer.market + answer.limits[0] == pytest.approx(exact.market + exact.limits[0], abs=0.51)
     assert answer.expected_cost == cost_of(answer, problem)
     assert answer.rounding_cost == answer.expected_cost - exact.expected_cost
