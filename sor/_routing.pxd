@@ -96,6 +96,10 @@ cdef class Fills:
 cpdef Fills tally(str side, BookOfQuotes book, object places, list split)
 
 
+@cython.locals(venue=Py_ssize_t, quote=VenueQuote)
+cpdef rest(Fills fills, str side, BookOfQuotes book, Market market, list limits)
+
+
 @cython.locals(middle=double, dollars=double, per_share=double)
 cdef shortfall(str side, double executed_cash, long long executed, object mid)
 
@@ -105,5 +109,5 @@ cdef shortfall(str side, double executed_cash, long long executed, object mid)
 )
 cpdef assemble(
     object order, BookOfQuotes book, Market market, Fills fills, double total_cost, double objective_value,
-    object router, list warnings, object stream, object source
+    object router, list warnings, object placement, object stream, object source
 )

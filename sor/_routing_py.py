@@ -327,6 +327,17 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
     return fills
 
 
+def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
+    """Add limit orders at the best of our own side; each is a venue's place and its shares."""
+    for venue, shares in limits:
+        quote = book.quotes[venue]
+        fills.allocation[venue] += shares
+        price = quote.bid if side == "buy" else quote.ask
+        fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
+        if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
+            market.statuses[venue] = "ok" if quote.known else "unknown_fee"
+
+
 def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
     """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
     if mid is None:
@@ -348,6 +359,7 @@ def assemble(
     objective_value: float,
     router: Any,
     warnings: list[str],
+    placement: Any,
     stream: Any,
     source: Any,
 ) -> RoutingResult:
@@ -378,6 +390,7 @@ def assemble(
         BookSummary(time, market.bid, market.ask, book.sequence, market.state),
         fills.children,
         warnings,
+        placement,
         stream,
         source,
     )

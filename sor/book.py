@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from sor.errors import InputError
 from sor.kernels import routing
 from sor.market_data import BookUpdate, Level
+from sor.outflow import Outflows
 from sor.types import one_of, real_number, whole_number
 from sor.venues import Figure, VenueDirectory, VenueEntry
 
@@ -37,6 +38,10 @@ class Book(BookOfQuotes):
     ----------
     quotes : list of VenueQuote
         In the order of publisher ids (or levels): the order of ``venues`` in a result.
+    outflows : Outflows or None
+        What leaves the queues, where it is kept.
+    placements : dict
+        The last placements of ``cont_kukanov``, to start from.
     time : int
         Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
         and live routing agree on what is stale.
@@ -44,6 +49,8 @@ class Book(BookOfQuotes):
 
     def __init__(self, symbol: str, depth: int = 10) -> None:
         super().__init__(symbol, whole_number("depth", depth, 1, 1000))
+        self.outflows: Outflows | None = None
+        self.placements: dict[Any, Any] = {}
 
     def quote(
         self,
@@ -93,10 +100,21 @@ class Books:
         Each publisher is a venue, or (the habit of the field's small routers) each level of a single feed is one.
     depth : int
         Levels kept for a publisher.
+    new_outflows : callable, optional
+        Makes the outflows that each book keeps, for ``cont_kukanov``; only publishers have queues.
     """
 
-    def __init__(self, directory: VenueDirectory, venues_from: str = "publishers", depth: int = 1) -> None:
+    def __init__(
+        self,
+        directory: VenueDirectory,
+        venues_from: str = "publishers",
+        depth: int = 1,
+        new_outflows: Callable[[], Outflows] | None = None,
+    ) -> None:
         one_of("venues_from", venues_from, VENUES_FROM)
+        if new_outflows is not None and venues_from == "levels":
+            raise InputError("venues_from is 'levels': cont_kukanov needs venues with queues of their own, publishers")
+        self._new_outflows = new_outflows
         self.directory = directory
         self.by_symbol: dict[str, Book] = {}
         self.publishers: set[int] = set()
@@ -106,17 +124,33 @@ class Books:
 
     def apply(self, update: BookUpdate) -> Book:
         """Bring an update into its symbol's book, which is returned."""
+        book = self._bring(update)
+        if book.outflows is not None:
+            self._observe(book.outflows, update)
+        return book
+
+    def _bring(self, update: BookUpdate) -> Book:
         book = self.by_symbol.get(update.symbol)
         if book is None:
             book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
+            book.outflows = None if self._new_outflows is None else self._new_outflows()
         self.publishers.add(update.publisher_id)
         book.sequence = update.sequence
         self._apply(book, update)
         return book
 
+    def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
+        entry, _ = self._figure(update.publisher_id, update.time)
+        bids, asks = _shown(update.bids, True), _shown(update.asks, False)
+        bid, ask = bids[0] if bids else None, asks[0] if asks else None
+        outflows.observe(entry.publisher_ids[0], update.time, bid, ask, update.event)
+
     def restore(self, update: BookUpdate, time: int, venues: int) -> None:
-        """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it."""
-        book = self.apply(update)
+        """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it.
+
+        Outflows are not restored: their windows start empty.
+        """
+        book = self._bring(update)
         book.time = max(book.time, time)
         for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):
             self._show_level(book, level, None, None, update.time)

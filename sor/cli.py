@@ -42,6 +42,7 @@ from sor.orders import (
     is_rejection,
     order_of,
 )
+from sor.outflow import Outflows
 from sor.pipeline import HINT_AFTER, Answering, Pipeline, Stop, run
 from sor.router import Router
 from sor.state import Recovery
@@ -175,14 +176,15 @@ def demonstrate(settings: Settings, path: str | None) -> int:
 def replay(settings: Settings, path: str | None) -> int:
     """route every row of a recorded feed"""
     path = path or settings.csv_file
-    venues_from = settings.venues_from or _venues_of(path)
+    venues_from = settings.venues_from or ("publishers" if _events(settings) else _venues_of(path))
     source = FileSource(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         _refuse_overwriting(settings, path)
         results = FileResults(_create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(_closing(Fanout([results, _letters(settings)])))
-        pipeline = _pipeline(settings, source.decoder(_depth(settings, venues_from)), venues_from, sink, logging.DEBUG)
+        decoder = source.decoder(_depth(settings, venues_from), events=_events(settings))
+        pipeline = _pipeline(settings, decoder, venues_from, sink, logging.DEBUG)
         return _run(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
 
 
@@ -236,7 +238,8 @@ def _answering(settings: Settings, sink: Sink) -> Pipeline | OrderPipeline:
     venues_from = settings.venues_from or "publishers"
     if settings.orders_topic is not None:
         return _order_pipeline(settings, venues_from, sink)
-    return _pipeline(settings, JsonDecoder(_depth(settings, venues_from)), venues_from, sink, logging.INFO)
+    decoder = JsonDecoder(_depth(settings, venues_from), events=_events(settings))
+    return _pipeline(settings, decoder, venues_from, sink, logging.INFO)
 
 
 def _producer(client: Any, settings: Settings, identity: Identity) -> Any:
@@ -271,7 +274,7 @@ def _recovery(
     feed = kafka.KafkaFeed(settings.connection, settings.topic)
     stack.callback(feed.close)
     feed.check_alike(orders)
-    decoder = JsonDecoder(DEPTH)
+    decoder = JsonDecoder(DEPTH, events=_events(settings))
     return pipeline.connect(
         feed, OrderRecovery(reader, decoder, settings.topic, orders, memory, tail=tail, symbol=symbol)
     )
@@ -428,8 +431,13 @@ def _venues_of(path: str) -> str:
 
 
 def _depth(settings: Settings, venues_from: str) -> int:
-    """Levels that have to be decoded: best quotes are enough for all but these two."""
-    return 10 if settings.algorithm == "greedy_l2" or venues_from == "levels" else 1
+    """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
+    return 1 if settings.algorithm == "brute_force" and venues_from == "publishers" else 10
+
+
+def _events(settings: Settings) -> bool:
+    """Whether what has happened is of interest, beside what it has left."""
+    return bool(settings.algorithm == "cont_kukanov")
 
 
 def _letters(settings: Settings, mode: Literal["wb", "ab"] = "wb") -> Sink:
@@ -469,7 +477,7 @@ def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink
     _log_configuration(settings, venues_from)
     return Pipeline(
         decoder,
-        lambda: Books(directory, venues_from, router.depth),
+        lambda: Books(directory, venues_from, router.depth, _new_outflows(settings)),
         router,
         order,
         sink,
@@ -480,6 +488,13 @@ def _pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink
     )
 
 
+def _new_outflows(settings: Settings) -> Callable[[], Outflows] | None:
+    """What each book counts, where it is needed."""
+    if settings.algorithm != "cont_kukanov":
+        return None
+    return partial(Outflows, settings.horizon * 10**9, settings.windows)
+
+
 def _order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPipeline:
     directory = VenueDirectory.load(settings.venues)
     new_router = _routers(settings, directory)
@@ -487,7 +502,7 @@ def _order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPi
     age = settings.max_age
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
     _log_configuration(settings, venues_from)
-    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH), new_router, sink, terms)
+    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH, _new_outflows(settings)), new_router, sink, terms)
 
 
 def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
@@ -500,6 +515,7 @@ def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, An
         objective or settings.objective,
         max_quote_age=None if age is None else round(age * 1e9),
         exclude_venues=excluded,
+        min_windows=settings.min_windows,
     )
 
 
@@ -521,7 +537,15 @@ def _log_configuration(settings: Settings, venues_from: str) -> None:
         venues_from,
         kernels.BACKEND,
     )
-    note = "; they change no split, as sweep takes displayed shares" if settings.objective == "sweep" else ""
+    if settings.algorithm == "cont_kukanov":
+        logger.info(
+            "SOR Configuration: outflows over %d s, %d windows at most, %d needed; they start empty",
+            settings.horizon,
+            settings.windows,
+            settings.min_windows,
+        )
+    sweep = settings.objective == "sweep" and settings.algorithm != "cont_kukanov"
+    note = "; they change no split, as sweep takes displayed shares" if sweep else ""
     logger.info(
         "SOR Configuration: lambda_over %g, lambda_under %g, theta_queue %g, step %d%s",
         par.lambda_over,

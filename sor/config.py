@@ -48,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True):
     lambda_under: float
     theta_queue: float
     step: int
+    horizon: int
+    windows: int
+    min_windows: int
     max_quote_age: float | None
     venues: str | None
     exclude_venues: tuple[str, ...]
@@ -268,7 +271,7 @@ OPTIONS = (
         "SOR_ALGORITHM",
         "brute_force",
         choice(*ALGORITHMS),
-        "brute_force (exact, best quotes) or greedy_l2 (all displayed levels)",
+        "brute_force (exact, best quotes), greedy_l2 (all displayed levels) or cont_kukanov (market and limit orders)",
         _ORDER,
     ),
     Option("greedy_l2", "GREEDY_L2", False, flag, "the same as --algorithm greedy_l2", _ROUTE),
@@ -284,6 +287,23 @@ OPTIONS = (
     Option("lambda_under", "LAMBDA_UNDER", 0.005, _penalty, "penalty for underfill, dollars per share", _ROUTE),
     Option("theta_queue", "THETA_QUEUE", 0.002, _penalty, "penalty for either, dollars per share", _ROUTE),
     Option("step", "STEP", 100, whole(1), "grid of the split, shares (no part in sweep)", _ROUTE),
+    Option(
+        "horizon",
+        "SOR_HORIZON",
+        60,
+        whole(1, 7200),
+        "cont_kukanov: seconds in which limit orders may fill, and over which outflows are counted",
+        _ROUTE,
+    ),
+    Option("windows", "SOR_WINDOWS", 500, whole(1, 100_000), "cont_kukanov: windows of outflows kept", _ROUTE),
+    Option(
+        "min_windows",
+        "SOR_MIN_WINDOWS",
+        60,
+        whole(1, 100_000),
+        "cont_kukanov: windows below which the order is for what is displayed",
+        _ROUTE,
+    ),
     Option(
         "max_quote_age",
         "SOR_MAX_QUOTE_AGE",

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
 
+TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
+
 
 class Stop:
     """Becomes true on SIGTERM or Ctrl-C, so that a batch can be finished; a second Ctrl-C interrupts at once."""
@@ -123,7 +125,7 @@ class Pipeline:
         self._partitions: dict[int, Partition] = {}
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
-        self._trap_told = router.objective == "sweep"  # which has no trap
+        self._trap_told = router.objective == "sweep" and router.algorithm != "cont_kukanov"  # which have no trap
 
     @property
     def publishers(self) -> set[int]:
@@ -243,7 +245,7 @@ class Pipeline:
 
     def _tell_trap(self, result: RoutingResult) -> None:
         for warning in result.warnings:
-            if warning.startswith("with these penalties"):
+            if warning.startswith(TRAPS):
                 logger.warning("%s (said once; every result concerned carries it)", warning)
                 self._trap_told = True
 

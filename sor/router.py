@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from sor.book import Book
+from sor.cont_kukanov import plan
 from sor.errors import InputError
 from sor.kernels import core, routing
 from sor.types import (
@@ -17,6 +19,7 @@ from sor.types import (
     CostParameters,
     Objective,
     Order,
+    PlacementSummary,
     RoutingResult,
     Status,
     one_of,
@@ -33,17 +36,21 @@ class Router:
     ----------
     parameters : CostParameters
         Penalties and grid.
-    algorithm : {"brute_force", "greedy_l2"}
+    algorithm : {"brute_force", "greedy_l2", "cont_kukanov"}
         ``brute_force`` is the exact split over the venues' best quotes (its name is older than its method);
-        ``greedy_l2`` fills from all displayed levels, the cheapest price + fee first.
+        ``greedy_l2`` fills from all displayed levels, the cheapest price + fee first; ``cont_kukanov`` takes some
+        of these shares and rests limit orders at the national best, as `sor.place` on the book's outflows.
     objective : {"sweep", "shortfall", "notional"}
         What ``brute_force`` minimises: ``sweep`` takes displayed shares only, as many of the order as are
         displayed, at least cost; ``notional`` is the cost formula as it stands; ``shortfall`` the formula with
-        prices measured against the mid. ``greedy_l2`` knows ``sweep`` only.
+        prices measured against the mid. The other algorithms take displayed shares by ``sweep`` only.
     max_quote_age : int, optional
         Nanoseconds of event time after which a venue's quote is stale.
     exclude_venues : collection of str
         Venue ids that get nothing; they still count towards the best bid and offer.
+    min_windows : int
+        Samples of the outflows that ``cont_kukanov`` needs; with fewer the whole order goes to the market, as by
+        ``greedy_l2``, and a warning says so.
 
     Raises
     ------
@@ -59,12 +66,14 @@ class Router:
         *,
         max_quote_age: int | None = None,
         exclude_venues: Collection[str] = (),
+        min_windows: int = 60,
     ) -> None:
         self.parameters = parameters or CostParameters()
         self.algorithm: Algorithm = one_of("algorithm", algorithm, ALGORITHMS)
         self.objective: Objective = one_of("objective", objective, OBJECTIVES)
-        if algorithm == "greedy_l2" and objective != "sweep":
-            raise InputError(f"objective is {objective!r}: greedy_l2 fills what is displayed, so it must be sweep")
+        if algorithm != "brute_force" and objective != "sweep":
+            raise InputError(f"objective is {objective!r}: {algorithm} takes what is displayed, so it must be sweep")
+        self.min_windows = whole_number("min_windows", min_windows, 1)
         self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
         if isinstance(exclude_venues, str):
             raise InputError(
@@ -75,7 +84,7 @@ class Router:
     @property
     def depth(self) -> int:
         """Levels of a venue that routing looks at."""
-        return 10 if self.algorithm == "greedy_l2" else 1
+        return 1 if self.algorithm == "brute_force" else 10
 
     def route(
         self, order: Order, book: Book, *, stream: Any = None, source: Any = None, halt: str | None = None
@@ -105,18 +114,41 @@ class Router:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
         market = routing.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
-        levels = book.depth if self.algorithm == "greedy_l2" else 1
+        levels = 1 if self.algorithm == "brute_force" else book.depth
         rows, places = routing.usable_rows(order, book, market, levels, self.objective == "sweep")
-        solution = self._solve(order, rows, market.mid, warnings)
-        fills = routing.tally(order.side, book, places, solution.split)
+        placement: PlacementSummary | None | msgspec.UnsetType = msgspec.UNSET
+        if self.algorithm == "cont_kukanov":
+            fills, solution, placement = self._place(order, book, market, rows, places, warnings)
+        else:
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            fills = routing.tally(order.side, book, places, solution.split)
+        total_cost, value = solution.total_cost, solution.objective_value
         result: RoutingResult = routing.assemble(
-            order, book, market, fills, solution.total_cost, solution.objective_value, self, warnings, stream, source
+            order, book, market, fills, total_cost, value, self, warnings, placement, stream, source
         )
         return result
 
-    def _solve(self, order: Order, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
+    def _place(
+        self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
+    ) -> tuple[Any, Solution, PlacementSummary | None]:
+        """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
+        planned = plan(order, book, market, rows, self.parameters, self.min_windows)
+        if isinstance(planned, str):
+            warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            return routing.tally(order.side, book, places, solution.split), solution, None
+        taken = self._solve(order, planned.market, rows, market.mid, warnings)
+        fills = routing.tally(order.side, book, places, taken.split)
+        routing.rest(fills, order.side, book, market, planned.limits)
+        if fills.executed < planned.market:
+            missing = planned.market - fills.executed
+            warnings.append(f"of the market order's {planned.market} shares {missing} are not displayed")
+        warnings += planned.warnings
+        return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
+
+    def _solve(self, order: Order, size: int, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
         """Shares per row, their cost with true prices, and the value that was minimised."""
-        par, size = self.parameters, order.quantity
+        par = self.parameters
         penalties = par.lambda_over, par.lambda_under, par.theta_queue
         if self.objective == "sweep":
             split, cost = core.sweep(quotes, size, *penalties, 0.0)

@@ -47,6 +47,8 @@ class Partition:
         """Key and value of every quote that changed; a log of these, compacted, brings the books back as they are."""
         for (symbol, publisher), update in self.changed.items():
             book = self.books.by_symbol[symbol]
+            if update.event is not None:  # it has happened; only what it left behind is to come back
+                update = msgspec.structs.replace(update, event=None)
             memory = Memory(update, depth, book.time, len(book.quotes))
             yield f"{symbol}|{publisher}".encode(), msgspec.json.encode(memory)
         self.changed = {}

@@ -381,12 +381,12 @@ class FileSource:
             )
         return lines[0]
 
-    def decoder(self, depth: int) -> Decoder:
+    def decoder(self, depth: int, *, events: bool = False) -> Decoder:
         """The decoder for this file's format."""
         if self.header is None:
-            return JsonDecoder(depth)
+            return JsonDecoder(depth, events=events)
         try:
-            return CsvDecoder(self.header, depth)
+            return CsvDecoder(self.header, depth, events=events)
         except DataError as error:
             self.close()
             raise InputError(f"{self.path}, line 1: {error}") from None

@@ -11,13 +11,13 @@ from msgspec.structs import force_setattr
 from sor.errors import InputError
 
 Side = Literal["buy", "sell"]
-Algorithm = Literal["brute_force", "greedy_l2"]
+Algorithm = Literal["brute_force", "greedy_l2", "cont_kukanov"]
 Objective = Literal["sweep", "shortfall", "notional"]
 MarketState = Literal["normal", "locked", "crossed", "one_sided", "empty"]
 Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee"]
 
 SIDES: tuple[Side, ...] = ("buy", "sell")
-ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2")
+ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2", "cont_kukanov")
 STATUSES: tuple[Status, ...] = ("ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee")
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
 
@@ -232,8 +232,33 @@ class ChildOrder(msgspec.Struct, frozen=True, gc=False):
     quantity: int
 
 
+class PlacementSummary(msgspec.Struct, frozen=True, gc=False):
+    """What ``cont_kukanov`` expects of its orders, the mean over samples of the outflows.
+
+    Shares to take and to rest; cost in dollars against the mid; shares executed, missing and in excess within the
+    horizon, with the probabilities of the last two; half the spread in dollars per share; the samples: windows (they
+    overlap) of ``horizon`` seconds, and whether the feed's events or its quotes told what left the queues.
+    """
+
+    market: int
+    limit: int
+    expected_cost: float
+    expected_executed: float
+    expected_underfill: float
+    underfill_probability: float
+    expected_overfill: float
+    overfill_probability: float
+    half_spread: float
+    windows: int
+    horizon: float
+    outflows: Literal["events", "inferred", "mixed"] | None
+
+
 class RoutingResult(msgspec.Struct, frozen=True):
-    """The answer to one order on one book; `to_json` gives the documented JSON (sor/result.schema.json)."""
+    """The answer to one order on one book; `to_json` gives the documented JSON (sor/result.schema.json).
+
+    ``placement`` is UNSET, and not in the JSON, but for ``cont_kukanov``; None there where the model did not decide.
+    """
 
     symbol: str
     timestamp: str
@@ -254,6 +279,7 @@ class RoutingResult(msgspec.Struct, frozen=True):
     book: BookSummary
     child_orders: list[ChildOrder]
     warnings: list[str]
+    placement: PlacementSummary | None | msgspec.UnsetType
     stream: Any
     source: Any
 

@@ -1,7 +1,7 @@
 """A member that was away from its group, as kafka-python shows it: what its source goes on from.
 
 The client's part is scripted here, as the case needs a process stopped between two rounds of a rebalance; chaos.py
-meets it with a real one (``--kills 0 --pauses 6 --named 0``).
+meets it with a real one (``--kills 0 --pauses 9 --named 1``).
 """
 
 from __future__ import annotations
