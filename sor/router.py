@@ -116,7 +116,7 @@ class Router:
         warnings = market.warnings() if halt is None else [halt]
         levels = 1 if self.algorithm == "brute_force" else book.depth
         rows, places = routing.usable_rows(order, book, market, levels, self.objective == "sweep")
-        placement: PlacementSummary | None | msgspec.UnsetType = msgspec.UNSET
+        placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET
         if self.algorithm == "cont_kukanov":
             fills, solution, placement = self._place(order, book, market, rows, places, warnings)
         else:

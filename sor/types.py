@@ -279,7 +279,7 @@ class RoutingResult(msgspec.Struct, frozen=True):
     book: BookSummary
     child_orders: list[ChildOrder]
     warnings: list[str]
-    placement: PlacementSummary | None | msgspec.UnsetType
+    placement: PlacementSummary | msgspec.UnsetType | None
     stream: Any
     source: Any
 

@@ -35,7 +35,7 @@ RANKS = [
     ("errors", "types", "_core", "_core_py", "_placement", "_placement_py"),
     ("_routing", "_routing_py", "kernels", "config", "security", "logs", "venues", "market_data", "market_data.*"),
     ("book", "allocation", "placement", "outflow", "learning"),
-    ("router", "baselines"),
+    ("router", "cont_kukanov", "baselines"),
     ("streams", "handshake", "kafka", "kafka_common", "confluent", "state", "backtest", "backtest.*"),
     ("pipeline", "metrics", "telemetry", "orders", "produce", "check", "supervisor"),
     ("cli", "__main__", "demo"),

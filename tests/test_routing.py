@@ -10,6 +10,7 @@ import pytest
 from conftest import load_twin
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from sor import CostParameters, Order, Router, _routing_py
 
@@ -95,7 +96,7 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
         rows, places = routing.usable_rows(case.order, book, market, case.depth, not resting)
         fills = routing.tally(case.order.side, book, places, split_of(rows, case.order.quantity, resting))
         result = routing.assemble(
-            case.order, book, market, fills, fills.cash, -fills.cash, Router(), market.warnings(), None, None
+            case.order, book, market, fills, fills.cash, -fills.cash, Router(), market.warnings(), UNSET, None, None
         )
         found += [result.to_json(), rows.tobytes(), book.rows("buy").tobytes(), book.rows("sell").tobytes()]
     return found
@@ -128,6 +129,6 @@ def test_the_parameters_of_a_result_are_those_of_the_router(compiled: ModuleType
     order, router = Order("IBM", "buy", 4), Router(CostParameters(step=7))
     market = compiled.survey(order, book, None, frozenset(), False)
     result = compiled.assemble(
-        order, book, market, compiled.tally("buy", book, None, [4]), 40.0, 40.0, router, [], 1, 2
+        order, book, market, compiled.tally("buy", book, None, [4]), 40.0, 40.0, router, [], None, 1, 2
     )
     assert (result.parameters.step, result.algorithm, result.stream, result.source) == (7, "brute_force", 1, 2)
