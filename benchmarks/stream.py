@@ -12,6 +12,7 @@ spell of the machine hits them alike; medians are compared.
 - bare-confluent: the same on confluent-kafka.
 - quix: Quix Streams, exactly once; the same decoder, a book, `sor.allocate` and the same encoder.
 - sor, sor-confluent: `sor consume`, exactly once.
+- sor-2: two worker processes. The broker and two of them want three cores; on fewer they share.
 
 Latency, at a quarter of the bare loop's rate, is a message's time from the poll that brought it to the
 acknowledgement of its result (at least once) or the commit (exactly once): for sor and the bare loop in turn, each
@@ -45,7 +46,7 @@ SYMBOLS = [f"SYM{letter}" for letter in "ABCDEFGHIJKL"]
 PARTS = 4
 BATCH = 1_000
 WARM_UP = 5_000  # results left out: joining the group, first fetches
-PEERS = ("bare", "bare-confluent", "quix", "sor", "sor-confluent")
+PEERS = ("bare", "bare-confluent", "quix", "sor", "sor-2", "sor-confluent")
 PATIENCE_S = 300.0
 STAMPED = {"message.timestamp.type": "LogAppendTime"}  # by the broker: Quix Streams would hand on the input's time
 
@@ -198,11 +199,12 @@ def quix(servers: str, topic: str, results: str, answer: bytes, delivery: str) -
     app.run()
 
 
-def sor_consume(client: str) -> Callable[..., list[str]]:
+def sor_consume(client: str, workers: int = 1) -> Callable[..., list[str]]:
     def command(servers: str, topic: str, results: str, delivery: str) -> list[str]:
         arguments = ["consume", "--kafka-servers", servers, "--topic", topic, "--results-topic", results]
         arguments += ["--group", str(uuid.uuid4()), "--delivery", delivery, "--log-level", "warning"]
         arguments += ["--client", client] if client != "kafka-python" else []
+        arguments += ["--workers", str(workers)]
         return [sys.executable, "-m", "sor", *arguments]
 
     return command
@@ -235,7 +237,11 @@ def sor_watched(servers: str, topic: str, results: str, answer: bytes, delivery:
 
 
 LOOPS = {"bare": bare, "bare-confluent": bare_confluent, "quix": quix, "sor-watched": sor_watched}
-COMMANDS = {"sor": sor_consume("kafka-python"), "sor-confluent": sor_consume("confluent")}
+COMMANDS = {
+    "sor": sor_consume("kafka-python"),
+    "sor-2": sor_consume("kafka-python", workers=2),
+    "sor-confluent": sor_consume("confluent"),
+}
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -407,6 +413,7 @@ def report_rates(messages: int, rates: dict[str, list[float]]) -> None:
         print(f"  {peer:16} {statistics.median(found):>9,.0f}  ({min(found):,.0f} to {max(found):,.0f})")
     for ours, theirs, goal in (
         ("sor", "bare", 0.8),
+        ("sor-2", "sor", 0 if (os.cpu_count() or 1) < 3 else 1.6),
         ("sor-confluent", "quix", 1.1),
         ("sor-confluent", "bare-confluent", 0),
     ):

@@ -307,14 +307,17 @@ def test_output_beside_a_results_topic(sample: Feed, start: Start, topic: Names,
 
 
 @each_client
-def test_kafka_in_zookeeper_mode(
-    kafka_zookeeper: Servers, start: Start, topic: Names, checkout: Path, replayed: list[Json]
+@pytest.mark.parametrize("kind", ["kafka_zookeeper", "kafka_older"])
+def test_older_brokers_in_both_modes(
+    request: pytest.FixtureRequest, kind: str, start: Start, topic: Names, checkout: Path, replayed: list[Json]
 ) -> None:
-    feed = fill(kafka_zookeeper, start, checkout / "sample.csv", "sample", 1)
-    results = kafka_zookeeper.create_topic(topic("results"))
+    """Kafka 3.9, with ZooKeeper and without: exactly once, as ever."""
+    older: Servers = request.getfixturevalue(kind)
+    feed = fill(older, start, checkout / "sample.csv", topic("sample"), 1)
+    results = older.create_topic(topic("results"))
     out = ("--results-topic", results, "--group", topic("group"), "--max-messages", 2_000)
     start("consume", *feed.arguments, *out, "--log-level", "warning").finish(DONE)
-    values = results_in(kafka_zookeeper, results)
+    values = results_in(older, results)
     assert answered(values) == once({0: 2_000})
     assert without_source(values) == without_source(replayed)
 

@@ -45,6 +45,14 @@ def kafka() -> Iterator[Servers]:
 
 
 @pytest.fixture(scope="session")
+def kafka_older() -> Iterator[Servers]:
+    """One broker of the last series before 4, without ZooKeeper."""
+    need_kafka(ZOOKEEPER_VERSION)
+    with Cluster(version=ZOOKEEPER_VERSION, mode="kraft") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def kafka_zookeeper() -> Iterator[Servers]:
     """One broker of the older kind, on ZooKeeper."""
     need_kafka(ZOOKEEPER_VERSION)
