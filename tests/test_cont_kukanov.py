@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -299,16 +301,18 @@ def test_levels_as_venues_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.skipif(not IBM.exists(), reason="the IBM recording is not beside the checkout")
 def test_the_ibm_recording(tmp_path: Path) -> None:
     """Real one-sided quotes: outflows are inferred, and market and limit orders come out together."""
-    out = tmp_path / "results.jsonl"
+    feed, out = tmp_path / "ibm.csv", tmp_path / "results.jsonl"
+    with gzip.open(IBM) as file:
+        feed.write_bytes(b"".join(itertools.islice(file, 2501)))
     options = ["--lambda-under", "0.05", "--lambda-over", "0.1", "--theta-queue", "0.0005", "--output", str(out)]
     limits = ["--algorithm", "cont_kukanov", "--log-level", "error"]
-    assert main(["replay", str(IBM), *options, *limits]) == 0
+    assert main(["replay", str(feed), *options, *limits]) == 0
     both = 0
-    for line in out.read_text().splitlines()[::7]:
+    for line in out.read_text().splitlines()[::3]:
         result = json.loads(line)
         summary = result["placement"]
         if summary is not None:
             assert summary["outflows"] in ("inferred", None)
             assert sum(o["quantity"] for o in result["child_orders"] if o["type"] == "limit") == summary["limit"]
             both += summary["market"] > 0 and summary["limit"] > 0
-    assert both > 100
+    assert both > 20
