@@ -29,6 +29,7 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/allocation.py
 	$(PYTHON) benchmarks/placement.py
 	$(PYTHON) benchmarks/replay.py
+	$(PYTHON) benchmarks/replay.py --algorithm cont_kukanov
 	$(PYTHON) benchmarks/stream.py
 
 chaos:  ## break brokers and consumers, mutate messages, watch the memory (half an hour or more; needs Java and Maven)

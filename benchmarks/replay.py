@@ -1,6 +1,6 @@
 """Replay against a bare loop, on a recorded feed: rows a second on one core.
 
-    python benchmarks/replay.py FILE [--rows N] [--repeats N]
+    python benchmarks/replay.py FILE [--rows N] [--repeats N] [--algorithm NAME]
 
 The peer does the least that a script for the same job must do: read each row with ``csv.DictReader`` and write the
 same result with ``json.dumps``. It decodes nothing, keeps no book and routes nothing; its results are made before the
@@ -24,7 +24,8 @@ from collections.abc import Callable
 from sor import BACKEND
 from sor.cli import main as sor
 
-GOAL_ROWS_A_SECOND = 30_000
+GOALS = {"brute_force": 30_000, "greedy_l2": 0, "cont_kukanov": 2_000}  # rows a second
+PAPER = ["--lambda-under", "0.05", "--lambda-over", "0.05", "--theta-queue", "0.0005"]  # penalties that leave a choice
 
 
 def head(path: str, rows: int) -> bytes:
@@ -33,8 +34,9 @@ def head(path: str, rows: int) -> bytes:
         return b"".join(line for line, _ in zip(file, range(rows + 1), strict=False))
 
 
-def replay(feed: str, output: str) -> None:
-    status = sor(["replay", feed, "--output", output, "--log-level", "error", "--venues-from", "publishers"])
+def replay(feed: str, output: str, algorithm: str) -> None:
+    options = ["--log-level", "error", "--venues-from", "publishers", "--algorithm", algorithm]
+    status = sor(["replay", feed, "--output", output, *options, *(PAPER if algorithm == "cont_kukanov" else [])])
     assert status == 0, status
 
 
@@ -55,32 +57,34 @@ def main() -> None:
     parser.add_argument("file", nargs="?", default="sample.csv")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--algorithm", choices=GOALS, default="brute_force")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         feed, output = os.path.join(folder, "feed.csv"), os.path.join(folder, "results.jsonl")
         with open(feed, "wb") as file:
             file.write(head(options.file, options.rows))
         sys.stderr = io.StringIO()  # the summaries
-        replay(feed, output)
+        replay(feed, output, options.algorithm)
         with open(output) as file:
             results = [json.loads(line) for line in file]
         ours, bare = [], []
         for _ in range(options.repeats):
-            ours.append(timed(lambda: replay(feed, output)))
+            ours.append(timed(lambda: replay(feed, output, options.algorithm)))
             bare.append(timed(lambda: bare_loop(feed, results, output)))
         sys.stderr = sys.__stderr__
-    report(len(results), ours, bare)
+    report(len(results), ours, bare, GOALS[options.algorithm])
 
 
-def report(rows: int, ours: list[float], bare: list[float]) -> None:
+def report(rows: int, ours: list[float], bare: list[float], goal: int) -> None:
     ratio = statistics.median(b / o for o, b in zip(ours, bare, strict=True))
     print(f"{rows:,} rows, {len(ours)} runs in turn, kernels {BACKEND}; rows a second: median (least to most)")
     for name, seconds in (("sor replay", ours), ("csv.DictReader + json.dumps", bare)):
         rates = sorted(rows / s for s in seconds)
         print(f"  {name:28} {statistics.median(rates):>9,.0f}  ({rates[0]:,.0f} to {rates[-1]:,.0f})")
     print(f"  sor replay against the bare loop: {ratio:.2f} times as fast")
-    met = "met" if statistics.median(rows / s for s in ours) >= GOAL_ROWS_A_SECOND else "missed"
-    print(f"  goal {GOAL_ROWS_A_SECOND:,} rows a second: {met} in this run")
+    if goal:
+        met = "met" if statistics.median(rows / s for s in ours) >= goal else "missed"
+        print(f"  goal {goal:,} rows a second: {met} in this run")
 
 
 if __name__ == "__main__":

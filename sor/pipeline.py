@@ -141,6 +141,8 @@ class Pipeline:
             state = Partition(self._new_books())
             if self.recovery is not None and isinstance(place, KafkaPlace):
                 self.recovery.fill(state, place)
+                if self.router.algorithm == "cont_kukanov":
+                    logger.info("outflows of %s:%d start anew with these messages", place.topic, partition)
             self._partitions[partition] = state
 
     def process(self, batch: list[Message]) -> None:
