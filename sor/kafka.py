@@ -433,19 +433,9 @@ class KafkaSource:
     def _start_over(self, assigned: set[Any]) -> None:
         """Go on with every partition from what the group has committed, as if it were new."""
         logger.info("came back to the group: going on from what it has committed")
-        self._forget({tp.partition for tp in self._assigned | assigned})
-        starts, self._starts, self._offsets = self._starts, {}, {}
+        self._forget({tp.partition for tp in self._assigned})
+        self._assigned, self._starts, self._offsets = set(), {}, {}
         self.lags.clear()
-        try:
-            for tp in assigned:
-                offset = self.consumer.committed(tp, timeout_ms=COMMIT_MS)
-                if offset is None:
-                    offset = starts.get(tp)  # then nobody else has answered
-                if offset is not None:
-                    self.consumer.seek(tp, offset)
-        except kafka_errors.KafkaError as error:
-            raise StreamError(f"cannot tell where the group stands: {_story(error)}") from None
-        self._assigned = set()
         self._rebalanced(assigned, {})
 
     def _look_at_ends(self) -> None:
@@ -489,7 +479,7 @@ class KafkaSource:
     def _check_fenced(self) -> None:
         """A fenced member is told so only where it commits, so commit once more what is committed."""
         try:
-            found = {tp: self.consumer.committed(tp, timeout_ms=COMMIT_MS) for tp in list(self._assigned)[:1]}
+            found = {tp: self._committed(tp) for tp in list(self._assigned)[:1]}
             self.consumer.commit({tp: _next(at) for tp, at in found.items() if at is not None}, timeout_ms=COMMIT_MS)
         except kafka_errors.FencedInstanceIdError:
             raise fenced() from None
@@ -517,22 +507,40 @@ class KafkaSource:
             self.lags.pop((tp.topic, tp.partition), None)
         if gone:
             self._forget({tp.partition for tp in gone})
-        self._commit_start(new, polled)
+        self._find_starts(new, polled)
 
-    def _commit_start(self, partitions: set[Any], polled: dict[Any, Any]) -> None:
-        """Commit where a partition without a commit starts, so that what arrives while nobody consumes is not lost."""
+    def _find_starts(self, partitions: set[Any], polled: dict[Any, Any]) -> None:
+        """Begin where the group stands, whatever the client has found; what it has read from elsewhere is dropped.
+
+        A partition without a commit gets one, so that what arrives while nobody consumes is not lost.
+        """
+        starts = {}
         try:
-            starts = {
-                tp: polled[tp][0].offset if tp in polled else self.consumer.position(tp, timeout_ms=COMMIT_MS)
-                for tp in partitions
-                if self.consumer.committed(tp, timeout_ms=COMMIT_MS) is None
-            }
+            for tp in partitions:
+                stands = self._committed(tp)
+                found = polled[tp][0].offset if tp in polled else self.consumer.position(tp, timeout_ms=COMMIT_MS)
+                if stands is None:
+                    starts[tp] = found
+                elif stands != found:
+                    polled.pop(tp, None)
+                    self.consumer.seek(tp, stands)
+                    logger.info("%s:%d goes on at %d, not at %s", tp.topic, tp.partition, stands, found)
         except kafka_errors.KafkaError as error:
+            if self._transactional:
+                raise StreamError(f"cannot tell where the group stands: {_story(error)}") from None
             logger.warning("cannot tell where the group stands: %s", _story(error))
-            return
         known = {tp: _next(offset) for tp, offset in starts.items() if offset is not None}
         if known:
             self._commit(known)
+
+    def _committed(self, tp: Any) -> int | None:
+        """What the group has committed, as the brokers say now.
+
+        kafka-python keeps a request whose answer it did not wait for, and would give that answer, however old, to the
+        next who asks for the same partitions.
+        """
+        self.consumer._coordinator._offset_fetch_futures.clear()
+        return self.consumer.committed(tp, timeout_ms=COMMIT_MS)  # type: ignore[no-any-return]
 
     def commit(self) -> None:
         if self._transactional or (self._offsets and self._commit(self._offsets)):

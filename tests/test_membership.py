@@ -26,6 +26,7 @@ class Scripted:
         self.next = 1000
         self.stands = 5000
         self.sought: list[int] = []
+        self._coordinator = SimpleNamespace(_offset_fetch_futures={})
 
     def poll(self, timeout_ms: int, max_records: int) -> dict[Any, Any]:
         records = [SimpleNamespace(offset=self.next + i, value=b"{}", key=b"k", timestamp=0) for i in range(1000)]
@@ -39,7 +40,8 @@ class Scripted:
         return {MINE}
 
     def committed(self, tp: Any, timeout_ms: int) -> int:
-        return self.stands
+        late = self._coordinator._offset_fetch_futures  # an answer that nobody has waited for comes first
+        return late.pop(frozenset([tp]), self.stands)  # type: ignore[no-any-return]
 
     def seek(self, tp: Any, offset: int) -> None:
         self.sought.append(offset)
@@ -67,8 +69,10 @@ def forgotten() -> list[set[int]]:
 
 @pytest.fixture
 def source(consumer: Scripted, forgotten: list[set[int]]) -> KafkaSource:
+    consumer.stands = 1000
     source = KafkaSource(consumer, forgotten.append, transactional=True)
     assert [message.place.offset for message in source.poll(1000) or ()] == list(range(1000, 2000))  # type: ignore[union-attr]
+    consumer.stands = 5000
     return source
 
 
@@ -89,6 +93,7 @@ def test_who_was_away_goes_on_from_what_is_committed(
 ) -> None:
     """Another member id: put out and back. Two generations on: what is ours now was perhaps another's in between."""
     consumer.member = member
+    consumer._coordinator._offset_fetch_futures[frozenset([MINE])] = 1000
     assert source.poll(1000) == []  # read from a position that is no longer ours
     assert (consumer.sought, forgotten) == ([5000], [{1}])
     assert source.offsets().positions == {}
@@ -107,3 +112,28 @@ def test_who_is_put_out_answers_nothing_until_it_is_back(
     consumer.member = ("b", 9)
     assert source.poll(1000) == []
     assert (consumer.sought[-1], forgotten) == (5000, [{1}])
+
+
+def test_a_partition_begins_where_the_group_stands_whatever_the_client_has_read(consumer: Scripted) -> None:
+    consumer._coordinator._offset_fetch_futures[frozenset([MINE])] = 1000  # and so it has read from there
+    source = KafkaSource(consumer, transactional=True)
+    assert source.poll(1000) == []
+    assert source.offsets().positions == {}
+    assert next(message.place.offset for message in source.poll(1000) or ()) == 5000  # type: ignore[union-attr]
+
+
+def test_asking_whether_it_is_fenced_moves_no_offset_back(consumer: Scripted) -> None:
+    """The question is a commit of what is committed: by now, and not when it was asked some time ago."""
+    committed: list[int] = []
+    consumer.config["group_instance_id"] = "pod-0"  # type: ignore[assignment]
+    consumer._coordinator.request_rejoin = lambda: None
+    consumer.commit = lambda offsets, timeout_ms: committed.extend(at.offset for at in offsets.values())  # type: ignore[attr-defined]
+    consumer.next = consumer.stands
+    source = KafkaSource(consumer, transactional=True)
+    source.poll(1000)
+    consumer.stands = 9000
+    consumer._coordinator._offset_fetch_futures[frozenset([MINE])] = 5000
+    consumer.poll = lambda **_: {}  # type: ignore[method-assign]
+    source._look_again = 0.0
+    source.poll(1000)
+    assert committed == [9000]
