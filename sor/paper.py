@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import importlib.resources
 import math
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -179,12 +180,12 @@ def simple_placements(size: float, venues: int) -> list[tuple[float, list[float]
     return [(size, [0.0, *nothing]), (0.0, [size, *nothing]), (equal, [equal] * venues)]
 
 
-def compute(printed: Printed, seed: int, training: int, judges: int = JUDGES) -> Row:
+def compute(printed: Printed, seed: int, training: int) -> Row:
     """Solve one row on some samples, and judge it on others."""
     size, venues = printed.size, printed.venues
     means, arguments = (MEAN,) * venues, problem(size, venues)
     samples = joint(draw(seed, TRAIN, training, size, venues), means)
-    fresh = joint(draw(seed, JUDGE, judges, size, venues), means)
+    fresh = joint(draw(seed, JUDGE, JUDGES, size, venues), means)
 
     def judge(market: float, limits: Any) -> PlacementCost:
         return placement_cost(market, limits, outflows=fresh, **arguments)
@@ -197,7 +198,7 @@ def compute(printed: Printed, seed: int, training: int, judges: int = JUDGES) ->
     )
 
 
-def gaps(row: Row, seed: int, sets: int = SETS, size: int = SET_SIZE) -> np.ndarray:
+def gaps(row: Row, seed: int, sets: int, size: int) -> np.ndarray:
     """W of X* less HiGHS's bound on each of several sets of samples, cents a share.
 
     The least of a mean over samples is on average below the least of the expectation, and a set's cost of X* on average
@@ -281,7 +282,9 @@ def single_venue(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         if row.printed.venues == 1:
             yield f"{_name(row)} {closed_form(row.printed):7.1f} {row.found.limits[0]:8.1f}"
-    yield f"With Poisson({MEAN:.0f}) outflow and S = 1000 the answer is (730, 270) for lambda_u {low:.5f} to {high:.5f}."
+    slow = 100.0 * PENALTIES["theta"] * STEPS * step_size(1, STEPS, SIZE) / SIZE
+    yield f"A limit order that no sample fills moves by theta gamma N = {slow:.1f}% of S in N = {STEPS:,} steps."
+    yield f"With Poisson({MEAN:.0f}) outflow and S = 1000 it is (730, 270) for lambda_u from {low:.5f} to {high:.5f}."
 
 
 def certificate(rows: list[Row], seed: int) -> Iterator[str]:
@@ -292,7 +295,7 @@ def certificate(rows: list[Row], seed: int) -> Iterator[str]:
     yield f"over {SETS} sets of {SET_SIZE} samples of their own, with the gap's standard error."
     yield "   S  K      X*   bound     gap  error"
     for row in rows:
-        found = gaps(row, seed)
+        found = gaps(row, seed, SETS, SET_SIZE)
         gap, error = float(found.mean()), float(found.std(ddof=1)) / math.sqrt(len(found))
         yield f"{_name(row)} {row.optimal:7.3f} {row.optimal - gap:7.3f} {gap:7.3f} {error:6.3f}"
 
@@ -332,12 +335,13 @@ Change = Callable[[float], dict[str, Any]]
 
 FLOWS = {"poisson": poisson(MEAN), "exponential": Pareto(MEAN, math.inf), "pareto": Pareto(MEAN, 2.0)}
 SIZE = 1000.0  # of the order in the studies
+SHORT = 1000.0  # queue in the study of tails: behind the base case's no such outflow is worth a limit order
 
 ONE_VENUE: tuple[tuple[str, str, Change, np.ndarray], ...] = (
-    ("lambda_under", "lambda_u, $ a share", lambda value: {"lambda_under": value}, np.linspace(0.024, 0.12, 49)),
-    ("queue", "queue Q, shares", lambda value: {"queues": [value]}, np.linspace(0, 4000, 81)),
-    ("order_size", "order size S, shares", lambda value: {"target": value}, np.linspace(50, 3000, 60)),
-    ("half_spread", "half-spread h, $ a share", lambda value: {"half_spread": value}, np.linspace(0.001, 0.046, 46)),
+    ("lambda_under", "lambda_u, $ a share", lambda value: {"lambda_under": value}, np.linspace(0.024, 0.08, 29)),
+    ("queue", "queue Q, shares", lambda value: {"queues": [value]}, np.linspace(0, 3000, 31)),
+    ("order_size", "order size S, shares", lambda value: {"target": value}, np.linspace(50, 1500, 30)),
+    ("half_spread", "half-spread h, $ a share", lambda value: {"half_spread": value}, np.linspace(0.002, 0.046, 23)),
 )
 TWO_VENUES: tuple[tuple[str, str, Change, np.ndarray], ...] = (
     ("queue", "queue Q_1, shares", lambda value: {"queues": [value, QUEUE]}, np.linspace(1000, 3000, 41)),
@@ -353,9 +357,9 @@ def one_venue() -> Iterator[Study]:
         columns = axis, *(f"{part} {flow}" for flow in FLOWS for part in ("M", "L"))
         rows = [_by_closed_form(value, change(value), list(FLOWS.values())) for value in values.tolist()]
         yield Study("one_venue", name, columns, rows)
-    tails = np.linspace(1.1, 8.0, 70).tolist()
-    rows = [_by_closed_form(tail, {}, [Pareto(MEAN, tail)]) for tail in tails]
-    yield Study("one_venue", "tail", ("Pareto tail index", "M pareto", "L pareto"), rows)
+    tails = np.linspace(1.1, 6.0, 50).tolist()
+    rows = [_by_closed_form(tail, {"queues": [SHORT]}, [Pareto(MEAN, tail)]) for tail in tails]
+    yield Study("one_venue", "tail", (f"tail index, queue of {SHORT:.0f}", "M pareto", "L pareto"), rows)
 
 
 def _by_closed_form(value: float, changes: dict[str, Any], flows: list[Any]) -> Parts:
@@ -394,24 +398,24 @@ def iterates(start: list[float], gamma: float, outflows: np.ndarray, arguments: 
     return np.array(path)
 
 
-def step_size(venues: int, steps: int, arguments: dict[str, Any]) -> float:
+def step_size(venues: int, steps: int, size: float) -> float:
     """gamma of section 4 for equal rebates."""
     rest = PENALTIES["theta"] + PENALTIES["lambda_under"] + PENALTIES["lambda_over"]
     squares = (HALF_SPREAD + FEE + rest) ** 2 + venues * (HALF_SPREAD + REBATE + rest) ** 2
-    return float(math.sqrt(venues) * arguments["target"] / math.sqrt(steps * squares))
+    return float(math.sqrt(venues) * size / math.sqrt(steps * squares))
 
 
-def convergence(seed: int) -> Iterator[Study]:
+def convergence(seed: int, longest: int) -> Iterator[Study]:
     """The iterates with two venues, and how much dearer than ours the paper's answer is after N steps."""
     arguments = problem(SIZE, 2)
     outflows = joint(draw(seed, STUDY, STEPS, int(SIZE), 2), (MEAN, MEAN))
-    path = iterates([SIZE / 3] * 3, step_size(2, STEPS, arguments), outflows, arguments)
+    path = iterates([SIZE / 3] * 3, step_size(2, STEPS, SIZE), outflows, arguments)
     counts = np.arange(1, STEPS + 1)
     table = np.column_stack((counts, path, np.cumsum(path, axis=0) / counts[:, None]))
-    names = "step", "M", "L_1", "L_2", "mean of M", "mean of L_1", "mean of L_2"
-    yield Study("convergence", "iterates", names, [tuple(row) for row in table.tolist()])
+    parts = "step", "M", "L_1", "L_2", "mean of M", "mean of L_1", "mean of L_2"
+    yield Study("convergence", "iterates", parts, [tuple(row) for row in table.tolist()])
     cases = (500, 1), (1000, 1), (1000, 2), (5000, 2), (5000, 5)
-    counts_of_steps = [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000]
+    counts_of_steps = [longest // part for part in (1000, 300, 100, 30, 10, 3, 1)]
     series = [_excess(size, venues, counts_of_steps, seed) for size, venues in cases]
     rows = [tuple(row) for row in zip(map(float, counts_of_steps), *series, strict=True)]
     names = ("steps N", *(f"S={size} K={venues}" for size, venues in cases))
@@ -435,7 +439,7 @@ def _excess(size: int, venues: int, counts: list[int], seed: int) -> list[float]
 def studies(seed: int, training: int) -> Iterator[Study]:
     yield from one_venue()
     yield from two_venues(seed, training)
-    yield from convergence(seed)
+    yield from convergence(seed, 10 * training)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -489,7 +493,8 @@ def _drawn(panels: list[Study]) -> str:
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": "sor", "svg.fonttype": "none", "font.size": 8, "path.simplify_threshold": 0.5}):
+    fonts = {"font.size": 8, "font.sans-serif": ["DejaVu Sans"]}  # which comes with matplotlib
+    with rc_context({"svg.hashsalt": "sor", "svg.fonttype": "none"} | fonts):
         high = -(-len(panels) // 2)
         figure = Figure(figsize=(9, 3 * high), layout="constrained")
         for axes, study in zip(figure.subplots(high, 2, squeeze=False).flat, panels, strict=False):
@@ -497,11 +502,17 @@ def _drawn(panels: list[Study]) -> str:
         for axes in figure.axes[len(panels) :]:
             axes.set_axis_off()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+    text = re.sub(r"(\d\.\d\d)\d+", r"\1", buffer.getvalue())  # hundredths of a point are fine enough
+    return "\n".join(line.strip() for line in text.splitlines()) + "\n"
 
 
 def _panel(axes: Any, study: Study) -> None:
     """Market orders dashed, limit orders solid, in one colour where they belong together."""
+    if study.logarithmic:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    else:
+        axes.locator_params(nbins=5)
     x = [row[0] for row in study.rows]
     colours: dict[str, str] = {}
     for column, name in list(enumerate(study.columns))[study.lines]:
@@ -511,8 +522,5 @@ def _panel(axes: Any, study: Study) -> None:
         axes.plot(x, [row[column] for row in study.rows], style, color=colour, label=name, linewidth=1)
     axes.set_xlabel(study.columns[0])
     axes.set_ylabel(study.unit)
-    if study.logarithmic:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
     axes.grid(visible=True, linewidth=0.3)
     axes.legend(fontsize=6)
