@@ -317,7 +317,11 @@ def test_venues_that_are_alike_get_alike(studies: dict[str, Study], name: str) -
 def test_correlation_leaves_the_venues_alike(studies: dict[str, Study]) -> None:
     study = studies["two_venues_correlation"]
     assert first(study)[[0, -1]].tolist() == [0.0, 1.0]
-    assert column(study, "L_1") == pytest.approx(column(study, "L_2"), abs=40)
+    limits = column(study, "L_1")
+    assert limits == pytest.approx(column(study, "L_2"), abs=40)
+    base = limits[int(np.abs(first(study) - 0.6).argmin())]
+    assert limits[0] > base + 20
+    assert np.ptp(limits[first(study) > 0.59]) < 20
 
 
 def test_iterates_average_to_the_answer_of_the_stochastic_method() -> None:
