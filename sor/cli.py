@@ -405,6 +405,18 @@ def check(settings: Settings, path: str | None) -> int:
     return status
 
 
+def paper(settings: Settings, path: str | None) -> int:
+    """the tables of Cont and Kukanov's paper beside ours, and studies of their model"""
+    from sor import paper as computing
+
+    for line in computing.report(settings.seed, settings.training_samples):
+        print(line, flush=True)
+    if settings.folder is not None:
+        for written in computing.write(settings.folder, settings.seed, settings.training_samples):
+            print(f"wrote {written}", flush=True)
+    return DONE
+
+
 def version(settings: Settings, path: str | None) -> int:
     """the versions, and which kernels are in use and why"""
     print(f"sor {metadata.version('sor')}")
@@ -640,5 +652,6 @@ COMMANDS: dict[str, Callable[[Settings, str | None], int]] = {
     "consume": consume,
     "order": order,
     "check": check,
+    "paper": paper,
     "version": version,
 }

@@ -92,6 +92,9 @@ class Settings(msgspec.Struct, frozen=True):
     speed: float
     loop: bool
     resume: bool
+    seed: int
+    training_samples: int
+    folder: str | None
     log_level: str
     log_format: str
     security_protocol: str
@@ -559,6 +562,23 @@ OPTIONS = (
     ),
     Option("loop", "SOR_LOOP", False, flag, "start the file again at its end, until stopped", ("produce",)),
     Option("resume", "SOR_RESUME", False, flag, "go on after the rows that the topic has already", ("produce",)),
+    Option("seed", "SOR_SEED", 1, whole(0), "seed of the samples: the same gives the same output", ("paper",)),
+    Option(
+        "training_samples",
+        "SOR_TRAINING_SAMPLES",
+        10_000,
+        whole(1_000, 1_000_000),
+        "samples that placements are found on; they are judged on others",
+        ("paper",),
+    ),
+    Option(
+        "folder",
+        "SOR_FOLDER",
+        None,
+        file_path,
+        "folder for the studies of the model: data as CSV, plots as SVG (matplotlib, pip install 'sor[paper]')",
+        ("paper",),
+    ),
     Option("log_level", "SOR_LOG_LEVEL", "info", choice(*LOG_LEVELS), "debug, info, warning or error", _ALL),
     Option(
         "log_format",

@@ -37,7 +37,7 @@ RANKS = [
     ("book", "allocation", "placement", "outflow", "learning"),
     ("router", "cont_kukanov", "baselines"),
     ("streams", "handshake", "kafka", "kafka_common", "confluent", "state", "backtest", "backtest.*"),
-    ("pipeline", "metrics", "telemetry", "orders", "produce", "check", "supervisor"),
+    ("pipeline", "metrics", "telemetry", "orders", "produce", "check", "supervisor", "paper"),
     ("cli", "__main__", "demo"),
 ]
 # Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.
