@@ -646,6 +646,9 @@ class TransactionalSink(KafkaSink):
     def begin(self) -> None:
         super().begin()
         self._queue = []
+        # What an aborted transaction had left to commit kafka-python would commit with the next: offsets of partitions
+        # that another member may have moved on with.
+        self.producer._transaction_manager._pending_txn_offset_commits.clear()
         try:
             self.producer.begin_transaction()
         except kafka_errors.KafkaError as error:

@@ -6,13 +6,18 @@ meets it with a real one (``--kills 0 --pauses 9 --named 1``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
+from kafka import ConsumerGroupMetadata, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka_broker import Servers
 
-from sor.kafka import KafkaSource
+from sor.config import Connection
+from sor.errors import AbortedError
+from sor.kafka import KafkaSource, TransactionalSink, connect_producer
+from sor.kafka_common import Offsets
 
 MINE = TopicPartition("input", 1)
 
@@ -137,3 +142,25 @@ def test_asking_whether_it_is_fenced_moves_no_offset_back(consumer: Scripted) ->
     source._look_again = 0.0
     source.poll(1000)
     assert committed == [9000]
+
+
+@pytest.mark.kafka
+def test_offsets_of_an_aborted_transaction_do_not_come_with_the_next(kafka: Servers, topic: Callable[..., str]) -> None:
+    """Another member may have moved on since with these partitions: it must not be moved back."""
+    out, group = kafka.create_topic(topic("out")), topic("group")
+    theirs, ours = (TopicPartition(kafka.create_topic(topic(name)), 0) for name in ("theirs", "ours"))
+    producer = connect_producer(Connection(kafka.bootstrap, 30), [out], topic("id"))
+    sink = TransactionalSink(producer, out, None, out, 30, lambda: False)
+    sink.begin()
+    sink.add("key", b"one")
+    with pytest.raises(AbortedError, match=r"UnknownMember|IllegalGeneration"):
+        sink.commit(Offsets({theirs: OffsetAndMetadata(7, "", -1)}, ConsumerGroupMetadata(group, 5, "nobody", None)))
+    sink.abort()
+    sink.begin()
+    sink.add("key", b"two")
+    sink.commit(Offsets({ours: OffsetAndMetadata(3, "", -1)}, ConsumerGroupMetadata(group)))
+    sink.close()
+    settings = {"bootstrap_servers": kafka.bootstrap, "group_id": group, "isolation_level": "read_committed"}
+    with KafkaConsumer(**settings) as consumer:
+        assert consumer.committed(ours) == 3
+        assert consumer.committed(theirs) is None
