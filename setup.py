@@ -21,7 +21,7 @@ KERNELS = {  # extension: its source; types for one that is Python stand in the 
 
 # The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.
 FLAGS = (
-    ["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+    ["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
     if os.name == "posix"
     else ["/O2", "/fp:precise"]
 )
@@ -30,7 +30,11 @@ DIRECTIVES = {"annotation_typing": False, "cdivision": True}  # types come from 
 
 
 class BuildKernels(build_ext):
-    """Turn a failed build of an optional kernel into one clear warning."""
+    """Build kernels side by side, and turn a failed build of an optional one into one clear warning."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or True
 
     def build_extension(self, ext: Extension) -> None:
         try:
