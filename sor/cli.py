@@ -219,7 +219,6 @@ def consume(settings: Settings, path: str | None) -> int:
         recovery.turn = turned
         how = "exactly once" if settings.exactly_once else "at least once"
         logger.info("consuming %s from %s as group %s, %s", topic, settings.kafka_servers, settings.group, how)
-        gc.freeze()  # modules and clients live as long as we do: a full collection over them would hold up a batch
         return _run(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
 
 
@@ -581,6 +580,7 @@ def _run(
     stop = Stop()
     watch = Watch(pipeline, hint, settings.heartbeat_file, turned)
     started = time.perf_counter()
+    gc.freeze()  # modules and clients live as long as the run: a full collection over them would hold up a batch
     try:
         with stop.on_signals():
             run(
@@ -593,6 +593,7 @@ def _run(
             )
     finally:
         seconds = time.perf_counter() - started
+        gc.unfreeze()
         watch.finish()
         _report(settings, pipeline.summary, seconds)
     if stop() and not finish_is_done:

@@ -153,6 +153,10 @@ class Fanout(Sink):
         self.remembers = self.remembers or sink.remembers
         if type(sink).add is not Sink.add:
             self._adds.append(sink.add)
+        if len(self._adds) == 1:
+            self.add = self._adds[0]  # type: ignore[method-assign, assignment]  # as nearly always: no detour for each result
+        elif self._adds:
+            vars(self).pop("add", None)
 
     def begin(self) -> None:
         for sink in self.sinks:

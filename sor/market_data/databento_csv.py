@@ -10,6 +10,7 @@ from sor.market_data.update import EVENT, BookUpdate, Level, event_of
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
+KNOWN_PUBLISHERS = 1_000  # the same of publisher ids
 
 
 class CsvDecoder:
@@ -47,6 +48,7 @@ class CsvDecoder:
         self._bids = _level_columns("bid", place, depth)
         self._asks = _level_columns("ask", place, depth)
         self._event = [place[name] for name in EVENT] if events and place.keys() >= set(EVENT) else None
+        self._publishers: dict[str, int] = {}
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def decode(self, raw: bytes) -> BookUpdate:
@@ -58,10 +60,16 @@ class CsvDecoder:
             A wrong number of cells, or a cell that is not what its column holds.
         """
         cells = self.cells(raw)
+        venue = cells[self._publisher]
+        publisher = self._publishers.get(venue)
+        if publisher is None:
+            publisher = integer_of("publisher_id", venue, 65535)
+            if len(self._publishers) < KNOWN_PUBLISHERS:
+                self._publishers[venue] = publisher
         sequence = self._sequence
         return BookUpdate(
             symbol_of(cells[self._symbol]),
-            integer_of("publisher_id", cells[self._publisher], 65535),
+            publisher,
             time_of("ts_event", cells[self._time]),
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
             self._levels(cells, self._bids),
