@@ -342,7 +342,7 @@ def test_a_limit_price_and_an_algorithm_of_its_own(log: Log) -> None:
     [
         ({"algorithm": "magic"}, "algorithm is 'magic'"),
         ({"objective": "profit"}, "objective is 'profit'"),
-        ({"algorithm": "greedy_l2", "objective": "shortfall"}, "greedy_l2 fills what is displayed"),
+        ({"algorithm": "greedy_l2", "objective": "shortfall"}, "greedy_l2 takes what is displayed"),
     ],
 )
 def test_an_algorithm_or_objective_that_is_none(log: Log, fields: Json, words: str) -> None:
@@ -677,7 +677,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         (("--orders-topic", "sor-orders"), "where the group keeps which orders it knows"),
         (("--orders-topic", "o", "--results-topic", "sor-orders"), "--results-topic is 'sor-orders'"),
         (("--orders-topic", "o", "--conflate"), "--conflate and --orders-topic"),
-        (("--orders-topic", "o", "--greedy-l2", "--objective", "notional"), "greedy_l2 fills what is displayed"),
+        (("--orders-topic", "o", "--greedy-l2", "--objective", "notional"), "greedy_l2 takes what is displayed"),
     ],
 )
 def test_settings_that_do_not_go_together(
