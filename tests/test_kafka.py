@@ -262,6 +262,18 @@ def test_debug_logging_stays_on_stderr(sample: Feed, start: Start, topic: Names)
 
 
 @each_client
+def test_limit_orders_over_kafka_are_those_of_replay(sample: Feed, start: Start, topic: Names) -> None:
+    """Outflows are counted from the messages, as from the rows of the file."""
+    penalties = ("--lambda-under", 0.05, "--lambda-over", 0.05, "--theta-queue", 0.0005)
+    options = ("--algorithm", "cont_kukanov", "--horizon", 2, "--min-windows", 5, *penalties, "--log-level", "warning")
+    replay = start("replay", sample.file, *options).finish(DONE)
+    group = ("--group", topic("group"), "--idle-timeout", 2)
+    job = start("consume", *sample.arguments, *group, *options).finish(DONE)
+    assert without_source(job.results) == without_source(replay.results)
+    kinds = {order["type"] for result in job.results for order in result["child_orders"]}
+    assert kinds == {"market", "limit"}
+
+
 def test_results_to_a_topic_are_keyed_by_symbol(mixed: Feed, start: Start, topic: Names) -> None:
     """Twelve symbols from three partitions into two: each symbol's results are those of replay, in their order."""
     replay = start("replay", mixed.file)
