@@ -67,13 +67,14 @@ def compiled() -> ModuleType:
 
 
 def split_of(rows: Any, quantity: int, resting: bool) -> list[int]:
-    """Displayed shares in the order of the rows; the last row also takes what is not displayed, if it may rest."""
-    split = []
+    """Displayed shares in the order of the rows; the last that shows any also takes the others, if they may rest."""
+    split: list[int] = []
     for size in rows[:, 1].tolist():
         split.append(min(quantity, int(size)))
         quantity -= split[-1]
-    if resting and split:
-        split[-1] += quantity
+    shown = [row for row, size in enumerate(rows[:, 1].tolist()) if size > 0]
+    if resting and shown:
+        split[shown[-1]] += quantity
     return split
 
 
