@@ -199,7 +199,8 @@ def consume(settings: Settings, path: str | None) -> int:
     with contextlib.ExitStack() as stack:
         fanout = stack.enter_context(_closing(Fanout(_file_sinks(settings))))
         pipeline = _answering(settings, fanout)
-        producer = _producer(client, settings, identity)
+        connect = _connector(client, settings, identity)
+        producer = connect()
         source = client.open_source(
             settings.connection,
             topic,
@@ -210,7 +211,7 @@ def consume(settings: Settings, path: str | None) -> int:
             wait_ms=pipeline.wait_ms if isinstance(pipeline, OrderPipeline) else None,
         )
         stack.callback(source.close)
-        sink = _topic_sink(client, settings, producer, source)
+        sink = _topic_sink(client, settings, producer, source, connect)
         fanout.join(sink)
         reader = client.KafkaReader(settings.connection)
         stack.callback(reader.close)
@@ -241,20 +242,21 @@ def _answering(settings: Settings, sink: Sink) -> Pipeline | OrderPipeline:
     return _pipeline(settings, decoder, venues_from, sink, logging.INFO)
 
 
-def _producer(client: Any, settings: Settings, identity: Identity) -> Any:
+def _connector(client: Any, settings: Settings, identity: Identity) -> Callable[[], Any]:
+    """What connects a producer, each time with the same transactional id; None where no topic is written to."""
     topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
     transactional_id = identity.transactional_id if settings.exactly_once else None
-    return client.connect_producer(settings.connection, topics, transactional_id) if topics else None
+    return lambda: client.connect_producer(settings.connection, topics, transactional_id) if topics else None
 
 
-def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any) -> Sink:
+def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, connect: Callable[[], Any]) -> Sink:
     if producer is None:
         return Sink()
     topics = settings.results_topic, settings.dead_letter_topic
     if settings.memory_topic is None:
         return client.KafkaSink(producer, *topics)  # type: ignore[no-any-return]
     return client.TransactionalSink(  # type: ignore[no-any-return]
-        producer, *topics, settings.memory_topic, settings.commit_timeout, source.is_fenced
+        producer, *topics, settings.memory_topic, settings.commit_timeout, source.is_fenced, connect
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sor.config import Connection
@@ -27,6 +27,7 @@ from sor.kafka_common import (
     LINGER_MS,
     LOOK_S,
     METADATA_MS,
+    NEW_PRODUCERS,
     POLL_MS,
     RECONNECT_MS,
     RECOVERY_S,
@@ -371,7 +372,8 @@ def open_source(
         consumer, metadata = _connected(confluent_kafka.Consumer, settings, connection.timeout)
     if topic not in metadata.topics:
         logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
-    return KafkaSource(consumer, topic, start, forget, transactional=transactional, wait_ms=wait_ms)
+    named = identity.member is not None
+    return KafkaSource(consumer, topic, start, forget, transactional=transactional, named=named, wait_ms=wait_ms)
 
 
 class KafkaSource:
@@ -387,6 +389,8 @@ class KafkaSource:
         Called with the partitions taken away, whose state has to go: another member may move on with them.
     transactional : bool
         The offsets are committed by the sink, with the results.
+    named : bool
+        The membership is static, so another process may take it over.
     wait_ms : callable, optional
         How long a poll may wait for a message.
     """
@@ -399,6 +403,7 @@ class KafkaSource:
         forget: Callable[[set[int]], None],
         *,
         transactional: bool,
+        named: bool = False,
         wait_ms: Callable[[], int] | None = None,
     ) -> None:
         self.consumer = consumer
@@ -406,6 +411,7 @@ class KafkaSource:
         self.rebalances = 0
         self.lags: dict[tuple[str, int], int] = {}
         self._start = start
+        self._named = named
         self._forget = forget
         self._transactional = transactional
         self._wait_ms = wait_ms or (lambda: POLL_MS)
@@ -540,14 +546,12 @@ class KafkaSource:
         """
         starts: dict[int, int] = {}
         try:
-            for place in self.consumer.committed([TopicPartition(self.topic, n) for n in partitions], timeout=COMMIT_S):
-                if place.error is not None:
-                    raise KafkaException(place.error)
-                if place.offset >= 0:
-                    self._positions[place.partition] = place.offset
-                else:
-                    first, end = self.consumer.get_watermark_offsets(place, timeout=COMMIT_S)
-                    starts[place.partition] = first if self._start == "earliest" else end
+            known = self._committed(partitions)
+            self._positions |= known
+            for number in set(partitions) - known.keys():
+                place = TopicPartition(self.topic, number)
+                first, end = self.consumer.get_watermark_offsets(place, timeout=COMMIT_S)
+                starts[number] = first if self._start == "earliest" else end
         except KafkaException as error:
             logger.warning("cannot tell where the group stands: %s", _story(_error_of(error)))
         if starts:
@@ -557,11 +561,22 @@ class KafkaSource:
             [TopicPartition(self.topic, n, starts.get(n, confluent_kafka.OFFSET_STORED)) for n in partitions]
         )
 
+    def _committed(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where the group stands, of the partitions of which it has committed something."""
+        places = self.consumer.committed([TopicPartition(self.topic, n) for n in partitions], timeout=COMMIT_S)
+        for place in places:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return {place.partition: place.offset for place in places if place.offset >= 0}
+
     def is_fenced(self) -> bool:
-        """Whether another process has joined the group with this one's instance id."""
+        """Whether another process has joined the group with this one's instance id; waits for it to do so.
+
+        What it polls meanwhile is dropped: a batch that failed is rewound whole.
+        """
         deadline = time.monotonic() + FENCED_S
         try:
-            while time.monotonic() < deadline:
+            while self._named and time.monotonic() < deadline:
                 for record in _take(self.consumer, 1):
                     if record.error() is not None:
                         self._note(record.error())
@@ -575,8 +590,10 @@ class KafkaSource:
     def _places(self, offsets: dict[int, int]) -> list[Any]:
         return [TopicPartition(self.topic, number, offset) for number, offset in offsets.items()]
 
-    def rewind(self) -> None:
+    def rewind(self, unsure: bool = False) -> None:
         with self._asking("going back"):
+            if unsure and self._assigned:
+                self._starts |= self._committed(self._assigned)
             self._rewind()
 
     def _rewind(self) -> None:
@@ -698,6 +715,9 @@ class TransactionalSink(KafkaSink):
         successor goes on from the last commit.
     fenced : callable
         Whether another process has taken this one's place, where a producer is no longer welcome.
+    renew : callable
+        Makes another producer with the same transactional id, where the brokers want no more of this one although
+        nobody has taken its place: they have ended its transaction, as it took too long.
     """
 
     remembers = True
@@ -710,12 +730,16 @@ class TransactionalSink(KafkaSink):
         memory_topic: str,
         commit_timeout: float,
         fenced: Callable[[], bool],
+        renew: Callable[[], Any],
     ) -> None:
         super().__init__(producer, results_topic, letters_topic)
         self.memory_topic = memory_topic
         self.committed = self.aborted = 0  # transactions
         self._timeout = commit_timeout
         self._fenced = fenced
+        self._renew = renew
+        self._renewed = 0  # times since the last commit
+        self._dead = False  # the brokers want no more of the producer
 
     def begin(self) -> None:
         self._ask("beginning", self.producer.begin_transaction)
@@ -730,10 +754,22 @@ class TransactionalSink(KafkaSink):
             self.producer.commit_transaction,  # which fails where a message was not delivered
         )
         self.committed += 1
+        self._renewed = 0
 
     def abort(self) -> None:
         self.aborted += 1
-        self._ask("aborting", self.producer.abort_transaction)
+        if self._dead:
+            self._replace()
+        else:
+            self._ask("aborting", self.producer.abort_transaction)
+
+    def _replace(self) -> None:
+        """Go on with another producer; taking up its name ends whatever the last one has left open."""
+        self._renewed += 1
+        self.producer.purge()
+        with watched("starting another producer", self._timeout):
+            self.producer = self._renew()
+        self._dead = False
 
     def _ask(self, doing: str, *calls: Callable[[], Any]) -> None:
         what = f"{doing} a transaction"
@@ -742,17 +778,18 @@ class TransactionalSink(KafkaSink):
                 for call in calls:
                     _until_answered(call)
         except KafkaException as error:
-            failure = self._failure(what, _error_of(error))
-            if doing == "aborting" and isinstance(failure, AbortedError):
-                failure = StreamError(str(failure))
-            raise failure from None
+            raise self._failure(what, _error_of(error), last=doing == "aborting") from None
 
-    def _failure(self, what: str, error: Any) -> SorError:
-        if error.code() in UNWELCOME and self._fenced():
+    def _failure(self, what: str, error: Any, last: bool = False) -> SorError:
+        """What an error within a transaction comes to; ``last``: the transaction cannot be aborted."""
+        self._dead = error.fatal() or error.code() in UNWELCOME
+        if not self._dead and not last:
+            return AbortedError(f"{what}: {_story(error)}")
+        if self._dead and self._fenced():
             return fenced()
-        if error.fatal() or error.code() in UNWELCOME:
-            return StreamError(f"{what}: the brokers have ended it ({_story(error)})")
-        return AbortedError(f"{what}: {_story(error)}")
+        if last or self._renewed == NEW_PRODUCERS:
+            return StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit")
+        return AbortedError(f"{what}: the brokers have ended it ({_story(error)})", unsure=True)
 
     def close(self) -> None:
         """What is not committed by now is not to be."""

@@ -47,10 +47,14 @@ class ConnectError(StreamError):
 
 
 class AbortedError(StreamError):
-    """A batch's transaction did not take place: its messages come again, to this process or to another."""
+    """A batch's transaction did not take place: its messages come again, to this process or to another.
 
-    def __init__(self, message: str) -> None:
+    ``unsure``: or the brokers did commit it, and only did not say so; the group's offsets tell.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
         super().__init__(message, retriable=True)
+        self.unsure = unsure
 
 
 class FencedError(StreamError):

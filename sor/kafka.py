@@ -36,6 +36,7 @@ from sor.kafka_common import (
     LINGER_MS,
     LOOK_S,
     METADATA_MS,
+    NEW_PRODUCERS,
     POLL_MS,
     RECONNECT_MS,
     RECOVERY_S,
@@ -489,12 +490,14 @@ class KafkaSource:
     def offsets(self) -> Offsets:
         return Offsets(self._offsets, self._generation)
 
-    def rewind(self) -> None:
+    def rewind(self, unsure: bool = False) -> None:
         held = self.consumer.assignment()
-        for tp, offset in self._starts.items():
-            if tp in held:
-                self.consumer.seek(tp, offset)
+        again = {tp: offset for tp, offset in self._starts.items() if tp in held}
+        for tp, offset in again.items():
+            self.consumer.seek(tp, offset)
         self._offsets, self._starts = {}, {}
+        if unsure:
+            self._find_starts(set(again), {})
 
     def _rebalanced(self, assigned: set[Any], polled: dict[Any, Any]) -> None:
         self.rebalances += 1
@@ -623,6 +626,9 @@ class TransactionalSink(KafkaSink):
         process ends itself, and its successor goes on from the last commit.
     fenced : callable
         Whether another process has taken this one's place, where a producer is no longer welcome.
+    renew : callable
+        Makes another producer with the same transactional id, where the brokers want no more of this one although
+        nobody has taken its place: they have ended its transaction, as it took too long.
     """
 
     remembers = True
@@ -635,6 +641,7 @@ class TransactionalSink(KafkaSink):
         memory_topic: str,
         commit_timeout: float,
         fenced: Callable[[], bool],
+        renew: Callable[[], Any],
     ) -> None:
         super().__init__(producer, results_topic, letters_topic)
         self.memory_topic = memory_topic
@@ -642,6 +649,8 @@ class TransactionalSink(KafkaSink):
         self._timeout = commit_timeout
         self._queue: list[Any] = []
         self._fenced = fenced
+        self._renew = renew
+        self._renewed = 0  # times since the last commit
 
     def begin(self) -> None:
         super().begin()
@@ -683,9 +692,13 @@ class TransactionalSink(KafkaSink):
         except kafka_errors.KafkaError as error:
             self._fail(what, error)
         self.committed += 1
+        self._renewed = 0
 
     def abort(self) -> None:
         self.aborted += 1
+        if self._is_dead():
+            self._replace()
+            return
         what = "aborting a transaction"
         try:
             with watched(what, self._timeout):
@@ -693,13 +706,27 @@ class TransactionalSink(KafkaSink):
         except kafka_errors.KafkaError as error:
             self._fail(what, error, last=True)
 
+    def _is_dead(self) -> bool:
+        return self.producer._transaction_manager.has_fatal_error()  # type: ignore[no-any-return]
+
+    def _replace(self) -> None:
+        """Go on with another producer; taking up its name ends whatever the last one has left open."""
+        self._renewed += 1
+        self.producer._sender.force_close()  # else closing waits for messages that nobody will take
+        with contextlib.suppress(kafka_errors.KafkaError):
+            self.producer.close(timeout=1)
+        with watched("starting another producer", self._timeout):
+            self.producer = self._renew()
+
     def _fail(self, what: str, error: Exception, last: bool = False) -> NoReturn:
-        """Raise what an error comes to; ``last``: the transaction cannot be aborted."""
-        if not last and not self.producer._transaction_manager.has_fatal_error():
+        """Raise what an error within a transaction comes to; ``last``: the transaction cannot be aborted."""
+        if not last and not self._is_dead():
             raise AbortedError(f"{what}: {_story(error)}") from None
         if self._fenced():
             raise fenced() from None
-        raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
+        if last or self._renewed == NEW_PRODUCERS:
+            raise StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit") from None
+        raise AbortedError(f"{what}: the brokers have ended it ({_story(error)})", unsure=True) from None
 
 
 def ask(

@@ -33,6 +33,7 @@ RECONNECT_MS = 1_000  # the pause grows by default: a broker that comes up would
 RECOVERY_S = 60.0  # longer than that, and the brokers would have ended whatever transaction stands in the way
 LOOK_S = 5.0  # between two looks at how much there is to read
 FENCED_S = 10.0  # for a member to be told that another has joined in its place
+NEW_PRODUCERS = 3  # in a row, after which it is no accident that the brokers want none
 ASK_AGAIN_S = 0.1
 PATIENCE_S = 2.0  # after which a silent broker is worth a line
 LARGEST_LETTER = 2**20 - 2**13  # bytes of key and value: a message of 1 MB and its headers would not fit the limit

@@ -339,6 +339,6 @@ def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> bool
         pipeline.summary = before
         pipeline.forget()
         pipeline.sink.abort()
-        source.rewind()
+        source.rewind(error.unsure)
         return False
     return True

@@ -106,8 +106,8 @@ class Source(Protocol):
     def commit(self) -> None:
         """All messages of the last batch have been answered, and the answers are out."""
 
-    def rewind(self) -> None:
-        """The last batch is void: what is still ours of it comes again."""
+    def rewind(self, unsure: bool = False) -> None:
+        """The last batch is void: what is still ours of it comes again; ``unsure``: unless it was committed."""
 
     def close(self) -> None: ...
 
@@ -414,7 +414,7 @@ class FileSource:
 
     def commit(self) -> None: ...
 
-    def rewind(self) -> None: ...
+    def rewind(self, unsure: bool = False) -> None: ...
 
     def close(self) -> None:
         self._lines.close()

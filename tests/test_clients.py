@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +18,7 @@ from kafka_broker import Servers
 
 from sor.config import Connection
 from sor.errors import AbortedError, StreamError
-from sor.kafka_common import Identity
+from sor.kafka_common import NEW_PRODUCERS, Identity
 from sor.streams import DeadLetter, KafkaPlace, Message
 
 pytestmark = pytest.mark.kafka
@@ -44,13 +45,14 @@ class Member:
         self.connection = Connection(servers.bootstrap, 30)
         self.forgotten: set[int] = set()
         identity = Identity(group, None)
-        producer = client.connect_producer(self.connection, [f"{topic}-out"], identity.transactional_id)
+        self.connect = partial(client.connect_producer, self.connection, [f"{topic}-out"], identity.transactional_id)
+        producer = self.connect()
         self.source = client.open_source(
             self.connection, topic, identity, "earliest", self.forgotten.update, transactional=True
         )
         stack.callback(self.source.close)
         self.sink = client.TransactionalSink(
-            producer, f"{topic}-out", f"{topic}-out", f"{topic}-out", 30, self.source.is_fenced
+            producer, f"{topic}-out", f"{topic}-out", f"{topic}-out", 30, self.source.is_fenced, self.connect
         )
         stack.callback(self.sink.close)
 
@@ -70,9 +72,9 @@ class Member:
         self.sink.commit(self.source.offsets())
         self.source.commit()
 
-    def undo(self) -> None:
+    def undo(self, unsure: bool = False) -> None:
         self.sink.abort()
-        self.source.rewind()
+        self.source.rewind(unsure)
 
 
 class Group:
@@ -153,6 +155,51 @@ def test_an_aborted_batch_comes_again_and_leaves_nothing(group: Group) -> None:
     assert places(again) == [(partition, offset) for partition in (0, 1) for offset in range(COUNT)]
     assert group.copied() == EVERYTHING
     assert (member.sink.committed > 1, member.sink.aborted) == (True, 1)
+
+
+def test_who_has_lost_its_transaction_goes_on_with_another_producer(group: Group) -> None:
+    """As where a broker was away for longer than a transaction may last, but sooner: another takes up the id."""
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.commit()
+    member.answer(member.poll())
+    member.connect()
+    with pytest.raises(AbortedError, match="the brokers have ended it") as caught:
+        member.commit()
+    assert caught.value.unsure
+    member.undo(unsure=True)
+    again = places(first)
+    while len(again) < 2 * COUNT:
+        batch = member.poll()
+        member.answer(batch)
+        member.commit()
+        again += places(batch)
+    assert group.copied() == EVERYTHING
+
+
+def test_a_batch_committed_although_nobody_said_so_does_not_come_again(group: Group) -> None:
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.sink.commit(member.source.offsets())
+    member.source.rewind(unsure=True)
+    assert not set(places(first)) & set(places(member.poll()))
+
+
+def test_who_loses_every_transaction_ends(group: Group) -> None:
+    member = group.member()
+    for _ in range(NEW_PRODUCERS):
+        member.answer(member.poll())
+        member.connect()
+        with pytest.raises(AbortedError):
+            member.commit()
+        member.undo(unsure=True)
+    member.answer(member.poll())
+    member.connect()
+    with pytest.raises(StreamError, match="a new process goes on from the last commit") as caught:
+        member.commit()
+    assert not isinstance(caught.value, AbortedError)
 
 
 def test_what_was_polled_before_a_rebalance_cannot_be_committed_after_it(group: Group) -> None:

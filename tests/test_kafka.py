@@ -77,14 +77,16 @@ def send(servers: Servers, topic: str, values: Iterable[bytes | None], part: int
             future.get(timeout=PATIENCE)
 
 
-def read(servers: Servers, topic: str) -> list[Any]:
+def read(servers: Servers, topic: str, isolation: str = "read_uncommitted") -> list[Any]:
     """All records of a topic as it is now, in order within each partition."""
     records = []
     deadline = time.monotonic() + PATIENCE
-    with KafkaConsumer(bootstrap_servers=servers.bootstrap, group_id=None, auto_offset_reset="earliest") as consumer:
+    with KafkaConsumer(bootstrap_servers=servers.bootstrap) as consumer:
         partitions = _partitions(consumer, topic)
+        ends = consumer.end_offsets(partitions)  # those of open transactions, too
+    settings = {"bootstrap_servers": servers.bootstrap, "isolation_level": isolation, "auto_offset_reset": "earliest"}
+    with KafkaConsumer(**settings, group_id=None) as consumer:
         consumer.assign(partitions)
-        ends = consumer.end_offsets(partitions)
         while any(consumer.position(partition) < end for partition, end in ends.items()):
             assert time.monotonic() < deadline, f"{topic} cannot be read to {ends}"
             for polled in consumer.poll(timeout_ms=500).values():
@@ -108,8 +110,8 @@ def committed(servers: Servers, group: str, topic: str) -> dict[int, int]:
         return {part.partition: consumer.committed(part) or 0 for part in _partitions(consumer, topic)}
 
 
-def results_in(servers: Servers, topic: str) -> list[Json]:
-    return [json.loads(record.value) for record in read(servers, topic)]
+def results_in(servers: Servers, topic: str, isolation: str = "read_uncommitted") -> list[Json]:
+    return [json.loads(record.value) for record in read(servers, topic, isolation)]
 
 
 def answered(results: Iterable[Json]) -> Counter[tuple[int, int]]:
@@ -701,25 +703,26 @@ def test_a_broker_that_restarts(fragile: Cluster, start: Start, topic: Names, ch
     results = fragile.create_topic(topic("results"))
     servers = ("--kafka-servers", fragile.bootstrap, "--topic", name)
     consume = start("consume", *servers, "--group", group, "--results-topic", results)
-    produce = start("produce", checkout / "sample.csv", *servers, "--loop", "--max-messages", 10_000)
+    consume.says("partitions assigned")
+    produce = start("produce", checkout / "sample.csv", *servers, "--loop", "--max-messages", 20_000)
     consume.says("SOR Result [AAPL]", 500)
     assert produce.process.poll() is None, "the stream was over before the broker was stopped"
     node.stop()
     assert produce.process.poll() is None, "the stream was over before the broker was stopped"
     node.start()
-    assert "sent 10,000 messages" in produce.finish(DONE).err
-    assert ends_of(fragile, name) == {0: 10_000}, "the producer lost or doubled messages"
+    assert "sent 20,000 messages" in produce.finish(DONE).err
+    assert ends_of(fragile, name) == {0: 20_000}, "the producer lost or doubled messages"
 
     def finished() -> bool:
         nonlocal consume
         if consume.process.poll() == HUNG:  # as whoever runs it would start it again
             consume = start("consume", *servers, "--group", group, "--results-topic", results)
         assert consume.process.poll() is None, consume.story("gave up")
-        return committed(fragile, group, name) == {0: 10_000}
+        return committed(fragile, group, name) == {0: 20_000}
 
     wait_for(finished, "everything answered and committed")
     consume.signal(signal.SIGTERM).finish(DONE)
-    assert set(answered(results_in(fragile, results))) == set(once({0: 10_000}))
+    assert answered(results_in(fragile, results, "read_committed")) == once({0: 20_000})
 
 
 @each_client

@@ -7,6 +7,7 @@ meets it with a real one (``--kills 0 --pauses 9 --named 1``).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,8 +150,8 @@ def test_offsets_of_an_aborted_transaction_do_not_come_with_the_next(kafka: Serv
     """Another member may have moved on since with these partitions: it must not be moved back."""
     out, group = kafka.create_topic(topic("out")), topic("group")
     theirs, ours = (TopicPartition(kafka.create_topic(topic(name)), 0) for name in ("theirs", "ours"))
-    producer = connect_producer(Connection(kafka.bootstrap, 30), [out], topic("id"))
-    sink = TransactionalSink(producer, out, None, out, 30, lambda: False)
+    connect = partial(connect_producer, Connection(kafka.bootstrap, 30), [out], topic("id"))
+    sink = TransactionalSink(connect(), out, None, out, 30, lambda: False, connect)
     sink.begin()
     sink.add("key", b"one")
     with pytest.raises(AbortedError, match=r"UnknownMember|IllegalGeneration"):

@@ -515,7 +515,7 @@ class Rewinding(OneSource):
     def commit(self) -> None:
         self.committed += 1
 
-    def rewind(self) -> None:
+    def rewind(self, unsure: bool = False) -> None:
         self.rewound += 1
 
     def close(self) -> None: ...

@@ -109,7 +109,7 @@ class Batches:
 
     def commit(self) -> None: ...
 
-    def rewind(self) -> None:
+    def rewind(self, unsure: bool = False) -> None:
         self._end = self._start
 
     def close(self) -> None: ...
