@@ -22,6 +22,7 @@ from sor.types import Order, RoutingResult
 
 logger = logging.getLogger(__name__)
 
+REMEMBER_S = 1.0  # between two times that a partition's last quotes are written
 HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
 
 TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
@@ -153,7 +154,7 @@ class Pipeline:
             for message in batch:
                 self._answer(message)
         if self.sink.remembers:
-            self._remember()
+            self._remember(batch)
 
     def forget(self, partitions: set[int] | None = None) -> None:
         """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
@@ -240,8 +241,25 @@ class Pipeline:
             self._orders[symbol] = order
         return order
 
-    def _remember(self) -> None:
-        for partition, state in self._partitions.items():
+    def _remember(self, batch: list[Message]) -> None:
+        """Hand new quotes to the sink: a partition's first ones at once, then one partition's at a time.
+
+        What is not remembered yet is read from the input again by a successor, so it has to be little and not nothing:
+        remembering all of each batch would double what a small one writes.
+        """
+        for partition, place in {message.partition: message.place for message in batch}.items():
+            if isinstance(place, KafkaPlace):
+                self._partitions[partition].end = place.offset + 1
+        now = time.monotonic()
+        due = sorted(
+            (state.remembered, partition)
+            for partition, state in self._partitions.items()
+            if state.end != state.marked and now - state.remembered >= REMEMBER_S
+        )
+        new = [partition for remembered, partition in due if remembered < 0]
+        for partition in new or [partition for _, partition in due[:1]]:
+            state = self._partitions[partition]
+            state.remembered = now
             for key, value in state.memories(self.router.depth):
                 self.sink.remember(partition, key, value)
 

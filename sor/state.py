@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -17,6 +18,7 @@ from sor.streams import BATCH, KafkaPlace
 logger = logging.getLogger(__name__)
 
 SLOW_S = 1.0  # a recovery that takes longer is worth a line
+MARK = b"|"  # key of the mark: no symbol and publisher read so
 
 
 class Partition:
@@ -26,7 +28,13 @@ class Partition:
     ----------
     books : Books
     changed : dict
-        Last update by (symbol, publisher id) since the last commit, the newest last.
+        Last update by (symbol, publisher id) since the last time that it was remembered, the newest last.
+    end : int or None
+        Offset after the last message answered.
+    marked : int or None
+        ``end`` when it was last remembered.
+    remembered : float
+        When that was, on the monotonic clock.
     caveat : str or None
         What results have to say while ``doubtful`` more messages are answered: the books may lack venues.
     """
@@ -34,6 +42,9 @@ class Partition:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.changed: dict[tuple[str, int], BookUpdate] = {}
+        self.end: int | None = None
+        self.marked: int | None = None
+        self.remembered = -math.inf
         self.caveat: str | None = None
         self.doubtful = 0
 
@@ -44,7 +55,10 @@ class Partition:
         self.changed[key] = update
 
     def memories(self, depth: int) -> Iterator[tuple[bytes, bytes]]:
-        """Key and value of every quote that changed; a log of these, compacted, brings the books back as they are."""
+        """Key and value of every quote that changed, then the mark that says how far they go.
+
+        A log of these, compacted, brings the books back as they were at the mark.
+        """
         for (symbol, publisher), update in self.changed.items():
             book = self.books.by_symbol[symbol]
             if update.event is not None:  # it has happened; only what it left behind is to come back
@@ -52,6 +66,8 @@ class Partition:
             memory = Memory(update, depth, book.time, len(book.quotes))
             yield f"{symbol}|{publisher}".encode(), msgspec.json.encode(memory)
         self.changed = {}
+        self.marked = self.end
+        yield MARK, msgspec.json.encode(self.end)
 
 
 class Memory(msgspec.Struct, frozen=True, array_like=True):
@@ -92,8 +108,9 @@ class Recovery:
     reader : Reader
     decoder : Decoder
     memory_topic : str, optional
-        Topic of the last quotes (compacted, partitioned as the input): the books come back as they were. Without
-        it, or where it holds nothing yet, they are filled from the messages before the first one to answer.
+        Topic of the last quotes (compacted, partitioned as the input): the books come back as they were, with what the
+        input has had since. Without it, or where it holds nothing yet, they are filled from the messages before the
+        first one to answer.
     depth : int
         Levels that routing needs.
     tail : int
@@ -134,11 +151,9 @@ class Recovery:
         self.running = True
         self.turn()
         try:
-            count = self._from_memory(state, place) if self.memory_topic is not None else 0
-            origin = f"{count:,} quotes in {self.memory_topic}"
-            if not count:
-                count = self._from_tail(state, place)
-                origin = f"the {count:,} messages before"
+            origin = self._from_memory(state, place) if self.memory_topic is not None else None
+            if origin is None:
+                origin = self._from_tail(state, place)
         finally:
             self.running = False
         seconds = time.monotonic() - started
@@ -164,8 +179,38 @@ class Recovery:
                 self.turn()
             yield record
 
-    def _from_memory(self, state: Partition, place: KafkaPlace) -> int:
-        topic, count, shallow = str(self.memory_topic), 0, 0
+    def _from_memory(self, state: Partition, place: KafkaPlace) -> str | None:
+        """Restore the quotes, and apply the messages after them; None where there is nothing of use."""
+        memories, mark = self._remembered(place)
+        if not memories:
+            return None
+        if mark is not None and mark > place.offset:
+            logger.warning(
+                "%s:%d goes on at %d: what %s holds is of later messages (up to %d), and is not used",
+                *(place.topic, place.partition, place.offset, self.memory_topic, mark),
+            )
+            return None
+        for memory in memories:
+            state.books.restore(memory.update, memory.book_time, memory.venues)
+        since = place.offset if mark is None else mark
+        first, count = self._apply(state, place, since)
+        shallow = sum(memory.depth < self.depth for memory in memories)
+        if first > since:
+            self._doubt(
+                state,
+                place,
+                f"{first - since:,} messages after the last quotes kept are gone from the input",
+                "retention",
+            )
+        elif shallow:
+            caveat = f"{shallow} quotes were kept with fewer levels than are routed now, until their venues quote"
+            self._doubt(state, place, caveat)
+        return f"{len(memories):,} quotes in {self.memory_topic} and {count:,} messages after them"
+
+    def _remembered(self, place: KafkaPlace) -> tuple[list[Memory], int | None]:
+        """The last quotes, in the order of their updates, and the offset that they go up to."""
+        topic, mark = str(self.memory_topic), None
+        memories: dict[tuple[str, int], Memory] = {}
         self.make_like(topic, place.topic)
         for record in self.records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
             try:
@@ -175,20 +220,27 @@ class Recovery:
                     f"{topic}:{place.partition}:{record.offset} is no quote of this program ({error}): another "
                     "--group, or an empty topic, would start anew"
                 ) from None
-            if self.symbol in (None, memory.update.symbol):
-                shallow += memory.depth < self.depth
-                state.books.restore(memory.update, memory.book_time, memory.venues)
-                count += 1
-        if shallow:
-            state.caveat = f"{shallow} quotes were kept with fewer levels than are routed now, until their venues quote"
-            state.doubtful = max(self.tail, 1)
-            logger.warning("%s:%d: %s", place.topic, place.partition, state.caveat)
-        return count
+            if isinstance(memory, int):
+                mark = memory
+            elif self.symbol in (None, memory.update.symbol):
+                key = memory.update.symbol, memory.update.publisher_id
+                memories.pop(key, None)
+                memories[key] = memory
+        return list(memories.values()), mark
 
-    def _from_tail(self, state: Partition, place: KafkaPlace) -> int:
+    def _from_tail(self, state: Partition, place: KafkaPlace) -> str:
+        first, count = self._apply(state, place, place.offset - self.tail)
+        if first > 0 and place.offset > 0 and self.tail:
+            caveat = f"books rebuilt from {count:,} earlier messages: venues that have not quoted since are missing"
+            self._doubt(state, place, caveat, "--bootstrap-messages")
+        return f"the {count:,} messages before"
+
+    def _apply(self, state: Partition, place: KafkaPlace, start: int) -> tuple[int, int]:
+        """Apply the input's messages from ``start`` to the one at ``place``; the first that is there, and how many."""
+        if start >= place.offset:
+            return start, 0
         first, _ = self.reader.bounds(place.topic, place.partition)
-        start = max(first, place.offset - self.tail)
-        count = 0
+        start, count = max(start, first), 0
         if start < place.offset:
             for record in self.records(place.topic, place.partition, start, place.offset):
                 count += 1
@@ -199,13 +251,14 @@ class Recovery:
                 if self.symbol in (None, update.symbol):
                     state.books.apply(update)
                     state.note(update)
-        if start > 0 and place.offset > 0 and self.tail:
-            state.caveat = (
-                f"books rebuilt from {count:,} earlier messages: venues that have not quoted since are missing"
-            )
-            state.doubtful = self.tail
-            logger.warning("%s:%d: %s (--bootstrap-messages)", place.topic, place.partition, state.caveat)
-        return count
+        return start, count
+
+    def _doubt(self, state: Partition, place: KafkaPlace, caveat: str, see: str | None = None) -> None:
+        """Let results say for a while that the books may lack venues."""
+        state.caveat = caveat
+        state.doubtful = max(self.tail, 1)
+        hint = "" if see is None else f" ({see})"
+        logger.warning("%s:%d: %s%s", place.topic, place.partition, caveat, hint)
 
 
-_memories = msgspec.json.Decoder(Memory)
+_memories: msgspec.json.Decoder[Memory | int] = msgspec.json.Decoder(Memory | int)

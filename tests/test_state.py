@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from sor.errors import AbortedError, StreamError
 from sor.market_data.databento_json import JsonDecoder
 from sor.pipeline import Pipeline, run
 from sor.router import Router
-from sor.state import Partition, Recovery
+from sor.state import MARK, Partition, Recovery
 from sor.streams import KafkaPlace, Message, Sink
 from sor.types import Order
 from sor.venues import VenueDirectory
@@ -79,9 +80,10 @@ class Remembering(Sink):
             self.memory[key] = Entry(self._next, value)
             self._next += 1
 
-    @property
-    def log(self) -> Log:
-        return Log(**{TOPIC: [Entry(0, b"")], MEMORY: list(self.memory.values())})
+    def log(self, feed: list[Message], first: int = 0) -> Log:
+        """What is in the topics, the input from its ``first`` message on."""
+        entries = [Entry(offset, message.value) for offset, message in enumerate(feed)]
+        return Log(**{TOPIC: entries[first:], MEMORY: list(self.memory.values())})
 
 
 class Batches:
@@ -159,18 +161,20 @@ KINDS = pytest.mark.parametrize(
 
 
 @KINDS
+@pytest.mark.parametrize("remember_s", [0.0, 60.0])
 @given(feed=feeds(), cut=st.integers(0, 25), sizes=st.lists(st.integers(1, 6), max_size=12))
 def test_a_successor_answers_as_one_that_saw_everything(
-    algorithm: str, venues_from: str, feed: list[Message], cut: int, sizes: list[int]
+    algorithm: str, venues_from: str, remember_s: float, feed: list[Message], cut: int, sizes: list[int]
 ) -> None:
-    """Whatever the feed, the batches and the moment of the change: the same bytes."""
+    """Whatever the feed, the batches and the moment of the change, and however much is remembered: the same bytes."""
     alone = Remembering()
     run(Batches(feed, [1] * len(feed)), pipeline_of(alone, None, algorithm, venues_from))
     shared = Remembering()
     cut = min(cut, len(feed) - 1)
     if cut:
-        run(Batches(feed[:cut], sizes), pipeline_of(shared, None, algorithm, venues_from))
-    run(Batches(feed[cut:], sizes), pipeline_of(shared, shared.log, algorithm, venues_from))
+        with mock.patch("sor.pipeline.REMEMBER_S", remember_s):
+            run(Batches(feed[:cut], sizes), pipeline_of(shared, None, algorithm, venues_from))
+    run(Batches(feed[cut:], sizes), pipeline_of(shared, shared.log(feed), algorithm, venues_from))
     assert shared.results == alone.results
 
 
@@ -185,10 +189,10 @@ def test_a_batch_that_was_void_leaves_nothing_behind(
 
     class Fresh(Log):  # the memory as it is at each recovery
         def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Entry]:
-            return iter(shaken.memory.values()) if topic == MEMORY else iter(())
+            return iter(shaken.memory.values()) if topic == MEMORY else super().records(topic, partition, start, end)
 
     shaken.failures = failures
-    pipeline = pipeline_of(shaken, Fresh(**{TOPIC: [Entry(0, b"")], MEMORY: []}), algorithm, venues_from)
+    pipeline = pipeline_of(shaken, Fresh(**shaken.log(feed).topics), algorithm, venues_from)
     run(Batches(feed, sizes), pipeline)
     assert shaken.results == alone.results
     summary = pipeline.summary
@@ -230,8 +234,68 @@ def test_results_say_for_how_long_a_book_may_lack_venues() -> None:
 def test_a_memory_of_fewer_levels_is_told() -> None:
     shallow, deep = Remembering(), Remembering()
     run(Batches([quote(0, 1, 100.0)], []), pipeline_of(shallow, None, "brute_force", "publishers"))
-    run(Batches([quote(1, 2, 100.0)], []), pipeline_of(deep, shallow.log, "greedy_l2", "publishers"))
+    feed = [quote(0, 1, 100.0), quote(1, 2, 100.0)]
+    run(Batches(feed[1:], []), pipeline_of(deep, shallow.log(feed), "greedy_l2", "publishers"))
     assert "1 quotes were kept with fewer levels" in str(json.loads(deep.results[0])["warnings"])
+
+
+def test_each_batch_remembers_one_partition_whose_turn_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a partition's first batch at once, so that no successor has to do without its mark."""
+    sink, now = Remembering(), [100.0]
+    written: list[tuple[int, bytes]] = []
+    monkeypatch.setattr(sink, "remember", lambda partition, key, value: written.append((partition, key)))
+    monkeypatch.setattr("sor.pipeline.time.monotonic", lambda: now[0])
+    pipeline = pipeline_of(sink, None, "brute_force", "publishers")
+    for partition in range(3):
+        pipeline._partitions[partition] = Partition(Books(DIRECTORY))
+    sent = [0] * 3
+
+    def batch(*partitions: int) -> list[int]:
+        """Which partitions are remembered after a batch of a message of each of these."""
+        messages = []
+        for partition in partitions:
+            message = quote(sent[partition], 1, 100.0)
+            sent[partition] += 1
+            messages.append(Message(message.value, KafkaPlace(TOPIC, partition, sent[partition]), None, partition))
+        written.clear()
+        pipeline.process(messages)
+        assert written == [(number, key) for number, _ in written[::2] for key in (b"A|1", MARK)]
+        return [number for number, _ in written[::2]]
+
+    assert batch(0, 1) == [0, 1]
+    assert batch(0, 1) == []
+    now[0] += 0.5
+    assert batch(1, 2) == [2]
+    now[0] += 0.6
+    assert [batch(1), batch(1), batch(1)] == [[0], [1], []]
+    now[0] += 9
+    assert [batch(0), batch(0), batch(2), batch(1)] == [[0], [1], [2], []]  # 1 had a message left
+
+
+def remembered(feed: list[Message], count: int, first: int = 0) -> tuple[Partition, str]:
+    """A partition before message ``count`` where all of ``feed`` was remembered, and the input has lost its start."""
+    sink = Remembering()
+    run(Batches(feed, []), pipeline_of(sink, None, "brute_force", "publishers"))
+    state = Partition(Books(DIRECTORY))
+    recovery = Recovery(sink.log([*feed, *feed], first), JsonDecoder(1), MEMORY, depth=1, tail=10)
+    recovery.fill(state, KafkaPlace(TOPIC, 0, count))
+    return state, str(state.caveat)
+
+
+def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    """The group's offsets were set back, to answer again: books of the future are wrong there."""
+    feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
+    state, _ = remembered(feed, 2)
+    assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
+    assert "goes on at 2: what group-books holds is of later messages (up to 4), and is not used" in caplog.text
+
+
+def test_messages_after_the_last_quotes_kept_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
+    state, caveat = remembered(feed, 7, first=6)
+    assert caveat == "2 messages after the last quotes kept are gone from the input"
+    assert (state.doubtful, caveat in caplog.text) == (10, True)
+    assert remembered(feed, 4, first=6)[1] == "None"
 
 
 def test_a_foreign_record_in_the_memory_is_an_error_that_names_it() -> None:
@@ -247,7 +311,7 @@ def results_of(feed: list[Message], cut: int, venues_from: str = "publishers") -
     alone, shared = Remembering(), Remembering()
     run(Batches(feed, []), pipeline_of(alone, None, "brute_force", venues_from))
     run(Batches(feed[:cut], []), pipeline_of(shared, None, "brute_force", venues_from))
-    run(Batches(feed[cut:], []), pipeline_of(shared, shared.log, "brute_force", venues_from))
+    run(Batches(feed[cut:], []), pipeline_of(shared, shared.log(feed), "brute_force", venues_from))
     return alone.results, shared.results
 
 
@@ -256,7 +320,7 @@ def test_the_sequence_of_the_last_message_comes_back_whichever_venue_sent_it() -
     feed = [quote(0, 1, 100.0), quote(1, 2, 100.0), quote(2, 1, 100.0)]
     run(Batches(feed, []), pipeline_of(first, None, "brute_force", "publishers"))
     state = Partition(Books(DIRECTORY))
-    Recovery(first.log, JsonDecoder(1), MEMORY, depth=1, tail=0).fill(state, KafkaPlace(TOPIC, 0, 3))
+    Recovery(first.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=0).fill(state, KafkaPlace(TOPIC, 0, 3))
     assert state.books.by_symbol["A"].sequence == 2
 
 
