@@ -580,10 +580,11 @@ class KafkaSink(TopicSink):
     def __init__(self, producer: Any, results_topic: str | None, letters_topic: str | None) -> None:
         super().__init__(results_topic, letters_topic)
         self.producer = producer
-        self._pending: list[Any] = []
+        self._queue: list[tuple[str, bytes | None, bytes | None, Any, int | None]] = []
         self._counts: dict[str, int] = {}  # of partitions, by topic
 
     def begin(self) -> None:
+        self._queue = []
         self._counts = {}  # a topic may have got more
 
     def _partition(self, topic: str, key: bytes | None) -> int | None:
@@ -596,19 +597,25 @@ class KafkaSink(TopicSink):
     def _send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
     ) -> None:
-        try:
-            if partition is None:
-                partition = self._partition(topic, key)
-            self._pending.append(self.producer.send(topic, value, key=key, headers=headers, partition=partition))
-        except kafka_errors.KafkaError as error:
-            raise StreamError(f"sending to {topic}: {_story(error)}") from None
+        # All at once in `commit`: the client's own thread would take its turns between two messages, and send a few of
+        # them at a time.
+        self._queue.append((topic, value, key, headers, partition))
+
+    def _send_all(self) -> list[Any]:
+        queue, self._queue = self._queue, []
+        return [
+            self.producer.send(
+                topic, value, key, headers, self._partition(topic, key) if partition is None else partition
+            )
+            for topic, value, key, headers, partition in queue
+        ]
 
     def commit(self, offsets: Any = None) -> None:
-        flush(self.producer, self._pending)
-        self._pending.clear()
-
-    def abort(self) -> None:
-        self._pending.clear()
+        try:
+            futures = self._send_all()
+        except kafka_errors.KafkaError as error:
+            raise StreamError(f"sending: {_story(error)}") from None
+        flush(self.producer, futures)
 
     def close(self) -> None:
         self.producer.close(timeout=FLUSH_S)
@@ -647,14 +654,12 @@ class TransactionalSink(KafkaSink):
         self.memory_topic = memory_topic
         self.committed = self.aborted = 0  # transactions
         self._timeout = commit_timeout
-        self._queue: list[Any] = []
         self._fenced = fenced
         self._renew = renew
         self._renewed = 0  # times since the last commit
 
     def begin(self) -> None:
         super().begin()
-        self._queue = []
         # What an aborted transaction had left to commit kafka-python would commit with the next: offsets of partitions
         # that another member may have moved on with.
         self.producer._transaction_manager._pending_txn_offset_commits.clear()
@@ -666,26 +671,10 @@ class TransactionalSink(KafkaSink):
     def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
         self._send(self.memory_topic, value, key, partition=partition)
 
-    def _send(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
-    ) -> None:
-        # All at once in `commit`: the client's own thread would take its turns between two messages, and send a few of
-        # them at a time.
-        self._queue.append((topic, value, key, headers, partition))
-
-    def _send_all(self) -> None:
-        queue, self._queue = self._queue, []
-        try:
-            for topic, value, key, headers, partition in queue:
-                where = self._partition(topic, key) if partition is None else partition
-                self.producer.send(topic, value, key=key, headers=headers, partition=where)
-        except kafka_errors.KafkaError as error:
-            self._fail("sending within a transaction", error)
-
     def commit(self, offsets: Any = None) -> None:
-        self._send_all()
         what = "committing a transaction"
         try:
+            self._send_all()
             with watched(what, self._timeout):
                 self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
                 self.producer.commit_transaction()
@@ -803,7 +792,8 @@ def flush(producer: Any, futures: Any) -> None:
     try:
         producer.flush(timeout=FLUSH_S)
         for future in futures:
-            future.get(timeout=0.001)
+            if not future.succeeded():
+                future.get(timeout=FLUSH_S)  # it has failed, or waits for a batch that had to be split
     except kafka_errors.KafkaError as error:
         raise StreamError(f"the brokers did not take a message: {_story(error)}") from None
 

@@ -19,6 +19,8 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 
+from sor.state import MARK
+
 pytestmark = [
     pytest.mark.kafka,
     # kafka-python leaves a socket unclosed now and then where a client is closed soon after its start
