@@ -29,7 +29,7 @@ class Latencies:
 
     def copy(self) -> Latencies:
         other = Latencies()
-        other._counts, other.count, other.longest = self._counts.copy(), self.count, self.longest
+        vars(other).update(vars(self) | {"_counts": self._counts.copy()})
         return other
 
     def percentile(self, percent: float) -> float | None:

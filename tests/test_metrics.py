@@ -44,6 +44,18 @@ def test_percentiles_rise(values):
     assert (latencies.count, latencies.longest) == (len(values), max(values))
 
 
+def test_a_copy_stays_as_it_was():
+    summary = RunSummary()
+    for value in (5, 700, 10**6):
+        summary.latencies.add(value)
+    summary.bad["json"] += 2
+    copy = summary.copy()
+    summary.latencies.add(10**9)
+    summary.bad["json"] += 1
+    assert vars(copy.latencies) == vars(filled([5, 700, 10**6]))
+    assert copy.bad == {"json": 2}
+
+
 def test_no_observation_has_no_percentile():
     assert Latencies().percentile(50) is None
 
