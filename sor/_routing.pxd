@@ -16,7 +16,7 @@ cdef class VenueQuote:
     cdef public list bids, asks
     cdef public object bid, ask, bid_size, ask_size
     cdef public str to_buy, to_sell
-    cdef object last
+    cdef object last, text
     cdef long long last_shares
     cdef str last_status
 
@@ -105,7 +105,7 @@ cdef shortfall(str side, double executed_cash, long long executed, object mid)
 
 
 @cython.locals(
-    side=str, venues=list, place=Py_ssize_t, quote=VenueQuote,
+    side=str, venues=list, texts=list, place=Py_ssize_t, quote=VenueQuote,
 )
 cpdef assemble(
     object order, BookOfQuotes book, Market market, Fills fills, double total_cost, double objective_value,

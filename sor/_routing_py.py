@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from sor.market_data.fields import iso_of
@@ -24,6 +25,7 @@ from sor.types import (
     Shortfall,
     Status,
     VenueResult,
+    encode,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ class VenueQuote:
             self.to_buy = self.to_sell = "crossed"
             self.best_bid, self.best_ask = -math.inf, math.inf
         self.last: VenueResult | None = None
+        self.text: msgspec.Raw | None = None  # of the last result, as JSON
 
     def result(self, shares: int, status: Status) -> VenueResult:
         """What a result says of this venue; quotes stand longer than messages, so most repeat."""
@@ -87,6 +90,7 @@ class VenueQuote:
                 self.bid_size,
                 status,
             )
+            self.text = msgspec.Raw(encode(self.last))
             self.last_shares = shares
             self.last_status = status
         return self.last
@@ -366,16 +370,17 @@ def assemble(
     """The result of a split, with all that was known when it was decided."""
     side, size = market.side, order.quantity
     time = iso_of(book.time)
-    venues = []
+    venues, texts = [], []
     for place, quote in enumerate(book.quotes):
         venues.append(quote.result(fills.allocation[place], market.statuses[place]))
+        texts.append(quote.text)
     filled = fills.executed
-    return RoutingResult(
+    result = RoutingResult(
         book.symbol,
         time,
         size,
         router.algorithm,
-        venues,
+        tuple(venues),
         fills.allocation,
         rounded(total_cost),
         ExecutionSummary(filled, size - filled, 0, rounded(fills.cash), filled / size),
@@ -394,3 +399,5 @@ def assemble(
         stream,
         source,
     )
+    result.__dict__["texts"] = texts
+    return result

@@ -254,7 +254,7 @@ class PlacementSummary(msgspec.Struct, frozen=True, gc=False):
     outflows: Literal["events", "inferred", "mixed"] | None
 
 
-class RoutingResult(msgspec.Struct, frozen=True):
+class RoutingResult(msgspec.Struct, frozen=True, dict=True):
     """The answer to one order on one book; `to_json` gives the documented JSON (sor/result.schema.json).
 
     ``placement`` is UNSET, and not in the JSON, but for ``cont_kukanov``; None there where the model did not decide.
@@ -264,7 +264,7 @@ class RoutingResult(msgspec.Struct, frozen=True):
     timestamp: str
     order_size: int
     algorithm: Algorithm
-    venues: list[VenueResult]
+    venues: tuple[VenueResult, ...]
     allocation: list[int]
     total_cost: float
     execution_summary: ExecutionSummary
@@ -285,7 +285,8 @@ class RoutingResult(msgspec.Struct, frozen=True):
 
     def to_json(self) -> bytes:
         """One line of JSON, without the line break."""
-        return _encoder.encode(self)
+        texts = self.__dict__.get("texts")  # of the venues, where the router has them at hand: most have not changed
+        return encode(self if texts is None else msgspec.structs.replace(self, venues=texts))
 
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode

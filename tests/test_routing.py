@@ -6,11 +6,11 @@ import importlib
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from conftest import load_twin
 from hypothesis import example, given
 from hypothesis import strategies as st
-from msgspec import UNSET
 
 from sor import CostParameters, Order, Router, _routing_py
 
@@ -97,8 +97,19 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
         rows, places = routing.usable_rows(case.order, book, market, case.depth, not resting)
         fills = routing.tally(case.order.side, book, places, split_of(rows, case.order.quantity, resting))
         result = routing.assemble(
-            case.order, book, market, fills, fills.cash, -fills.cash, Router(), market.warnings(), UNSET, None, None
+            case.order,
+            book,
+            market,
+            fills,
+            fills.cash,
+            -fills.cash,
+            Router(),
+            market.warnings(),
+            msgspec.UNSET,
+            None,
+            None,
         )
+        assert result.to_json() == msgspec.json.encode(result), "a venue's text is not that of its result"
         found += [result.to_json(), rows.tobytes(), book.rows("buy").tobytes(), book.rows("sell").tobytes()]
     return found
 
