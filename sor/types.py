@@ -165,6 +165,9 @@ class CostParameters(msgspec.Struct, frozen=True, gc=False):
         force_setattr(self, "step", whole_number("step", self.step, 1))
 
 
+USUAL_LINE = 4096  # bytes: a result of a dozen venues needs no more, and a larger one grows
+
+
 # --- output ----------------------------------------------------------------------------------------------------------
 
 
@@ -286,7 +289,10 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True):
     def to_json(self) -> bytes:
         """One line of JSON, without the line break."""
         texts = self.__dict__.get("texts")  # of the venues, where the router has them at hand: most have not changed
-        return encode(self if texts is None else msgspec.structs.replace(self, venues=texts))
+        line = bytearray(USUAL_LINE)
+        _encoder.encode_into(self if texts is None else msgspec.structs.replace(self, venues=texts), line)
+        return bytes(line)
 
 
-encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
