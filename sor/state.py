@@ -151,9 +151,11 @@ class Recovery:
         self.running = True
         self.turn()
         try:
-            origin = self._from_memory(state, place) if self.memory_topic is not None else None
-            if origin is None:
-                origin = self._from_tail(state, place)
+            memories, mark = self._remembered(place) if self.memory_topic is not None else ([], None)
+            if memories:
+                origin = self._from_memory(state, place, memories, mark)
+            else:
+                origin = self._from_tail(state, place, mark)
         finally:
             self.running = False
         seconds = time.monotonic() - started
@@ -179,17 +181,8 @@ class Recovery:
                 self.turn()
             yield record
 
-    def _from_memory(self, state: Partition, place: KafkaPlace) -> str | None:
-        """Restore the quotes, and apply the messages after them; None where there is nothing of use."""
-        memories, mark = self._remembered(place)
-        if not memories:
-            return None
-        if mark is not None and mark > place.offset:
-            logger.warning(
-                "%s:%d goes on at %d: what %s holds is of later messages (up to %d), and is not used",
-                *(place.topic, place.partition, place.offset, self.memory_topic, mark),
-            )
-            return None
+    def _from_memory(self, state: Partition, place: KafkaPlace, memories: list[Memory], mark: int | None) -> str:
+        """Restore the quotes, and apply the messages after them."""
         for memory in memories:
             state.books.restore(memory.update, memory.book_time, memory.venues)
         since = place.offset if mark is None else mark
@@ -208,8 +201,8 @@ class Recovery:
         return f"{len(memories):,} quotes in {self.memory_topic} and {count:,} messages after them"
 
     def _remembered(self, place: KafkaPlace) -> tuple[list[Memory], int | None]:
-        """The last quotes, in the order of their updates, and the offset that they go up to."""
-        topic, mark = str(self.memory_topic), None
+        """The last quotes, in the order of their updates, and the offset that they go up to, where that is told."""
+        topic, mark, others = str(self.memory_topic), None, False
         memories: dict[tuple[str, int], Memory] = {}
         self.make_like(topic, place.topic)
         for record in self.records(topic, place.partition, *self.reader.bounds(topic, place.partition)):
@@ -226,11 +219,23 @@ class Recovery:
                 key = memory.update.symbol, memory.update.publisher_id
                 memories.pop(key, None)
                 memories[key] = memory
+            else:
+                others = True
+        if mark is not None and mark > place.offset:
+            logger.warning(
+                "%s:%d goes on at %d: what %s holds is of later messages (up to %d), and is not used",
+                *(place.topic, place.partition, place.offset, topic, mark),
+            )
+            return [], None
+        if others and not memories:  # another --symbol was routed: what is known of ours ends nowhere
+            return [], None
         return list(memories.values()), mark
 
-    def _from_tail(self, state: Partition, place: KafkaPlace) -> str:
-        first, count = self._apply(state, place, place.offset - self.tail)
-        if first > 0 and place.offset > 0 and self.tail:
+    def _from_tail(self, state: Partition, place: KafkaPlace, mark: int | None) -> str:
+        """Apply the messages before; at a ``mark`` without quotes the books were empty, so they are all there is."""
+        start = place.offset - self.tail
+        first, count = self._apply(state, place, start if mark is None else min(start, mark))
+        if mark is None and first > 0 and place.offset > 0 and self.tail:
             caveat = f"books rebuilt from {count:,} earlier messages: venues that have not quoted since are missing"
             self._doubt(state, place, caveat, "--bootstrap-messages")
         return f"the {count:,} messages before"

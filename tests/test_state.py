@@ -239,6 +239,35 @@ def test_a_memory_of_fewer_levels_is_told() -> None:
     assert "1 quotes were kept with fewer levels" in str(json.loads(deep.results[0])["warnings"])
 
 
+def test_a_mark_without_quotes_is_where_the_books_begin() -> None:
+    """The first batch had nothing of use, and the next ones are not remembered yet."""
+    junk = quote(0, 1, 100.0)
+    feed = [Message(b"junk", junk.place), *(quote(i, i, 100.0 + i) for i in range(1, 5))]
+    sink = Remembering()
+    run(Batches(feed, [1]), pipeline_of(sink, None, "brute_force", "publishers"))
+    assert list(sink.memory) == [MARK]
+    for tail in (0, 2, 10):
+        state = Partition(Books(DIRECTORY))
+        recovery = Recovery(sink.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=tail)
+        recovery.fill(state, KafkaPlace(TOPIC, 0, 4))
+        assert ([q.ask for q in state.books.by_symbol["A"].quotes], state.caveat) == ([101.0, 102.0, 103.0], None)
+
+
+def test_quotes_of_another_symbol_say_nothing_of_ours() -> None:
+    """The group has routed B alone: what A showed before the mark was not remembered."""
+    feed = [quote(0, 1, 100.0), quote(1, 2, 101.0), message_of(2, "B", 1, 10**18, [(1.0, 1, 2.0, 1)])]
+    feed += [quote(3, 3, 103.0)]
+    sink = Remembering()
+    pipeline = pipeline_of(sink, None, "brute_force", "publishers")
+    pipeline.symbol = "B"
+    run(Batches(feed, []), pipeline)
+    state = Partition(Books(DIRECTORY))
+    recovery = Recovery(sink.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=3, symbol="A")
+    recovery.fill(state, KafkaPlace(TOPIC, 0, 4))
+    assert [q.ask for q in state.books.by_symbol["A"].quotes] == [101.0, 103.0]
+    assert "venues that have not quoted since are missing" in str(state.caveat)
+
+
 def test_each_batch_remembers_one_partition_whose_turn_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a partition's first batch at once, so that no successor has to do without its mark."""
     sink, now = Remembering(), [100.0]
