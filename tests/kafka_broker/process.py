@@ -40,15 +40,21 @@ class BrokerError(RuntimeError):
     """A process of the cluster did not start, ended or does not answer; the message holds its log's tail."""
 
 
+RANGES = 5  # of ports, one for each process of a parallel test run
+
+
 def free_ports(count: int, but: Collection[int] = ()) -> list[int]:
     """Free loopback ports, all different, and none of those in `but`.
 
     They lie below the range the kernel gives to outgoing connections: a port of that range may be taken by
-    any client while a broker is down, even by the very client that tries to reach the broker.
+    any client while a broker is down, even by the very client that tries to reach the broker. A broker takes
+    seconds until it binds its own, so each process of a parallel test run has a range to itself.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 20_000 + worker % RANGES * (10_000 // RANGES)
     ports: list[int] = []
     while len(ports) < count:
-        port = random.randrange(20_000, 30_000)
+        port = random.randrange(first, first + 10_000 // RANGES)
         if port not in ports and port not in but and _is_free(port):
             ports.append(port)
     return ports
