@@ -33,13 +33,13 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/stream.py
 
 chaos:  ## break brokers and consumers, mutate messages, watch the memory (half an hour or more; needs Java and Maven)
-	$(PYTHON) tests/chaos.py
-	$(PYTHON) tests/chaos.py --delivery at-least-once --messages 100000
-	$(PYTHON) tests/fuzz.py
-	$(PYTHON) tests/soak.py
+	$(PYTHON) tools/chaos.py
+	$(PYTHON) tools/chaos.py --delivery at-least-once --messages 100000
+	$(PYTHON) tools/fuzz.py
+	$(PYTHON) tools/soak.py
 
 sample:  ## make sample.csv again; the same bytes, as its generator is seeded
-	$(PYTHON) tests/make_sample.py
+	$(PYTHON) tools/make_sample.py
 
 stack:  ## build the image, run the compose file, check it, take it down (needs Docker)
 	bash tests/stack.sh

@@ -28,8 +28,8 @@ from ortools.sat.python import cp_model
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
 from sor import BACKEND, Level2Venue, Venue, _core_py, allocate, allocate_exhaustive, allocate_greedy_l2
-from sor.allocation import level_quotes_of
 from sor.kernels import core
+from sor.models.static import level_quotes_of
 
 ORDER = 5_000  # shares
 MICRO = 1_000_000  # CP-SAT wants whole numbers: micro-dollars are exact here

@@ -24,7 +24,7 @@ from scipy.optimize import linprog
 
 from sor import BACKEND, _placement_py, place, placement_cost
 from sor.kernels import placement_core
-from sor.placement import Problem, problem_of, relaxation, step_size
+from sor.models.placement import Problem, problem_of, relaxation, step_size
 
 VENUES, SAMPLES = 12, 1_000
 SLACK = 1e-6  # dollars a share: 1e-4 cents

@@ -75,7 +75,7 @@ def bare(servers: str, topic: str, results: str, answer: bytes, delivery: str) -
     from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-    from sor.market_data.databento_json import JsonDecoder
+    from sor.market.databento_json import JsonDecoder
 
     exactly = delivery == "exactly-once"
     group = str(uuid.uuid4())
@@ -127,7 +127,7 @@ def bare_confluent(servers: str, topic: str, results: str, answer: bytes, delive
     """The least that confluent-kafka has to do: the ceiling for whoever builds on it."""
     from confluent_kafka import Consumer, Producer, TopicPartition
 
-    from sor.market_data.databento_json import JsonDecoder
+    from sor.market.databento_json import JsonDecoder
 
     group = str(uuid.uuid4())
     common = {"bootstrap.servers": servers}
@@ -168,9 +168,9 @@ def quix(servers: str, topic: str, results: str, answer: bytes, delivery: str) -
     from quixstreams import Application
 
     from sor import allocate
-    from sor.book import Books
-    from sor.market_data.databento_json import JsonDecoder
-    from sor.venues import VenueDirectory
+    from sor.market.book import Books
+    from sor.market.databento_json import JsonDecoder
+    from sor.market.venues import VenueDirectory
 
     app = Application(
         broker_address=servers,
@@ -212,8 +212,8 @@ def sor_consume(client: str, workers: int = 1) -> Callable[..., list[str]]:
 
 def sor_watched(servers: str, topic: str, results: str, answer: bytes, delivery: str) -> None:
     """`sor consume` with a stopwatch around the poll and the sink's commit, which waits for the brokers."""
-    from sor import kafka
     from sor.cli import main
+    from sor.kafka import kafka_python as kafka
 
     watch = Stopwatch()
     poll = kafka.KafkaSource.poll
@@ -360,7 +360,7 @@ class Bench:
     def _send_steadily(self, topic: str, rate: float, count: int) -> None:
         from kafka import KafkaProducer
 
-        from sor.market_data.databento_json import message_of
+        from sor.market.databento_json import message_of
 
         columns = self.rows[0].split(",")
         messages = [(row.rsplit(",", 1)[1], message_of(columns, row.split(","))) for row in self.rows[1:]]

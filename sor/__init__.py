@@ -8,15 +8,15 @@
 
 import logging
 
-from sor.allocation import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
-from sor.book import Book
-from sor.demo import run_test_harness
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
-from sor.learning import OnlinePlacement
-from sor.outflow import Outflows
-from sor.placement import Placement, place, placement_cost
-from sor.router import Router
+from sor.market.book import Book
+from sor.market.outflow import Outflows
+from sor.models.online import OnlinePlacement
+from sor.models.placement import Placement, place, placement_cost
+from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
+from sor.routing.router import Router
+from sor.service.demo import run_test_harness
 from sor.types import (
     Allocation,
     CostParameters,

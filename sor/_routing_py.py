@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from sor.market_data.fields import iso_of
+from sor.market.fields import iso_of
 from sor.types import (
     SCHEMA_VERSION,
     BookSummary,
@@ -31,7 +31,7 @@ from sor.types import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from sor.market_data import Level
+    from sor.market import Level
     from sor.types import Order, Side
 
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))

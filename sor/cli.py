@@ -23,16 +23,23 @@ from typing import IO, Any, Literal
 
 import msgspec
 
-from sor import config, demo, kernels, logs
-from sor.book import Books
-from sor.config import Settings
+from sor import kernels
 from sor.errors import ConnectError, DataError, FencedError, InputError, SorError
-from sor.kafka_common import Identity
-from sor.logs import report
-from sor.market_data import Decoder
-from sor.market_data.databento_json import JsonDecoder
-from sor.metrics import RunSummary
-from sor.orders import (
+from sor.kafka.common import Identity
+from sor.market import Decoder
+from sor.market.book import Books
+from sor.market.databento_json import JsonDecoder
+from sor.market.outflow import Outflows
+from sor.market.venues import VenueDirectory
+from sor.routing.router import Router
+from sor.service import demo, logs
+from sor.service import settings as config
+from sor.service.logs import report
+from sor.service.settings import Settings
+from sor.service.supervisor import Supervisor, is_orphan
+from sor.stream.files import FileLetters, FileResults, FileSource, has_one_publisher
+from sor.stream.messages import Fanout, LogLetters, Sink, Source
+from sor.stream.orders import (
     DEPTH,
     OrderMessage,
     OrderPipeline,
@@ -42,14 +49,10 @@ from sor.orders import (
     is_rejection,
     order_of,
 )
-from sor.outflow import Outflows
-from sor.pipeline import HINT_AFTER, Answering, Pipeline, Stop, run
-from sor.router import Router
-from sor.state import Recovery
-from sor.streams import Fanout, FileLetters, FileResults, FileSource, LogLetters, Sink, Source, has_one_publisher
-from sor.supervisor import Supervisor, is_orphan
+from sor.stream.pipeline import HINT_AFTER, Answering, Pipeline, Stop, run
+from sor.stream.recovery import Recovery
+from sor.stream.summary import RunSummary
 from sor.types import Order
-from sor.venues import VenueDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -269,7 +272,7 @@ def _recovery(
         depth = pipeline.router.depth
         pipeline.recovery = Recovery(reader, pipeline.decoder, memory, depth=depth, tail=tail, symbol=symbol)
         return pipeline.recovery
-    from sor import kafka  # whatever the client: a few messages at a time
+    from sor.kafka import kafka_python as kafka  # whatever the client: a few messages at a time
 
     orders = str(settings.orders_topic)
     feed = kafka.KafkaFeed(settings.connection, settings.topic)
@@ -287,7 +290,7 @@ def _telemetry(
     """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
     if settings.metrics_port is None and settings.snapshot_file is None:
         return lambda: None
-    from sor.telemetry import Telemetry, serving
+    from sor.service.telemetry import Telemetry, serving
 
     telemetry = Telemetry(settings.snapshot_file)
     if settings.metrics_port is not None and settings.snapshot_file is None:
@@ -297,7 +300,7 @@ def _telemetry(
 
 
 def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recovery) -> Any:
-    from sor.telemetry import StreamState
+    from sor.service.telemetry import StreamState
 
     return StreamState(
         lags=source.lags,
@@ -314,17 +317,17 @@ def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recover
 def _client(name: str) -> Any:
     """The module of a Kafka client, imported only where it is used; both offer the same names."""
     if name == "confluent":
-        from sor import confluent
+        from sor.kafka import confluent
 
         return confluent
-    from sor import kafka
+    from sor.kafka import kafka_python as kafka
 
     return kafka
 
 
 def _supervise(settings: Settings) -> int:
     """Run the command in several processes."""
-    from sor.telemetry import Workers, serving
+    from sor.service.telemetry import Workers, serving
 
     logger.info("starting %d workers", settings.workers)
     with contextlib.ExitStack() as stack:
@@ -360,7 +363,7 @@ def order(settings: Settings, path: str | None) -> int:
         order_of(value)
     except DataError as error:
         raise InputError(str(error)) from None
-    from sor import kafka
+    from sor.kafka import kafka_python as kafka
 
     place, answer = kafka.ask(
         settings.connection,
@@ -380,7 +383,7 @@ def order(settings: Settings, path: str | None) -> int:
 
 def produce(settings: Settings, path: str | None) -> int:
     """send a recorded feed to a Kafka topic, keyed by symbol"""
-    from sor import produce as producing
+    from sor.service import produce as producing
 
     done = producing.produce(settings, path or settings.csv_file)
     line = f"sent {done.confirmed:,} messages to {settings.topic}, all acknowledged; {done.bad:,} bad rows"
@@ -396,7 +399,7 @@ def produce(settings: Settings, path: str | None) -> int:
 
 def check(settings: Settings, path: str | None) -> int:
     """try what a run needs, sending nothing: settings, venues, brokers, topics, permissions"""
-    from sor import check as checking
+    from sor.service import check as checking
 
     status = DONE
     for finding in checking.check(settings, path):
@@ -408,7 +411,7 @@ def check(settings: Settings, path: str | None) -> int:
 
 def paper(settings: Settings, path: str | None) -> int:
     """the tables of Cont and Kukanov's paper beside ours, and studies of their model"""
-    from sor import paper as computing
+    from sor.models import paper as computing
 
     for line in computing.report(settings.seed, settings.training_samples):
         print(line, flush=True)

@@ -258,7 +258,7 @@ class PlacementSummary(msgspec.Struct, frozen=True, gc=False):
 
 
 class RoutingResult(msgspec.Struct, frozen=True, dict=True):
-    """The answer to one order on one book; `to_json` gives the documented JSON (sor/result.schema.json).
+    """The answer to one order on one book; `to_json` gives the documented JSON (sor/routing/result.schema.json).
 
     ``placement`` is UNSET, and not in the JSON, but for ``cont_kukanov``; None there where the model did not decide.
     """

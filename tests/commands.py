@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sor.config import OPTIONS
+from sor.service.settings import OPTIONS
 
 T = TypeVar("T")
 Start = Callable[..., "Job"]

@@ -56,24 +56,24 @@ def placement_twins() -> tuple[ModuleType, ModuleType]:
 @pytest.fixture
 def on_each_twin(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The package runs on each twin in turn, in every module that has bound the kernel in use; returns the twin."""
-    import sor.allocation
-    import sor.router
+    import sor.models.static
+    import sor.routing.router
 
     users = [module for name, module in sys.modules.items() if name.startswith("sor.") and name != "sor.kernels"]
     for module in users:
         if getattr(module, "core", None) is sor.kernels.core:
             monkeypatch.setattr(module, "core", core)
-    assert sor.allocation.core is core
+    assert sor.models.static.core is core
     return core
 
 
 @pytest.fixture(params=PLACEMENT_TWINS)
 def on_each_placement_twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`sor.placement` runs on each twin in turn; returns the twin."""
-    import sor.placement
+    """`sor.models.placement` runs on each twin in turn; returns the twin."""
+    import sor.models.placement
 
     twin = load_twin(request.param, PLACEMENT_TWINS)
-    monkeypatch.setattr(sor.placement, "placement_core", twin)
+    monkeypatch.setattr(sor.models.placement, "placement_core", twin)
     return twin
 
 

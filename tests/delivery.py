@@ -20,14 +20,14 @@ with warnings.catch_warnings():
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.errors import KafkaError
 
-from sor import config
-from sor.book import Books
 from sor.errors import DataError
-from sor.market_data.databento_json import JsonDecoder
-from sor.router import Router
-from sor.streams import KafkaPlace
+from sor.market.book import Books
+from sor.market.databento_json import JsonDecoder
+from sor.market.venues import VenueDirectory
+from sor.routing.router import Router
+from sor.service import settings as config
+from sor.stream.messages import KafkaPlace
 from sor.types import Order
-from sor.venues import VenueDirectory
 
 SYMBOLS = 40
 RARE = 97  # one in so many quotes of a symbol is of a venue that is not heard otherwise: half a book lacks it

@@ -15,7 +15,7 @@ from commands import DONE, Jobs, Json, Start
 from kafka_broker import Servers
 from kafka_broker.fixtures import need_kafka
 
-HARNESS = Path(__file__).with_name("chaos.py")
+HARNESS = Path(__file__).parents[1] / "tools" / "chaos.py"
 DEADLINE = 900.0  # seconds; the runs take one or two minutes each on a machine that is not busy
 
 

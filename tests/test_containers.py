@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sor.config import OPTIONS, options_of
+from sor.service.settings import OPTIONS, options_of
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose-sor.yml").read_text()

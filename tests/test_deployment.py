@@ -16,8 +16,9 @@ from botocore.exceptions import ParamValidationError
 from moto import mock_aws
 
 import sor
-from sor import cli, config, errors
-from sor.config import OPTIONS, options_of
+from sor import cli, errors
+from sor.service import settings as config
+from sor.service.settings import OPTIONS, options_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -19,7 +19,7 @@ from commands import DONE, Jobs, wait_for
 from kafka_broker import Servers
 from kafka_broker.process import free_ports
 
-from sor.telemetry import NAMES
+from sor.service.telemetry import NAMES
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "monitoring"

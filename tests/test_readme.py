@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sor import config
+from sor.service import settings as config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample.csv"
-GENERATOR = Path(__file__).with_name("make_sample.py")
+GENERATOR = Path(__file__).parents[1] / "tools" / "make_sample.py"
 LEVELS = range(10)
 SHARES = 5000
 
@@ -85,7 +85,7 @@ def test_the_committed_file_is_what_the_generator_writes(tmp_path):
     done = generate(tmp_path / "again.csv")
     assert (done.returncode, done.stderr) == (0, "")
     same = (tmp_path / "again.csv").read_bytes() == SAMPLE.read_bytes()
-    assert same, "sample.csv is not make_sample.py's output: run `python tests/make_sample.py`"
+    assert same, "sample.csv is not make_sample.py's output: run `python tools/make_sample.py`"
 
 
 def test_options_of_the_generator(tmp_path):

@@ -1,0 +1,212 @@
+"""The consolidated book of a symbol: the last quote of every venue, carried forward."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from sor.errors import InputError
+from sor.kernels import routing
+from sor.market import BookUpdate, Level
+from sor.market.outflow import Outflows
+from sor.market.venues import Figure, VenueDirectory, VenueEntry
+from sor.types import one_of, real_number, whole_number
+
+if TYPE_CHECKING:
+    from sor._routing_py import BookOfQuotes
+else:
+    BookOfQuotes = routing.BookOfQuotes
+
+logger = logging.getLogger(__name__)
+
+VENUES_FROM = ("publishers", "levels")
+
+
+class Book(BookOfQuotes):
+    """The last quote of every venue for one symbol.
+
+    Parameters
+    ----------
+    symbol : str
+    depth : int
+        Levels kept on each side of a venue; one is enough but for ``greedy_l2``.
+
+    Attributes
+    ----------
+    quotes : list of VenueQuote
+        In the order of publisher ids (or levels): the order of ``venues`` in a result.
+    outflows : Outflows or None
+        What leaves the queues, where it is kept.
+    placements : dict
+        The last placements of ``cont_kukanov``, to start from.
+    time : int
+        Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
+        and live routing agree on what is stale.
+    """
+
+    def __init__(self, symbol: str, depth: int = 10) -> None:
+        super().__init__(symbol, whole_number("depth", depth, 1, 1000))
+        self.outflows: Outflows | None = None
+        self.placements: dict[Any, Any] = {}
+
+    def quote(
+        self,
+        venue_id: str,
+        *,
+        bids: Sequence[tuple[float, int]] = (),
+        asks: Sequence[tuple[float, int]] = (),
+        fee: float = 0.0,
+        rebate: float = 0.0,
+        time: int = 0,
+    ) -> None:
+        """Set what a venue shows; venues come in the order of their names.
+
+        Parameters
+        ----------
+        venue_id : str
+        bids, asks : sequence of (price, size)
+            Dollars per share and shares, in any order; none: nothing displayed.
+        fee, rebate : float
+            Dollars per share, as for `sor.Venue`.
+        time : int
+            Event time, nanoseconds since the epoch.
+
+        Raises
+        ------
+        InputError
+            A price or size that is not a number, or not above 0.
+        """
+        self.show(
+            str(venue_id),
+            str(venue_id),
+            _checked("bids", bids, True),
+            _checked("asks", asks, False),
+            real_number("fee", fee),
+            real_number("rebate", rebate),
+            whole_number("time", time, 0, 2**63 - 1),
+        )
+
+
+class Books:
+    """The books of a feed, by symbol.
+
+    Parameters
+    ----------
+    directory : VenueDirectory
+    venues_from : {"publishers", "levels"}
+        Each publisher is a venue, or (the habit of the field's small routers) each level of a single feed is one.
+    depth : int
+        Levels kept for a publisher.
+    new_outflows : callable, optional
+        Makes the outflows that each book keeps, for ``cont_kukanov``; only publishers have queues.
+    """
+
+    def __init__(
+        self,
+        directory: VenueDirectory,
+        venues_from: str = "publishers",
+        depth: int = 1,
+        new_outflows: Callable[[], Outflows] | None = None,
+    ) -> None:
+        one_of("venues_from", venues_from, VENUES_FROM)
+        if new_outflows is not None and venues_from == "levels":
+            raise InputError("venues_from is 'levels': cont_kukanov needs venues with queues of their own, publishers")
+        self._new_outflows = new_outflows
+        self.directory = directory
+        self.by_symbol: dict[str, Book] = {}
+        self.publishers: set[int] = set()
+        self._depth = 1 if venues_from == "levels" else depth
+        self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
+        self._figures: dict[int, tuple[VenueEntry, Figure]] = {}
+
+    def apply(self, update: BookUpdate) -> Book:
+        """Bring an update into its symbol's book, which is returned."""
+        book = self._bring(update)
+        if book.outflows is not None:
+            self._observe(book.outflows, update)
+        return book
+
+    def _bring(self, update: BookUpdate) -> Book:
+        book = self.by_symbol.get(update.symbol)
+        if book is None:
+            book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
+            book.outflows = None if self._new_outflows is None else self._new_outflows()
+        self.publishers.add(update.publisher_id)
+        book.sequence = update.sequence
+        self._apply(book, update)
+        return book
+
+    def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
+        entry, _ = self._figure(update.publisher_id, update.time)
+        bids, asks = _shown(update.bids, True), _shown(update.asks, False)
+        bid, ask = bids[0] if bids else None, asks[0] if asks else None
+        outflows.observe(entry.publisher_ids[0], update.time, bid, ask, update.event)
+
+    def restore(self, update: BookUpdate, time: int, venues: int) -> None:
+        """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it.
+
+        Outflows are not restored: their windows start empty.
+        """
+        book = self._bring(update)
+        book.time = max(book.time, time)
+        for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):
+            self._show_level(book, level, None, None, update.time)
+
+    def _figure(self, publisher_id: int, time: int) -> tuple[VenueEntry, Figure]:
+        found = self._figures.get(publisher_id)
+        if found is None or not found[1].start <= time < found[1].end:
+            entry = found[0] if found else self.directory.venue(publisher_id)
+            found = self._figures[publisher_id] = (entry, entry.figure_at(time))
+        return found
+
+    def _apply_publisher(self, book: Book, update: BookUpdate) -> None:
+        entry, figure = self._figure(update.publisher_id, update.time)
+        book.show(
+            entry.publisher_ids[0],
+            entry.venue_id,
+            _shown(update.bids, True),
+            _shown(update.asks, False),
+            figure.taker_fee,
+            figure.maker_rebate,
+            update.time,
+            entry.known,
+        )
+
+    def _apply_levels(self, book: Book, update: BookUpdate) -> None:
+        shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
+        for level, bid, ask in zip_longest(range(shown), update.bids, update.asks):
+            self._show_level(book, level, bid, ask, update.time)
+
+    def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
+        entry = self.directory.level_venue(level)
+        figure = entry.figures[0]
+        bids, asks = [bid] if bid else [], [ask] if ask else []
+        book.show(level, entry.venue_id, bids, asks, figure.taker_fee, figure.maker_rebate, time)
+
+
+def _checked(name: str, levels: Any, descending: bool) -> list[Level]:
+    checked = []
+    try:
+        for i, (price, size) in enumerate(levels):
+            level = real_number(f"{name}[{i}] price", price, math.ulp(0.0)), whole_number(f"{name}[{i}] size", size, 1)
+            checked.append(level)
+    except TypeError:
+        raise _not_levels(name, levels) from None
+    except ValueError as error:
+        raise error if isinstance(error, InputError) else _not_levels(name, levels) from None
+    return sorted(checked, reverse=descending)
+
+
+def _not_levels(name: str, levels: Any) -> InputError:
+    return InputError(f"{name} is {levels!r}: it must be a sequence of (price, size)")
+
+
+def _shown(levels: list[Level | None], descending: bool) -> list[Level]:
+    """The levels that show something, from the best on (feeds send them so; it costs little to be sure)."""
+    shown = [level for level in levels if level is not None]
+    if len(shown) > 1:
+        shown.sort(reverse=descending)
+    return shown

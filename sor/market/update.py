@@ -1,0 +1,87 @@
+"""What every format is decoded into."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from sor.errors import DataError
+from sor.market.fields import price_of, size_of
+
+Level = tuple[float, int]  # price in dollars per share, displayed size in shares
+
+EVENT = ("action", "side", "price", "size")  # what an event is decoded from, named as the feed names it
+ACTIONS = frozenset("ACMTFRN")
+EVENT_SIDES = frozenset("BAN")
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """What a row says has happened.
+
+    Attributes
+    ----------
+    action : str
+        A added, C cancelled, M modified, T traded, F filled, R cleared, N nothing.
+    side : str
+        B or A, bid or ask: of the order in the book, and of the taker where ``action`` is T; N: not said.
+    price : float or None
+        Dollars per share.
+    size : int
+        Shares; of a modified order those that it has now.
+    """
+
+    action: str
+    side: str
+    price: float | None
+    size: int
+
+
+def event_of(action: object, side: object, price: object, size: object) -> Event | None:
+    """The event of these columns, None where they say nothing.
+
+    Raises
+    ------
+    DataError
+        A value that is not what its column holds.
+    """
+    if not action:
+        return None
+    if action not in ACTIONS:
+        raise DataError(f"action is {str(action)[:60]!r}: it must be one of {', '.join(sorted(ACTIONS))}", "event")
+    if side and side not in EVENT_SIDES:
+        raise DataError(f"side is {str(side)[:60]!r}: it must be one of {', '.join(sorted(EVENT_SIDES))}", "event")
+    return Event(str(action), str(side or "N"), price_of("price", price), size_of("size", size))
+
+
+class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One publisher's book after an event; it replaces what that publisher showed before.
+
+    Attributes
+    ----------
+    symbol : str
+    publisher_id : int
+        Databento's number of the feed and venue.
+    time : int
+        Event time (``ts_event``), nanoseconds since the epoch, UTC.
+    sequence : int or None
+        The venue's message number.
+    bids, asks : list of (price, size) or None
+        By level; None where a level shows nothing.
+    event : Event or None
+        What has happened, where the decoder was asked for it and the feed says it.
+    """
+
+    symbol: str
+    publisher_id: int
+    time: int
+    sequence: int | None
+    bids: list[Level | None]
+    asks: list[Level | None]
+    event: Event | None = None
+
+
+class Decoder(Protocol):
+    """Turns one raw message into an update, or raises `sor.errors.DataError` with what is wrong."""
+
+    def decode(self, raw: bytes) -> BookUpdate: ...

@@ -1,5 +1,0 @@
-"""Market data formats: each module turns one kind of bytes into the same `BookUpdate`."""
-
-from sor.market_data.update import BookUpdate, Decoder, Event, Level
-
-__all__ = ["BookUpdate", "Decoder", "Event", "Level"]

@@ -1,0 +1,1 @@
+"""An order and a book in, a result out."""

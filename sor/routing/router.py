@@ -1,0 +1,192 @@
+"""Routes an order on a book. Pure: no I/O and no clock; ages come from the book's own time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from sor.errors import InputError
+from sor.kernels import core, routing
+from sor.market.book import Book
+from sor.routing.cont_kukanov import plan
+from sor.types import (
+    ALGORITHMS,
+    OBJECTIVES,
+    Algorithm,
+    CostParameters,
+    Objective,
+    Order,
+    PlacementSummary,
+    RoutingResult,
+    Status,
+    one_of,
+    whole_number,
+)
+
+USABLE: frozenset[Status] = routing.USABLE
+
+
+class Router:
+    """Splits orders over the venues of a book.
+
+    Parameters
+    ----------
+    parameters : CostParameters
+        Penalties and grid.
+    algorithm : {"brute_force", "greedy_l2", "cont_kukanov"}
+        ``brute_force`` is the exact split over the venues' best quotes (its name is older than its method);
+        ``greedy_l2`` fills from all displayed levels, the cheapest price + fee first; ``cont_kukanov`` takes some
+        of these shares and rests limit orders at the national best, as `sor.place` on the book's outflows.
+    objective : {"sweep", "shortfall", "notional"}
+        What ``brute_force`` minimises: ``sweep`` takes displayed shares only, as many of the order as are
+        displayed, at least cost; ``notional`` is the cost formula as it stands; ``shortfall`` the formula with
+        prices measured against the mid. The other algorithms take displayed shares by ``sweep`` only.
+    max_quote_age : int, optional
+        Nanoseconds of event time after which a venue's quote is stale.
+    exclude_venues : collection of str
+        Venue ids that get nothing; they still count towards the best bid and offer.
+    min_windows : int
+        Samples of the outflows that ``cont_kukanov`` needs; with fewer the whole order goes to the market, as by
+        ``greedy_l2``, and a warning says so.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be.
+    """
+
+    def __init__(
+        self,
+        parameters: CostParameters | None = None,
+        algorithm: Algorithm = "brute_force",
+        objective: Objective = "sweep",
+        *,
+        max_quote_age: int | None = None,
+        exclude_venues: Collection[str] = (),
+        min_windows: int = 60,
+    ) -> None:
+        self.parameters = parameters or CostParameters()
+        self.algorithm: Algorithm = one_of("algorithm", algorithm, ALGORITHMS)
+        self.objective: Objective = one_of("objective", objective, OBJECTIVES)
+        if algorithm != "brute_force" and objective != "sweep":
+            raise InputError(f"objective is {objective!r}: {algorithm} takes what is displayed, so it must be sweep")
+        self.min_windows = whole_number("min_windows", min_windows, 1)
+        self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
+        if isinstance(exclude_venues, str):
+            raise InputError(
+                f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids, not one text"
+            )
+        self.excluded = frozenset(exclude_venues)
+
+    @property
+    def depth(self) -> int:
+        """Levels of a venue that routing looks at."""
+        return 1 if self.algorithm == "brute_force" else 10
+
+    def route(
+        self, order: Order, book: Book, *, stream: Any = None, source: Any = None, halt: str | None = None
+    ) -> RoutingResult:
+        """Split ``order`` over the venues of ``book``.
+
+        Parameters
+        ----------
+        order : Order
+        book : Book
+        stream, source : object, optional
+            Copied into the result: the state of the stream, and which input it answers.
+        halt : str, optional
+            Why nothing may be routed: every venue counts as stale, and the result carries this warning.
+
+        Returns
+        -------
+        RoutingResult
+            Also where nothing can be routed: then an allocation of zeros, and a warning that says why.
+
+        Raises
+        ------
+        InputError
+            The order is for another symbol than the book.
+        """
+        if order.symbol != book.symbol:
+            raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
+        market = routing.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
+        warnings = market.warnings() if halt is None else [halt]
+        levels = 1 if self.algorithm == "brute_force" else book.depth
+        rows, places = routing.usable_rows(order, book, market, levels, self.objective == "sweep")
+        placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET
+        if self.algorithm == "cont_kukanov":
+            fills, solution, placement = self._place(order, book, market, rows, places, warnings)
+        else:
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            fills = routing.tally(order.side, book, places, solution.split)
+        total_cost, value = solution.total_cost, solution.objective_value
+        result: RoutingResult = routing.assemble(
+            order, book, market, fills, total_cost, value, self, warnings, placement, stream, source
+        )
+        return result
+
+    def _place(
+        self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
+    ) -> tuple[Any, Solution, PlacementSummary | None]:
+        """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
+        planned = plan(order, book, market, rows, self.parameters, self.min_windows)
+        if isinstance(planned, str):
+            warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            return routing.tally(order.side, book, places, solution.split), solution, None
+        taken = self._solve(order, planned.market, rows, market.mid, warnings)
+        fills = routing.tally(order.side, book, places, taken.split)
+        routing.rest(fills, order.side, book, market, planned.limits)
+        if fills.executed < planned.market:
+            missing = planned.market - fills.executed
+            warnings.append(f"of the market order's {planned.market} shares {missing} are not displayed")
+        warnings += planned.warnings
+        return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
+
+    def _solve(self, order: Order, size: int, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
+        """Shares per row, their cost with true prices, and the value that was minimised."""
+        par = self.parameters
+        penalties = par.lambda_over, par.lambda_under, par.theta_queue
+        if self.objective == "sweep":
+            split, cost = core.sweep(quotes, size, *penalties, 0.0)
+            return Solution(split, cost, cost)
+        reference = 0.0
+        if self.objective == "shortfall" and mid is None:
+            warnings.append("no mid, as one side of the market shows nothing: a shortfall cannot be measured")
+            quotes = quotes[:0]
+        elif self.objective == "shortfall":
+            reference = mid if order.side == "buy" else -mid  # type: ignore[assignment, operator]
+        if not len(quotes):
+            cost = core.cost(np.empty(0), np.empty((0, 4)), size, *penalties, 0.0)
+            return Solution([], cost, cost)
+        split, value = core.allocate(quotes, size, *penalties, par.step, reference)
+        trap = idle_warning(quotes, par, reference)
+        if trap:
+            warnings.append(trap)
+        cost = core.cost(np.array(split, dtype=float), quotes, size, *penalties, 0.0) if reference else value
+        return Solution(split, cost, value)
+
+
+class Solution(NamedTuple):
+    split: list[int]  # shares per row
+    total_cost: float  # dollars, true prices
+    objective_value: float  # dollars
+
+
+def idle_warning(quotes: np.ndarray, parameters: CostParameters, reference: float) -> str | None:
+    """Says, with numbers, where leaving a share unfilled is cheaper than trading it at the best venue.
+
+    A share left costs lambda_under + theta_queue less the best rebate for resting it, one traded p + f - reference.
+    """
+    rows = quotes.tolist()
+    trading = min(price - reference + fee for price, _, fee, _ in rows)
+    least = trading + max(rebate for _, _, _, rebate in rows) - parameters.theta_queue
+    if parameters.lambda_under >= least:
+        return None
+    return (
+        f"with these penalties not trading is cheaper than trading at any venue: lambda_under is "
+        f"{parameters.lambda_under:g}, and the least that trades here is {round(least, 9)}"
+    )

@@ -1,0 +1,247 @@
+"""Tries what a run needs, without sending a message: `sor check` before a roll-out, or when something is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kafka import errors as kafka_errors
+
+from sor import kernels
+from sor.errors import ConnectError, DataError, InputError, SorError, StreamError
+from sor.kafka import kafka_python as kafka
+from sor.market.venues import VenueDirectory
+from sor.service.settings import Settings
+from sor.stream.files import FileSource
+
+LONGEST_WAIT_S = 5.0  # for an address to take a connection
+ASK_AGAIN_S = 0.2
+
+
+class Finding(NamedTuple):
+    """What came of one check."""
+
+    verdict: str  # ok, FAIL or skip
+    what: str
+    story: str
+    error: Exception | None = None  # of a FAIL
+
+    @property
+    def line(self) -> str:
+        return f"{self.verdict:4}  {self.what}: {self.story}"
+
+
+class Skipped(Exception):
+    """Something that was not asked for, or cannot be told without changing anything; the message says which."""
+
+
+class Use(NamedTuple):
+    """A topic that a command uses, and the rights that it needs there."""
+
+    what: str
+    name: str | None  # None: not asked for
+    option: str  # that names it
+    rights: tuple[str, ...]
+    like: str | None = None  # it is made where it is missing, with as many partitions as this one
+
+
+def topics_of_produce(settings: Settings) -> list[Use]:
+    rights = ("WRITE", "READ") if settings.resume else ("WRITE",)
+    return [Use("market data", settings.topic, "--topic", rights)]
+
+
+def topics_of_consume(settings: Settings) -> list[Use]:
+    orders = [Use("orders", settings.orders_topic, "--orders-topic", ("READ",))] if settings.orders_topic else []
+    return [
+        Use("market data", settings.topic, "--topic", ("READ",)),
+        *orders,
+        Use("results", settings.results_topic, "--results-topic", ("WRITE",)),
+        Use("dead letters", settings.dead_letter_topic, "--dead-letter-topic", ("WRITE",)),
+        Use(
+            "last quotes" if settings.orders_topic is None else "answers",
+            settings.memory_topic,
+            "--results-topic, or at-least-once delivery",
+            ("READ", "WRITE"),
+            settings.orders_topic or settings.topic,
+        ),
+    ]
+
+
+def check(settings: Settings, path: str | None) -> Iterator[Finding]:
+    """Check what ``sor produce PATH`` needs, or, without a path, what ``sor consume`` needs; findings as they come."""
+    yield _try("settings", lambda: "flags and environment are read")
+    yield _try("kernels", lambda: f"{kernels.BACKEND} ({kernels.WHY})")
+    if path is not None:
+        yield _try("feed", lambda: _feed(path))
+    else:
+        yield _try("venues", lambda: _venues(settings))
+    try:
+        admin = kafka.connect_admin(settings.connection)
+    except SorError as error:
+        yield Finding("FAIL", "brokers", str(error), error)
+        yield Finding("skip", "topics and permissions", "no broker to ask")
+        return
+    try:
+        yield from _ask(admin, settings, path)
+    finally:
+        admin.close()
+
+
+def _ask(admin: Any, settings: Settings, path: str | None) -> Iterator[Finding]:
+    """What only the brokers know."""
+    found = _try("brokers", lambda: _brokers(admin, settings.connect_timeout))
+    yield found
+    if found.error is not None:  # the questions that follow might go to the address that does not answer
+        yield Finding("skip", "topics and permissions", "not every broker can be asked")
+        return
+    patience = settings.connect_timeout
+    for use in topics_of_consume(settings) if path is None else topics_of_produce(settings):
+        yield _try(use.what, functools.partial(_topic, admin, use), patience)
+    if path is None:
+        if settings.orders_topic is not None:
+            names = settings.topic, settings.orders_topic
+            yield _try("orders beside market data", functools.partial(_alike, admin, *names), patience)
+        yield _try(f"group {settings.group}", lambda: _group(admin, settings.group), patience)
+        yield _try(f"transactional ids {settings.group}-*", lambda: _transactions(admin, settings), patience)
+
+
+def _try(what: str, check: Callable[[], str], patience: float = 0) -> Finding:
+    try:
+        return Finding("ok", what, _patiently(check, patience))
+    except Skipped as reason:
+        return Finding("skip", what, str(reason))
+    except kafka_errors.KafkaError as error:
+        return Finding("FAIL", what, f"{type(error).__name__}: {error}", error)
+    except (SorError, OSError) as error:
+        return Finding("FAIL", what, str(error), error)
+
+
+def _patiently(check: Callable[[], str], seconds: float) -> str:
+    """Ask again where the brokers are not ready yet, as a new cluster's are before its first group."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except kafka_errors.KafkaError as error:
+            if not error.retriable or time.monotonic() > deadline:
+                raise
+        time.sleep(ASK_AGAIN_S)
+
+
+# --- on this machine -------------------------------------------------------------------------------------------------
+
+
+def _feed(path: str) -> str:
+    if path == "-":
+        raise Skipped("standard input is not read")
+    source = FileSource(path)
+    try:
+        decoder = source.decoder(depth=1)
+        message = next((message for message in source if message.value), None)
+        if message is None:
+            raise InputError(f"{path} has no row")
+        update = decoder.decode(message.value)
+    except DataError as error:
+        raise InputError(f"{path}, first row: {error}") from None
+    finally:
+        source.close()
+    return f"{path} can be read; its first row is of {update.symbol}"
+
+
+def _venues(settings: Settings) -> str:
+    directory = VenueDirectory.load(settings.venues)
+    excluded = directory.check_ids(settings.exclude_venues)
+    origin = "the built-in directory" if settings.venues is None else f"{settings.venues} over the built-in directory"
+    return f"{len(list(directory))} from {origin}" + (f", {len(excluded)} excluded" if excluded else "")
+
+
+# --- on the brokers --------------------------------------------------------------------------------------------------
+
+
+def _brokers(admin: Any, timeout: float) -> str:
+    """That each address which the brokers give out takes connections: a client has to reach all of them."""
+    addresses = sorted((broker.host, broker.port) for broker in admin._manager.cluster.brokers())  # told on connecting
+    for host, port in addresses:
+        try:
+            socket.create_connection((host, port), timeout=min(max(timeout, 1.0), LONGEST_WAIT_S)).close()
+        except OSError as error:
+            raise ConnectError(
+                f"the cluster says that it can be reached at {host}:{port}, which this host cannot ({error}): "
+                "is that broker running, and are its advertised.listeners right?"
+            ) from None
+    version = ".".join(map(str, admin._manager.broker_version))
+    listed = ", ".join(f"{host}:{port}" for host, port in addresses)
+    return f"{len(addresses)} at {listed}, speaking the protocol of Kafka {version}"
+
+
+def _topic(admin: Any, use: Use) -> str:
+    if use.name is None:
+        raise Skipped(f"no {use.option}")
+    (topic,) = admin.describe_topics([use.name])
+    if topic["error_code"]:
+        error = kafka_errors.for_code(topic["error_code"])
+        if error is kafka_errors.UnknownTopicOrPartitionError and use.like is not None:
+            raise Skipped(
+                f"topic {use.name} does not exist yet: it is made at the first start, where that is permitted"
+            )
+        if error is kafka_errors.UnknownTopicOrPartitionError:
+            raise StreamError(f"topic {use.name} does not exist, or may not be seen")
+        raise StreamError(f"topic {use.name}: {error.__name__}")
+    partitions = topic["partitions"]
+    needed = _partitions(admin, use.like) if use.like is not None else 0
+    if len(partitions) < needed:
+        raise StreamError(f"topic {use.name} has {len(partitions)} partitions: it needs the {needed} of {use.like}")
+    without = [part["partition_index"] for part in partitions if part["leader_id"] < 0]
+    if without:
+        raise StreamError(f"topic {use.name}: no broker leads partition {', '.join(map(str, without))}")
+    rights = _rights(f"topic {use.name}", topic["authorized_operations"], use.rights)
+    copies = min(len(part["replica_nodes"]) for part in partitions)
+    behind = sum(len(part["isr_nodes"]) < len(part["replica_nodes"]) for part in partitions)
+    late = f", replicas of {behind} out of sync" if behind else ""
+    return f"topic {use.name}, {len(partitions)} partitions, replication {copies}{late}, {rights}"
+
+
+def _partitions(admin: Any, topic: str) -> int:
+    (about,) = admin.describe_topics([topic])
+    return len(about["partitions"])
+
+
+def _alike(admin: Any, market: str, orders: str) -> str:
+    here, there = _partitions(admin, market), _partitions(admin, orders)
+    if not here or not there:
+        raise Skipped("one of them is not there")
+    if here != there:
+        raise StreamError(f"topic {orders} has {there} partitions and {market} has {here}")
+    return f"{here} partitions each"
+
+
+def _group(admin: Any, group: str) -> str:
+    about = admin.describe_groups([group])[group]
+    if about["error"] is not None and "GroupIdNotFound" not in about["error"]:
+        raise StreamError(about["error"])
+    if about["error"] is not None or about["group_state"] == "Dead":
+        raise Skipped("does not exist yet, so whether it may be read cannot be told")
+    rights = _rights("group", about["authorized_operations"], ("READ",))
+    return f"{about['group_state']}, {len(about['members'])} members, {rights}"
+
+
+def _rights(what: str, allowed: list[str] | None, needed: tuple[str, ...]) -> str:
+    wanted = " and ".join(needed)
+    if allowed is None:  # brokers before 2.3
+        return f"the brokers do not say whether it may be used ({wanted})"
+    if missing := [right for right in needed if right not in allowed]:
+        raise StreamError(f"{what}: permission missing: {', '.join(missing)}")
+    return f"permitted: {wanted}"
+
+
+def _transactions(admin: Any, settings: Settings) -> str:
+    """Taking an id would fence its holder, so only a plain refusal can be seen."""
+    if settings.results_topic is None:
+        raise Skipped("no --results-topic, so none is used")
+    with contextlib.suppress(kafka_errors.TransactionalIdNotFoundError):
+        admin.describe_transactions([f"{settings.group}-check"])
+    raise Skipped("not refused; whether they may be written cannot be told without taking one from its holder")

@@ -1,0 +1,1 @@
+"""How messages come and results go: places, sources, sinks, the loop, recovery, orders."""

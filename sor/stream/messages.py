@@ -1,0 +1,180 @@
+"""Where messages come from and where results go; files in `sor.stream.files`, Kafka in `sor.kafka`."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000  # messages between two commits
+LONGEST_LINE = 2**20  # bytes; what is longer is no market data
+CHUNK = 2**16  # bytes read at a time
+POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
+SHOWN_BYTES = 200  # of a bad message in a log line
+
+
+class FilePlace(msgspec.Struct, frozen=True, gc=False):
+    """A line of a file; the file's name comes without its folder, so that results compare."""
+
+    file: str
+    line: int
+
+
+class KafkaPlace(msgspec.Struct, frozen=True, gc=False):
+    topic: str
+    partition: int
+    offset: int
+
+
+Place = FilePlace | KafkaPlace
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One input: its raw bytes, where they stand, and its key where the stream has keys."""
+
+    value: bytes
+    place: Place
+    key: bytes | None = None
+    partition: int = 0
+    time: int | None = None  # of the record, milliseconds since the epoch
+    lag: int | None = None  # messages behind it in its partition, when it was polled
+
+
+class StreamState(msgspec.Struct, frozen=True, gc=False):
+    """How far a result is behind its stream."""
+
+    lag: int | None  # messages behind this one in its partition
+    age_ms: int | None  # since the message was written to its topic
+    conflated: int  # older messages of the symbol left out for it
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """An input that could not be used, with the reason."""
+
+    value: bytes
+    place: Place
+    reason: str  # the short word that it is counted by
+    detail: str  # the whole story
+    key: bytes | None = None
+
+    @property
+    def where(self) -> str:
+        """file:line or topic:partition:offset."""
+        return ":".join(str(value) for value in msgspec.structs.astuple(self.place))
+
+    def shown(self) -> str:
+        """One line for people: place, reason and the first bytes in base64."""
+        raw = base64.b64encode(self.value[:SHOWN_BYTES]).decode()
+        return f"{self.where}: {self.reason}: {self.detail} (first {SHOWN_BYTES} bytes in base64: {raw})"
+
+
+class Source(Protocol):
+    """Batches of messages; what has been answered is committed batch by batch."""
+
+    @property
+    def partitions(self) -> set[int]:
+        """Those that messages may come from now."""
+
+    def place_of(self, partition: int) -> Place | None:
+        """The first message of the last batch in a partition, or the next to come; None where it cannot be told."""
+
+    def poll(self, limit: int) -> list[Message] | None:
+        """The next messages, at most ``limit``; none yet (an empty list), or None at the end."""
+
+    def offsets(self) -> Any:
+        """How far the last batch goes, for `Sink.commit`."""
+
+    def commit(self) -> None:
+        """All messages of the last batch have been answered, and the answers are out."""
+
+    def rewind(self, unsure: bool = False) -> None:
+        """The last batch is void: what is still ours of it comes again; ``unsure``: unless it was committed."""
+
+    def close(self) -> None: ...
+
+
+class Sink:
+    """Takes results and dead letters; this one lets them go. ``commit`` returns when they are safely out."""
+
+    remembers = False  # whether `remember` is of use
+
+    def begin(self) -> None:
+        """A batch starts."""
+
+    def add(self, key: str, value: bytes) -> None:
+        """A result, as one line of JSON; ``key`` is its symbol, or the id of its order."""
+
+    def reject(self, letter: DeadLetter) -> None:
+        """An input that could not be used."""
+
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
+        """State of a partition, for who takes it over; the last value of a key counts, None is to forget it."""
+
+    def commit(self, offsets: Any = None) -> None:
+        """The batch, which goes up to ``offsets``, is complete."""
+
+    def abort(self) -> None:
+        """The batch is void."""
+
+    def close(self) -> None: ...
+
+
+class Fanout(Sink):
+    """Hands everything to several sinks, in order."""
+
+    def __init__(self, sinks: list[Sink]) -> None:
+        self.sinks: list[Sink] = []
+        self._adds: list[Callable[[str, bytes], None]] = []  # of the sinks that take results
+        for sink in sinks:
+            self.join(sink)
+
+    def join(self, sink: Sink) -> None:
+        """Add a sink."""
+        self.sinks.append(sink)
+        self.remembers = self.remembers or sink.remembers
+        if type(sink).add is not Sink.add:
+            self._adds.append(sink.add)
+        if len(self._adds) == 1:
+            self.add = self._adds[0]  # type: ignore[method-assign, assignment]  # as nearly always: no detour for each result
+        elif self._adds:
+            vars(self).pop("add", None)
+
+    def begin(self) -> None:
+        for sink in self.sinks:
+            sink.begin()
+
+    def add(self, key: str, value: bytes) -> None:
+        for add in self._adds:
+            add(key, value)
+
+    def reject(self, letter: DeadLetter) -> None:
+        for sink in self.sinks:
+            sink.reject(letter)
+
+    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
+        for sink in self.sinks:
+            sink.remember(partition, key, value)
+
+    def commit(self, offsets: Any = None) -> None:
+        for sink in self.sinks:
+            sink.commit(offsets)
+
+    def abort(self) -> None:
+        for sink in self.sinks:
+            sink.abort()
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
+class LogLetters(Sink):
+    """Where no dead-letter sink is named, a warning each: nothing is dropped in silence."""
+
+    def reject(self, letter: DeadLetter) -> None:
+        logger.warning("dead letter: %s", letter.shown())

@@ -1,0 +1,551 @@
+"""Orders as a stream: each is answered once, on the books that the market data beside it has made."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import msgspec
+
+from sor.errors import DataError, InputError, StreamError
+from sor.market import Decoder
+from sor.market.book import Books
+from sor.market.fields import symbol_of
+from sor.routing.router import Router
+from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, LogLetters, Message, Sink, Source, StreamState
+from sor.stream.pipeline import age_of, log_result, too_old
+from sor.stream.recovery import Partition, Reader, Record, Recovery
+from sor.stream.summary import RunSummary
+from sor.types import SCHEMA_VERSION, Order
+
+logger = logging.getLogger(__name__)
+
+DEPTH = 10  # levels kept of every venue: any order may ask for greedy_l2
+LONGEST_ID = 128  # characters
+LONGEST_REASON = 500  # characters: it may quote what it complains of
+LONGEST_KEY = 1024  # bytes of a record's own key that are given back
+MOST_FORGOTTEN = 2 * BATCH  # at a time: more than can come, and no more than a transaction takes in its time
+IDLE_MS = 100  # longest wait for orders where no market data comes
+BUSY_MS = 1  # and where it does
+FEED_MS = 20  # longest wait for market data where it comes
+
+NewRouter = Callable[[Any, Any], Router]
+
+
+# --- what goes in and out --------------------------------------------------------------------------------------------
+
+
+class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An order as it is sent; two are the same order where all their fields are equal.
+
+    Attributes
+    ----------
+    id : str
+        Of the caller; with ``symbol`` it tells the order from all others.
+    symbol, side, quantity, limit_price, parent_id
+        As in `sor.types.Order`.
+    algorithm, objective : str, optional
+        In place of the router's own.
+    """
+
+    id: str
+    symbol: str
+    side: str
+    quantity: int
+    limit_price: float | None = None
+    algorithm: str | None = None
+    objective: str | None = None
+    parent_id: str | None = None
+
+    def checked(self) -> Order:
+        """The same for a router; raises `InputError` where a value is not what it may be."""
+        side: Any = self.side
+        return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id)
+
+
+class OrderPlace(msgspec.Struct, frozen=True, gc=False):
+    """Where an order stands, and the last message of the market data that its book had taken in."""
+
+    topic: str
+    partition: int
+    offset: int
+    market_data: KafkaPlace | None  # None: no book was looked at, or there was no market data
+
+
+class OrderNames(msgspec.Struct, frozen=True, gc=False):
+    """What an order is called, as far as it can be read."""
+
+    id: str | None
+    symbol: str | None
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """The answer to an order that cannot be routed (``rejection`` in sor/routing/result.schema.json)."""
+
+    order: OrderNames
+    status: Literal["rejected"]
+    reason: str
+    schema_version: int
+    source: OrderPlace
+
+
+def order_of(raw: bytes) -> OrderMessage:
+    """The order of a message.
+
+    Raises
+    ------
+    DataError
+        Not JSON, a field missing, unknown, or not what it may be.
+    """
+    try:
+        message = _messages.decode(raw)
+        _name("id", message.id)
+        symbol_of(message.symbol)
+        if message.parent_id is not None:
+            _name("parent_id", message.parent_id)
+        message.checked()
+    except RecursionError:
+        raise DataError("nested too deeply", "order") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, DataError, InputError) as error:
+        raise DataError(str(error), "order") from None
+    return message
+
+
+def is_answer(asked: OrderMessage, key: bytes | None, value: bytes) -> bool:
+    """Whether a record of the results answers an order: an order of another symbol may have the same id."""
+    if key != asked.id.encode():
+        return False
+    head = _head_of(value)
+    return asked.symbol in (head.symbol, head.order.symbol)
+
+
+def is_rejection(value: bytes) -> bool:
+    """Whether an answer is none with a split."""
+    return bool(_head_of(value).status == "rejected")
+
+
+class _Names(msgspec.Struct, frozen=True):
+    id: Any = None
+    symbol: Any = None
+
+
+class _Head(msgspec.Struct):
+    """What tells of an answer whose it is: a result has its symbol, a rejection has it in the order."""
+
+    symbol: Any = None
+    order: _Names = _Names()
+    status: Any = None
+
+
+def _head_of(value: bytes) -> _Head:
+    try:
+        return _heads.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Head()  # something else
+
+
+def names_of(raw: bytes) -> OrderNames:
+    """Id and symbol of a message that is no order; None where it has none that could be one."""
+    try:
+        names = _names.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return OrderNames(None, None)
+    return OrderNames(_checked(_name, "id", names.id), _checked(symbol_of, names.symbol))
+
+
+def _name(what: str, value: Any) -> str:
+    if type(value) is not str or not value or len(value) > LONGEST_ID or not value.isprintable():
+        raise DataError(
+            f"{what} is {str(value)[:80]!r}: it must be a printable text of 1 to {LONGEST_ID} characters", "order"
+        )
+    return value
+
+
+def _checked(check: Callable[..., str], *arguments: Any) -> str | None:
+    try:
+        return check(*arguments)
+    except DataError:
+        return None
+
+
+# --- what is known ---------------------------------------------------------------------------------------------------
+
+
+Identity = tuple[str, str]  # symbol, id
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """An order with its first answer, as it is kept."""
+
+    time: int  # of the answer, milliseconds since the epoch
+    order: OrderMessage
+    result: msgspec.Raw  # the very bytes
+
+
+class Desk:
+    """All state of one partition of orders: thrown away as a whole, and rebuilt by `OrderRecovery` alone.
+
+    Attributes
+    ----------
+    market : Partition
+        The books of the same partition of the market data.
+    next : int
+        Offset of the market data that comes next.
+    late : str or None
+        What results have to say where the books are not as new as the order.
+    known : dict
+        Answers by (symbol, id), the oldest first.
+    """
+
+    def __init__(self, books: Books) -> None:
+        self.market = Partition(books)
+        self.next = 0
+        self.late: str | None = None
+        self.known: dict[Identity, Answered] = {}
+        self._news: dict[Identity, Answered | None] = {}  # since the last commit; None: to be forgotten
+
+    def keep(self, answered: Answered) -> None:
+        """Remember an answer."""
+        identity = answered.order.symbol, answered.order.id
+        self.known.pop(identity, None)  # so that the oldest comes first
+        self.known[identity] = self._news[identity] = answered
+
+    def answer_to(self, asked: OrderMessage, since: int) -> Answered | None:
+        """What is known by the name of an order, from a time on (milliseconds since the epoch)."""
+        answered = self.known.get((asked.symbol, asked.id))
+        return None if answered is None or answered.time < since else answered
+
+    def expire(self, before: int) -> None:
+        """Forget answers from before a time, the oldest first and not too many."""
+        oldest = itertools.islice(self.known.items(), MOST_FORGOTTEN)
+        old = [identity for identity, _ in itertools.takewhile(lambda item: item[1].time < before, oldest)]
+        for identity in old:
+            del self.known[identity]
+            self._news[identity] = None
+
+    def news(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Key and value of what changed; a log of these, compacted, brings the known orders back."""
+        news, self._news = self._news, {}
+        for identity, answered in news.items():
+            # Not joined by a character: a symbol or an id might have it, and two orders would share a key.
+            yield msgspec.json.encode(identity), None if answered is None else msgspec.json.encode(answered)
+
+
+class OrderRecovery(Recovery):
+    """Brings a desk to where it stood: its books from the market data's tail, its orders from where they are kept.
+
+    Parameters
+    ----------
+    reader : Reader
+    decoder : Decoder
+    feed_topic, orders_topic : str
+        Partition i of the one makes the books for partition i of the other.
+    kept_topic : str, optional
+        Topic of the answers (compacted, partitioned as the orders). Without it a new desk knows none.
+    tail : int
+        Messages of market data that fill the books.
+    symbol : str, optional
+        The only symbol that is routed.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        decoder: Decoder,
+        feed_topic: str,
+        orders_topic: str,
+        kept_topic: str | None,
+        *,
+        tail: int,
+        symbol: str | None = None,
+    ) -> None:
+        super().__init__(reader, decoder, None, depth=DEPTH, tail=tail, symbol=symbol)
+        self.feed_topic = feed_topic
+        self.orders_topic = orders_topic
+        self.kept_topic = kept_topic
+
+    def restore(self, desk: Desk, partition: int) -> None:
+        """Fill the empty ``desk`` of a partition.
+
+        Raises
+        ------
+        StreamError
+        """
+        self.running = True
+        try:
+            if self.kept_topic is not None:
+                self._known(desk, self.kept_topic, partition)
+            _, desk.next = self.reader.bounds(self.feed_topic, partition)
+            self.fill(desk.market, KafkaPlace(self.feed_topic, partition, desk.next))
+        finally:
+            self.running = False
+        desk.market.changed.clear()  # that is for who remembers books
+
+    def _known(self, desk: Desk, topic: str, partition: int) -> None:
+        self.make_like(topic, self.orders_topic)
+        for record in self.records(topic, partition, *self.reader.bounds(topic, partition)):
+            try:
+                identity = _identities.decode(record.key or b"")
+                desk.known.pop(identity, None)  # so that the order is that of their times
+                if record.value is not None:
+                    desk.known[identity] = _answers.decode(record.value)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise StreamError(
+                    f"{topic}:{partition}:{record.offset} is no order of this program ({error}): another --group, "
+                    "or an empty topic, would start anew"
+                ) from None
+        logger.info("orders of %s:%d known: %d", self.orders_topic, partition, len(desk.known))
+
+
+_messages = msgspec.json.Decoder(OrderMessage)
+_heads = msgspec.json.Decoder(_Head)
+_names = msgspec.json.Decoder(_Names)
+_identities = msgspec.json.Decoder(tuple[str, str])
+_answers = msgspec.json.Decoder(Answered)
+
+
+# --- answering -------------------------------------------------------------------------------------------------------
+
+
+class FeedRecord(Record, Protocol):
+    partition: int
+
+
+class Feed(Protocol):
+    """Partitions of the market data, followed apart from any group."""
+
+    topic: str
+
+    def follow(self, partition: int, offset: int) -> None:
+        """Read a partition too, from ``offset``."""
+
+    def leave(self, partition: int) -> None:
+        """Read a partition no more."""
+
+    def poll(self, wait_ms: int) -> Sequence[FeedRecord]:
+        """Records that come within a time, in order within each partition."""
+
+    def position(self, partition: int) -> int:
+        """Offset after all that has been handed out."""
+
+    def ends(self, partitions: set[int], seconds: float) -> dict[int, int]:
+        """Offsets after the last records; those missing could not be told in time."""
+
+
+class Terms(NamedTuple):
+    """What holds for all orders."""
+
+    max_age_ms: float | None  # of an order when it is answered; None: any
+    wait_s: float  # for the books to be as new as the order
+    memory_ms: int  # for which an order is known
+
+
+class OrderPipeline:
+    """Answers every order with its result, its first result or a rejection; `connect` comes before the first.
+
+    Parameters
+    ----------
+    new_books : callable
+        Makes the empty books of a partition, `DEPTH` levels deep.
+    new_router : callable
+        Makes the router for an algorithm and an objective, None for the default; raises `InputError`.
+    sink : Sink
+    terms : Terms
+    log_level : int
+        Level of the lines that every result logs.
+    """
+
+    feed: Feed
+    recovery: OrderRecovery
+
+    def __init__(
+        self,
+        new_books: Callable[[], Books],
+        new_router: NewRouter,
+        sink: Sink,
+        terms: Terms,
+        *,
+        log_level: int = logging.INFO,
+    ) -> None:
+        self.sink = sink
+        self.terms = terms
+        self.summary = RunSummary()
+        self.age_ms: int | None = None  # of the last order, when it was answered
+        self._new_books = new_books
+        self._new_router = new_router
+        self._routers: dict[tuple[str | None, str | None], Router] = {}
+        self._desks: dict[int, Desk] = {}
+        self._busy = False  # market data came at the last turn
+        self._letters = LogLetters()
+        self._level = log_level
+        self._logs = logger.isEnabledFor(log_level)
+
+    def connect(self, feed: Feed, recovery: OrderRecovery) -> OrderRecovery:
+        """Say where market data comes from, and how a partition's state comes back."""
+        self.feed, self.recovery = feed, recovery
+        return recovery
+
+    @property
+    def publishers(self) -> set[int]:
+        """Publisher ids seen."""
+        return set().union(*(desk.market.books.publishers for desk in self._desks.values()))
+
+    def wait_ms(self) -> int:
+        """How long the source may wait for orders: not while the books have to be kept up with the market data."""
+        return BUSY_MS if self._busy else IDLE_MS
+
+    def prepare(self, source: Source) -> None:
+        """Rebuild the state of the partitions that are new, and bring the books of all forward."""
+        for partition in source.partitions - self._desks.keys():
+            desk = Desk(self._new_books())
+            self.recovery.restore(desk, partition)
+            self.feed.follow(partition, desk.next)
+            self._desks[partition] = desk
+        self._busy = self._follow(FEED_MS if self._busy else 0)
+
+    def process(self, batch: list[Message]) -> None:
+        """Answer a batch, and hand what is now known to the sink."""
+        partitions = {message.partition for message in batch}
+        self._await_books(partitions)
+        for partition in partitions:
+            self._desks[partition].expire(self._since())
+        for message in batch:
+            self._answer(message, self._desks[message.partition])
+            self.summary.messages += 1
+        for partition in partitions:
+            for key, value in self._desks[partition].news():
+                self.sink.remember(partition, key, value)
+
+    def forget(self, partitions: set[int] | None = None) -> None:
+        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+        for partition in list(self._desks) if partitions is None else partitions:
+            if self._desks.pop(partition, None) is not None:
+                self.feed.leave(partition)
+
+    # --- market data
+
+    def _follow(self, wait_ms: int) -> bool:
+        """Bring market data into the books; whether there was any."""
+        records = self.feed.poll(wait_ms)
+        for record in records:
+            self._apply(self._desks[record.partition].market, record)
+        for partition, desk in self._desks.items():
+            desk.next = self.feed.position(partition)
+        return bool(records)
+
+    def _apply(self, market: Partition, record: FeedRecord) -> None:
+        value = record.value or b""
+        try:
+            update = self.recovery.decoder.decode(value)
+        except DataError as error:
+            place = KafkaPlace(self.feed.topic, record.partition, record.offset)
+            self._letters.reject(DeadLetter(value, place, error.reason, str(error), record.key))
+            return
+        if self.recovery.symbol in (None, update.symbol):
+            market.books.apply(update)
+            market.doubtful = max(0, market.doubtful - 1)
+
+    def _await_books(self, partitions: set[int]) -> None:
+        """Wait, within the bound, until the books have taken in what was there when their orders arrived."""
+        deadline = time.monotonic() + self.terms.wait_s
+        ends = self.feed.ends(partitions, self.terms.wait_s)
+        while any(self._desks[partition].next < end for partition, end in ends.items()):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            self._follow(min(FEED_MS, int(1e3 * left) + 1))
+            self.recovery.turn()
+        for partition in partitions:
+            desk = self._desks[partition]
+            desk.late = self._late(desk, ends.get(partition))
+
+    def _late(self, desk: Desk, end: int | None) -> str | None:
+        within = f"within {self.terms.wait_s:g} s"
+        if end is None:
+            return f"market data may be missing: its end could not be told {within}"
+        if desk.next < end:
+            return f"market data is missing: {end - desk.next:,} messages before the order were not read {within}"
+        return None
+
+    # --- orders
+
+    def _answer(self, message: Message, desk: Desk) -> None:
+        started = time.perf_counter_ns()
+        try:
+            asked = order_of(message.value)
+            router = self._router(asked)
+        except (DataError, InputError) as error:
+            reason = str(error)[:LONGEST_REASON]
+            self._reject(message, names_of(message.value), reason, "order")
+            self.sink.reject(DeadLetter(message.value, message.place, "order", reason, message.key))
+            return
+        known = desk.answer_to(asked, self._since())
+        if known is None:
+            result = self._first_answer(message, desk, asked, router, started)
+            desk.keep(Answered(_now_ms(), asked, msgspec.Raw(result)))
+        elif known.order == asked:
+            self.sink.add(asked.id, bytes(known.result))
+            self.summary.skipped["repeated"] += 1
+        else:
+            reason = "an order with this id and symbol and other terms has been answered: it needs an id of its own"
+            self._reject(message, OrderNames(asked.id, asked.symbol), reason, "terms")
+
+    def _first_answer(self, message: Message, desk: Desk, asked: OrderMessage, router: Router, started: int) -> bytes:
+        book = desk.market.books.by_symbol.get(asked.symbol)
+        place = self._place(message, desk)
+        doubts = [desk.late, desk.market.caveat if desk.market.doubtful else None]
+        warnings = [doubt for doubt in doubts if doubt is not None]
+        if book is None:
+            reason = f"no market data of {asked.symbol} in {self.feed.topic}:{message.partition}"
+            if self.recovery.symbol not in (None, asked.symbol):
+                reason = f"only {self.recovery.symbol} is routed here (--symbol)"
+            elif warnings:
+                reason += f" ({'; '.join(warnings)})"
+            return self._reject(message, OrderNames(asked.id, asked.symbol), reason, "symbol", place)
+        stream, halt = None, None
+        if message.time is not None:
+            stream = StreamState(message.lag, age_of(message.time), 0)
+            self.age_ms = stream.age_ms
+            halt = too_old(stream, self.terms.max_age_ms)
+        result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
+        result.warnings.extend(warnings)
+        line = result.to_json()
+        self.sink.add(asked.id, line)
+        self.summary.add(result, time.perf_counter_ns() - started)
+        if self._logs:
+            log_result(result, self._level)
+        return line
+
+    def _since(self) -> int:
+        """When the oldest answer was given that is still known."""
+        return _now_ms() - self.terms.memory_ms
+
+    def _router(self, asked: OrderMessage) -> Router:
+        key = asked.algorithm, asked.objective
+        router = self._routers.get(key)
+        if router is None:
+            router = self._routers[key] = self._new_router(*key)
+        return router
+
+    def _reject(
+        self, message: Message, names: OrderNames, reason: str, word: str, place: OrderPlace | None = None
+    ) -> bytes:
+        place = place or self._place(message, None)
+        line = msgspec.json.encode(Rejection(names, "rejected", reason, SCHEMA_VERSION, place))
+        key = names.id if names.id is not None else (message.key or b"")[:LONGEST_KEY].decode(errors="replace")
+        self.sink.add(key, line)
+        self.summary.bad[word] += 1
+        logger.log(self._level, "order %s of %s rejected: %s", names.id, names.symbol, reason)
+        return line
+
+    def _place(self, message: Message, desk: Desk | None) -> OrderPlace:
+        topic, partition, offset = msgspec.structs.astuple(message.place)
+        book = None if desk is None or not desk.next else KafkaPlace(self.feed.topic, partition, desk.next - 1)
+        return OrderPlace(topic, partition, offset, book)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1e3)

@@ -1,0 +1,372 @@
+"""Source → router → sink: the loop that replay and live routing share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from sor.errors import AbortedError, DataError
+from sor.market import BookUpdate, Decoder
+from sor.market.book import Books
+from sor.models.static import search_space
+from sor.routing.router import USABLE, Router
+from sor.stream.messages import (
+    BATCH,
+    LONGEST_LINE,
+    DeadLetter,
+    FilePlace,
+    KafkaPlace,
+    Message,
+    Sink,
+    Source,
+    StreamState,
+)
+from sor.stream.recovery import Partition, Recovery
+from sor.stream.summary import RunSummary
+from sor.types import Order, RoutingResult
+
+logger = logging.getLogger(__name__)
+
+REMEMBER_S = 1.0  # between two times that a partition's last quotes are written
+HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
+
+TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
+
+
+class Stop:
+    """Becomes true on SIGTERM or Ctrl-C, so that a batch can be finished; a second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
+class Answering(Protocol):
+    """What `run` drives: here `Pipeline`, and for a topic of orders `sor.stream.orders.OrderPipeline`."""
+
+    sink: Sink
+    summary: RunSummary
+    age_ms: int | None
+
+    @property
+    def publishers(self) -> set[int]:
+        """Publisher ids seen."""
+
+    def prepare(self, source: Source) -> None:
+        """Rebuild the state of the partitions that are new."""
+
+    def process(self, batch: list[Message]) -> None:
+        """Answer a batch, and hand what is to be remembered to the sink."""
+
+    def forget(self, partitions: set[int] | None = None) -> None:
+        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+
+
+class Pipeline:
+    """Answers every message with one result, one skip or one dead letter.
+
+    Parameters
+    ----------
+    decoder : Decoder
+    new_books : callable
+        Makes the empty books of a partition.
+    router : Router
+    order : Order
+        What is routed on every message; its symbol is replaced by the message's.
+    sink : Sink
+    symbol : str, optional
+        Other symbols are skipped.
+    conflate : bool
+        Route only the newest book of each symbol in a batch; the other messages update it and are skipped.
+    max_age : float, optional
+        Seconds since a message was written, beyond which nothing is routed on it.
+    recovery : Recovery, optional
+        Fills the books of a partition before its first message.
+    log_level : int
+        Level of the lines that every message logs.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        new_books: Callable[[], Books],
+        router: Router,
+        order: Order,
+        sink: Sink,
+        *,
+        symbol: str | None = None,
+        conflate: bool = False,
+        max_age: float | None = None,
+        recovery: Recovery | None = None,
+        log_level: int = logging.DEBUG,
+    ) -> None:
+        self.decoder = decoder
+        self.router = router
+        self.sink = sink
+        self.symbol = symbol
+        self.recovery = recovery
+        self.summary = RunSummary()
+        self.age_ms: int | None = None  # of the last message, when it was answered
+        self._new_books = new_books
+        self._conflate = conflate
+        self._max_age_ms = None if max_age is None else 1e3 * max_age
+        self._template = order
+        self._orders: dict[str, Order] = {}
+        self._partitions: dict[int, Partition] = {}
+        self._level = log_level
+        self._logs = logger.isEnabledFor(log_level)
+        self._trap_told = router.objective == "sweep" and router.algorithm != "cont_kukanov"  # which have no trap
+
+    @property
+    def publishers(self) -> set[int]:
+        """Publisher ids seen."""
+        return set().union(*(state.books.publishers for state in self._partitions.values()))
+
+    def prepare(self, source: Source) -> None:
+        """Rebuild the state of the partitions that are new."""
+        for partition in source.partitions - self._partitions.keys():
+            place = source.place_of(partition)
+            if place is None:
+                continue
+            state = Partition(self._new_books())
+            if self.recovery is not None and isinstance(place, KafkaPlace):
+                self.recovery.fill(state, place)
+                if self.router.algorithm == "cont_kukanov":
+                    logger.info("outflows of %s:%d start anew with these messages", place.topic, partition)
+            self._partitions[partition] = state
+
+    def process(self, batch: list[Message]) -> None:
+        """Answer a batch, and hand what is new in the books to the sink."""
+        if self._conflate:
+            self._answer_newest(batch)
+        else:
+            for message in batch:
+                self._answer(message)
+        if self.sink.remembers:
+            self._remember(batch)
+
+    def forget(self, partitions: set[int] | None = None) -> None:
+        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+        for partition in list(self._partitions) if partitions is None else partitions:
+            self._partitions.pop(partition, None)
+
+    def _answer(self, message: Message) -> None:
+        started = time.perf_counter_ns()
+        update = self._decoded(message)
+        if update is not None:
+            self._route(message, update, self._apply(message, update), started)
+        self.summary.messages += 1  # last, so that the counts add up also where a sink fails on the way
+
+    def _answer_newest(self, batch: list[Message]) -> None:
+        """As `_answer`, message by message, but only the last of each symbol gets a result."""
+        started = time.perf_counter_ns()
+        updates = [self._decoded(message) for message in batch]
+        last: dict[tuple[int, str], int] = {}
+        counts: Counter[tuple[int, str]] = Counter()
+        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
+            if update is not None:
+                last[message.partition, update.symbol] = i
+                counts[message.partition, update.symbol] += 1
+        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
+            if update is not None:
+                key = message.partition, update.symbol
+                state = self._apply(message, update)
+                if last[key] == i:
+                    self._route(message, update, state, started, counts[key] - 1)
+                    started = time.perf_counter_ns()
+                else:
+                    self.summary.skipped["conflated"] += 1
+            self.summary.messages += 1
+
+    def _decoded(self, message: Message) -> BookUpdate | None:
+        """The update to apply; None where the message has been skipped or rejected."""
+        summary = self.summary
+        if not message.value and isinstance(message.place, FilePlace):
+            summary.skipped["blank"] += 1
+            return None
+        try:
+            update = self.decoder.decode(message.value)
+        except DataError as error:
+            cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
+            letter = DeadLetter(message.value, message.place, error.reason, str(error) + cut, message.key)
+            self.sink.reject(letter)
+            summary.bad[error.reason] += 1
+            return None
+        if self.symbol is not None and update.symbol != self.symbol:
+            summary.skipped["symbol"] += 1
+            return None
+        return update
+
+    def _apply(self, message: Message, update: BookUpdate) -> Partition:
+        state = self._partitions[message.partition]
+        state.books.apply(update)
+        if self.sink.remembers:
+            state.note(update)
+        return state
+
+    def _route(self, message: Message, update: BookUpdate, state: Partition, started: int, conflated: int = 0) -> None:
+        stream, halt = None, None
+        if message.time is not None:
+            stream = StreamState(message.lag, age_of(message.time), conflated)
+            self.age_ms = stream.age_ms
+            halt = too_old(stream, self._max_age_ms)
+        book = state.books.by_symbol[update.symbol]
+        result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
+        if state.doubtful:
+            state.doubtful -= 1
+            result.warnings.append(str(state.caveat))
+        self.sink.add(update.symbol, result.to_json())
+        self.summary.add(result, time.perf_counter_ns() - started)
+        if self._logs:
+            log_result(result, self._level)
+        if result.warnings and not self._trap_told:
+            self._tell_trap(result)
+
+    def _order(self, symbol: str) -> Order:
+        order = self._orders.get(symbol)
+        if order is None:
+            one = self._template
+            order = Order(symbol, one.side, one.quantity, one.limit_price, one.id, one.parent_id)
+            self._orders[symbol] = order
+        return order
+
+    def _remember(self, batch: list[Message]) -> None:
+        """Hand new quotes to the sink: a partition's first ones at once, then one partition's at a time.
+
+        What is not remembered yet is read from the input again by a successor, so it has to be little and not nothing:
+        remembering all of each batch would double what a small one writes.
+        """
+        for partition, place in {message.partition: message.place for message in batch}.items():
+            if isinstance(place, KafkaPlace):
+                self._partitions[partition].end = place.offset + 1
+        now = time.monotonic()
+        due = sorted(
+            (state.remembered, partition)
+            for partition, state in self._partitions.items()
+            if state.end != state.marked and now - state.remembered >= REMEMBER_S
+        )
+        new = [partition for remembered, partition in due if remembered < 0]
+        for partition in new or [partition for _, partition in due[:1]]:
+            state = self._partitions[partition]
+            state.remembered = now
+            for key, value in state.memories(self.router.depth):
+                self.sink.remember(partition, key, value)
+
+    def _tell_trap(self, result: RoutingResult) -> None:
+        for warning in result.warnings:
+            if warning.startswith(TRAPS):
+                logger.warning("%s (said once; every result concerned carries it)", warning)
+                self._trap_told = True
+
+
+def age_of(written: int) -> int:
+    """Milliseconds since a message was written, by our clock; 0 where that of the writer is ahead."""
+    return max(0, round(time.time() * 1e3) - written)
+
+
+def too_old(stream: StreamState, max_age_ms: float | None) -> str | None:
+    """Why nothing may be routed on a message; None where it may."""
+    if max_age_ms is None or stream.age_ms is None or stream.age_ms <= max_age_ms:
+        return None
+    return f"nothing routed: the message is {stream.age_ms / 1e3:g} s old, more than {max_age_ms / 1e3:g} s"
+
+
+def log_result(result: RoutingResult, level: int) -> None:
+    """The lines that every result logs."""
+    venues = sum(venue.status in USABLE for venue in result.venues)
+    log = logger.log
+    log(level, "Optimizing allocation for %d shares across %d venues", result.order_size, venues)
+    searched = result.objective == "notional" or (result.objective == "shortfall" and result.reference_price)
+    if searched and venues:
+        count = search_space(result.order_size, venues, result.parameters.step)
+        log(level, "Evaluating %d possible allocations", count)
+    log(level, "Optimal allocation: %s with cost %.4f", result.allocation, result.objective_value)
+    log(
+        level,
+        "SOR Result [%s]: allocation=%s, cost=$%.2f, fill_rate=%.1f%%",
+        result.symbol,
+        result.allocation,
+        result.total_cost,
+        100 * result.execution_summary.fill_rate,
+    )
+
+
+def run(
+    source: Source,
+    pipeline: Answering,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    max_messages: int | None = None,
+    idle_timeout: float | None = None,
+    after_poll: Callable[[], None] = lambda: None,
+) -> None:
+    """Process batches until the source ends, ``stopped`` says so, or a bound is reached.
+
+    A batch is answered whole before it is committed, so after a crash its messages come again: nothing is lost.
+
+    Parameters
+    ----------
+    max_messages : int, optional
+        Messages to process.
+    idle_timeout : float, optional
+        Seconds without a message after which the run ends.
+    after_poll : callable
+        Called after each poll, for progress and signs of life.
+    """
+    left = max_messages
+    last = time.monotonic()
+    while not stopped() and (left is None or left > 0):
+        batch = source.poll(BATCH if left is None else min(BATCH, left))
+        if batch is None:
+            break
+        after_poll()
+        pipeline.prepare(source)
+        if not batch:
+            if idle_timeout is not None and time.monotonic() - last >= idle_timeout:
+                logger.info("no message for %g s: ending", idle_timeout)
+                break
+            continue
+        last = time.monotonic()
+        if not _answered(source, pipeline, batch):
+            continue
+        if left is not None:
+            left -= len(batch)
+
+
+def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> bool:
+    """Answer a batch whole, or not at all: then it has been undone, and comes again."""
+    before = pipeline.summary.copy()
+    try:
+        pipeline.sink.begin()
+        pipeline.process(batch)
+        pipeline.sink.commit(source.offsets())
+        source.commit()
+    except AbortedError as error:
+        logger.warning("%s: its %d messages are answered again", error, len(batch))
+        pipeline.summary = before
+        pipeline.forget()
+        pipeline.sink.abort()
+        source.rewind(error.unsure)
+        return False
+    return True

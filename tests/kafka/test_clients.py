@@ -1,0 +1,300 @@
+"""Both Kafka clients behind the same names: what a batch's transaction promises, seen from within the process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka_broker import Servers
+
+from sor.errors import AbortedError, StreamError
+from sor.kafka.common import NEW_PRODUCERS, Identity
+from sor.kafka.security import Connection
+from sor.stream.messages import DeadLetter, KafkaPlace, Message
+
+pytestmark = pytest.mark.kafka
+
+Names = Callable[..., str]
+PATIENCE = 60.0
+COUNT = 50  # messages in each partition
+
+
+@pytest.fixture(params=["kafka-python", "confluent"])
+def client(request: pytest.FixtureRequest) -> ModuleType:
+    """The module of each client in turn."""
+    if request.param == "kafka-python":
+        return importlib.import_module("sor.kafka.kafka_python")
+    if importlib.util.find_spec("confluent_kafka") is None:
+        pytest.skip("confluent-kafka is not installed")
+    return importlib.import_module("sor.kafka.confluent")
+
+
+class Member:
+    """A member of a group that copies its messages to another topic, exactly once."""
+
+    def __init__(self, client: ModuleType, servers: Servers, topic: str, group: str, stack: ExitStack) -> None:
+        self.connection = Connection(servers.bootstrap, 30)
+        self.forgotten: set[int] = set()
+        identity = Identity(group, None)
+        self.connect = partial(client.connect_producer, self.connection, [f"{topic}-out"], identity.transactional_id)
+        producer = self.connect()
+        self.source = client.open_source(
+            self.connection, topic, identity, "earliest", self.forgotten.update, transactional=True
+        )
+        stack.callback(self.source.close)
+        self.sink = client.TransactionalSink(
+            producer, f"{topic}-out", f"{topic}-out", f"{topic}-out", 30, self.source.is_fenced, self.connect
+        )
+        stack.callback(self.sink.close)
+
+    def poll(self, limit: int = 10) -> list[Message]:
+        """The next messages, waited for."""
+        deadline = time.monotonic() + PATIENCE
+        while not (batch := self.source.poll(limit)):
+            assert time.monotonic() < deadline, "no messages"
+        return batch
+
+    def answer(self, batch: list[Message]) -> None:
+        self.sink.begin()
+        for message in batch:
+            self.sink.add("key", b"%d:%d" % (message.partition, message.place.offset))
+
+    def commit(self) -> None:
+        self.sink.commit(self.source.offsets())
+        self.source.commit()
+
+    def undo(self, unsure: bool = False) -> None:
+        self.sink.abort()
+        self.source.rewind(unsure)
+
+
+class Group:
+    """A topic with `COUNT` messages in each of two partitions, one to copy it to, and members who do."""
+
+    def __init__(self, client: ModuleType, servers: Servers, name: str, stack: ExitStack) -> None:
+        self.client, self.servers, self.name, self._stack = client, servers, name, stack
+        for topic in (name, f"{name}-out"):
+            servers.create_topic(topic, 2)
+        with KafkaProducer(bootstrap_servers=servers.bootstrap) as producer:
+            for i in range(COUNT):
+                for partition in (0, 1):
+                    producer.send(name, b"%d" % i, key=b"k", partition=partition, timestamp_ms=1_000 + i)
+
+    def member(self) -> Member:
+        return Member(self.client, self.servers, self.name, f"{self.name}-group", self._stack)
+
+    def copied(self) -> list[bytes]:
+        """Values of the committed copies, sorted."""
+        values = []
+        settings = {"bootstrap_servers": self.servers.bootstrap, "group_id": None}
+        with KafkaConsumer(**settings, isolation_level="read_committed", auto_offset_reset="earliest") as consumer:
+            places = [TopicPartition(f"{self.name}-out", number) for number in (0, 1)]
+            consumer.assign(places)
+            ends = consumer.end_offsets(places)
+            deadline = time.monotonic() + PATIENCE
+            while any(consumer.position(place) < end for place, end in ends.items()):
+                assert time.monotonic() < deadline, "the copies cannot be read"
+                for records in consumer.poll(timeout_ms=200).values():
+                    values += [record.value for record in records]
+        return sorted(values)
+
+
+@pytest.fixture
+def group(client: ModuleType, kafka: Servers, topic: Names) -> Iterator[Group]:
+    with ExitStack() as stack:
+        yield Group(client, kafka, topic("g")[-60:], stack)
+
+
+EVERYTHING = sorted(b"%d:%d" % (partition, i) for partition in (0, 1) for i in range(COUNT))
+
+
+def places(batch: list[Message]) -> list[Any]:
+    return sorted((message.partition, message.place.offset) for message in batch)
+
+
+def test_messages_carry_all_that_the_stream_knows(group: Group) -> None:
+    member = group.member()
+    seen: dict[int, list[Message]] = {0: [], 1: []}
+    while sum(map(len, seen.values())) < 2 * COUNT:
+        for message in member.poll(1_000):
+            seen[message.partition].append(message)
+    for partition, messages in seen.items():
+        assert [message.place for message in messages] == [
+            KafkaPlace(group.name, partition, offset) for offset in range(COUNT)
+        ]
+        assert [message.value for message in messages] == [b"%d" % i for i in range(COUNT)]
+        assert [message.time for message in messages] == [1_000 + i for i in range(COUNT)]
+        assert [message.lag for message in messages] == [COUNT - 1 - i for i in range(COUNT)]
+        assert {message.key for message in messages} == {b"k"}
+    assert member.source.lags == {(group.name, 0): 0, (group.name, 1): 0}
+    assert (member.source.partitions, member.source.rebalances) == ({0, 1}, 1)
+
+
+def test_an_aborted_batch_comes_again_and_leaves_nothing(group: Group) -> None:
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.undo()
+    assert group.copied() == []
+    again: list[Message] = []
+    while len(again) < 2 * COUNT:
+        batch = member.poll()
+        member.answer(batch)
+        member.commit()
+        again += batch
+    assert set(places(first)) <= set(places(again))
+    assert places(again) == [(partition, offset) for partition in (0, 1) for offset in range(COUNT)]
+    assert group.copied() == EVERYTHING
+    assert (member.sink.committed > 1, member.sink.aborted) == (True, 1)
+
+
+def test_who_has_lost_its_transaction_goes_on_with_another_producer(group: Group) -> None:
+    """As where a broker was away for longer than a transaction may last, but sooner: another takes up the id."""
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.commit()
+    member.answer(member.poll())
+    member.connect()
+    with pytest.raises(AbortedError, match="the brokers have ended it") as caught:
+        member.commit()
+    assert caught.value.unsure
+    member.undo(unsure=True)
+    again = places(first)
+    while len(again) < 2 * COUNT:
+        batch = member.poll()
+        member.answer(batch)
+        member.commit()
+        again += places(batch)
+    assert group.copied() == EVERYTHING
+
+
+def test_a_batch_committed_although_nobody_said_so_does_not_come_again(group: Group) -> None:
+    member = group.member()
+    first = member.poll()
+    member.answer(first)
+    member.sink.commit(member.source.offsets())
+    member.source.rewind(unsure=True)
+    assert not set(places(first)) & set(places(member.poll()))
+
+
+def test_who_loses_every_transaction_ends(group: Group) -> None:
+    member = group.member()
+    for _ in range(NEW_PRODUCERS):
+        member.answer(member.poll())
+        member.connect()
+        with pytest.raises(AbortedError):
+            member.commit()
+        member.undo(unsure=True)
+    member.answer(member.poll())
+    member.connect()
+    with pytest.raises(StreamError, match="a new process goes on from the last commit") as caught:
+        member.commit()
+    assert not isinstance(caught.value, AbortedError)
+
+
+def test_what_was_polled_before_a_rebalance_cannot_be_committed_after_it(group: Group) -> None:
+    """The group is in a newer generation by then, and another member may have the partition."""
+    one = group.member()
+    batch = one.poll()
+    one.answer(batch)
+    two = group.member()
+    deadline = time.monotonic() + PATIENCE
+    offsets = one.source.offsets()
+    while not one.forgotten:  # the first gives a partition to the second only within a poll
+        one.source.poll(1)
+        two.source.poll(1)
+        assert time.monotonic() < deadline, "the second gets nothing"
+    with pytest.raises(AbortedError, match="committing a transaction"):
+        one.sink.commit(offsets)
+    one.sink.abort()
+    assert group.copied() == []
+
+
+class Outcast:
+    """A client's consumer whose group has put it out, until it is told otherwise."""
+
+    def __init__(self, consumer: Any, metadata: Any) -> None:
+        self._consumer, self._metadata, self.out = consumer, metadata, True
+
+    def __getattr__(self, name: str) -> Any:
+        if self.out and name in ("group_metadata", "consumer_group_metadata"):
+            return lambda: self._metadata
+        return getattr(self._consumer, name)
+
+
+def test_who_is_put_out_of_the_group_answers_nothing(group: Group) -> None:
+    """For the brokers would take offsets that come without a generation, whoever has the partition by then."""
+    member = group.member()
+    consumer = member.source.consumer
+    ask = consumer.group_metadata if hasattr(consumer, "group_metadata") else consumer.consumer_group_metadata
+    member.source.consumer = outcast = Outcast(consumer, ask())  # of before it has joined
+    deadline = time.monotonic() + PATIENCE
+    while not consumer.assignment():
+        assert member.source.poll(10) == []
+        assert time.monotonic() < deadline, "no partitions"
+    for _ in range(3):
+        assert member.source.poll(10) == []
+    outcast.out = False
+    first: dict[int, int] = {}
+    while len(first) < 2:
+        for message in member.poll(2 * COUNT):
+            first.setdefault(message.partition, message.place.offset)
+    assert first == {0: 0, 1: 0}
+
+
+def test_a_letter_too_large_for_the_brokers_is_an_error(group: Group, client: ModuleType) -> None:
+    """At least once: a message that is not acknowledged stops the stream, and does not get lost in silence."""
+    connection = Connection(group.servers.bootstrap, 30)
+    out = group.servers.create_topic(f"{group.name}-small", configs={"max.message.bytes": 2_000})
+    sink = client.KafkaSink(client.connect_producer(connection, [out]), None, out)
+    place = KafkaPlace(group.name, 0, 7)
+    sink.reject(DeadLetter(b"small", place, "json", "is none", b"key"))
+    sink.commit()
+    noise = random.Random(7).randbytes(50_000)  # which no compression makes small
+    sink.reject(DeadLetter(noise, place, "json", "is none", b"key"))
+    with pytest.raises(StreamError, match="the brokers did not take a message"):
+        sink.commit()
+    sink.close()
+
+
+def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType) -> None:
+    """And hands out what is committed, from and to the offsets asked for."""
+    member = group.member()
+    batch = member.poll()
+    member.answer(batch)
+    member.commit()
+    member.answer(batch)
+    member.sink.abort()
+    reader = client.KafkaReader(member.connection)
+    out = f"{group.name}-out"
+    records = []
+    for partition in (0, 1):
+        first, end = reader.bounds(out, partition)
+        records += [record.value for record in reader.records(out, partition, first, end)]
+    assert sorted(records) == sorted(b"%d:%d" % (one.partition, one.place.offset) for one in batch)
+    assert [(one.offset, one.value) for one in reader.records(group.name, 1, 3, 6)] == [
+        (i, b"%d" % i) for i in (3, 4, 5)
+    ]
+    assert list(reader.records(group.name, 0, 4, 4)) == []
+    reader.close()
+
+
+def test_the_reader_makes_a_topic_like_another(group: Group, client: ModuleType) -> None:
+    reader = client.KafkaReader(Connection(group.servers.bootstrap, 30))
+    for _ in range(2):
+        reader.make_like(f"{group.name}-books", group.name)
+    assert [reader.bounds(f"{group.name}-books", partition) for partition in (0, 1)] == [(0, 0), (0, 0)]
+    group.servers.create_topic(f"{group.name}-one", 1)
+    with pytest.raises(StreamError, match=r"has 1 partitions: .* has 2, so it needs as many"):
+        reader.make_like(f"{group.name}-one", group.name)
+    reader.close()

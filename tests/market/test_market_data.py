@@ -1,0 +1,603 @@
+"""Decoders of market data: two formats, two spellings of every number, one update; garbage gives `DataError` only."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from sor.errors import DataError
+from sor.market import BookUpdate, Event
+from sor.market.databento_csv import CsvDecoder
+from sor.market.databento_json import JsonDecoder, message_of
+from sor.market.fields import iso_of, time_of
+
+SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+LATEST = 2**63 - 2  # nanoseconds
+NO_PRICE, NO_SIZE = 2**63 - 1, 2**32 - 1
+
+COLUMNS = "ts_event publisher_id sequence bid_px_00 ask_px_00 bid_sz_00 ask_sz_00 symbol".split()  # noqa: SIM905
+GOOD = ["2024-08-01T13:36:32.491911683Z", "2", "7", "222.82", "222.83", "100", "36", "AAPL"]
+ISO_TIME = 1722519392491911683  # 2024-08-01T13:36:32.491911683Z
+
+with SAMPLE.open("rb") as _file:
+    SAMPLE_LINES = _file.read().splitlines()
+SAMPLE_HEADER, SAMPLE_ROWS = SAMPLE_LINES[0], SAMPLE_LINES[1:]
+
+
+def csv_update(columns: list[str] = COLUMNS, cells: list[str] = GOOD, depth: int = 10) -> BookUpdate:
+    return CsvDecoder(",".join(columns).encode(), depth).decode(",".join(cells).encode())
+
+
+def json_update(depth: int = 10, **values: Any) -> BookUpdate:
+    """The good row as a message, with changes; a value of ``...`` takes the key away."""
+    message: dict[str, Any] = {**dict(zip(COLUMNS, GOOD, strict=True)), "publisher_id": 2, "sequence": 7, **values}
+    message = {key: value for key, value in message.items() if value is not ...}
+    return JsonDecoder(depth).decode(json.dumps(message).encode())
+
+
+def changed(**cells: str) -> list[str]:
+    return [cells.get(column, cell) for column, cell in zip(COLUMNS, GOOD, strict=True)]
+
+
+def outcome(decode: Any, *arguments: Any, **keywords: Any) -> BookUpdate | str:
+    """The update, or the reason that there is none; any other exception is the test's failure."""
+    try:
+        update = decode(*arguments, **keywords)
+    except DataError as error:
+        caught = error
+    else:
+        assert_sound(update)
+        return update
+    assert caught.reason.isidentifier()
+    assert str(caught)
+    return caught.reason
+
+
+def assert_sound(update: BookUpdate) -> None:
+    """What every later stage relies on."""
+    assert isinstance(update, BookUpdate)
+    assert type(update.symbol) is str
+    assert 1 <= len(update.symbol) <= 64
+    assert type(update.publisher_id) is int
+    assert 0 <= update.publisher_id <= 65535
+    assert type(update.time) is int
+    assert 0 < update.time < NO_PRICE
+    assert update.sequence is None or (type(update.sequence) is int and 0 <= update.sequence < 2**64)
+    for level in (*update.bids, *update.asks):
+        if level is not None:
+            price, size = level
+            assert type(price) is float
+            assert 0 < price <= 1e9
+            assert type(size) is int
+            assert 0 < size <= 10**12
+
+
+# --- two spellings, two formats, two depths ------------------------------------------------------------------------
+
+WANTED = BookUpdate("AAPL", 2, ISO_TIME, 7, [(222.82, 100)], [(222.83, 36)])
+SPELLINGS = {
+    "decimal and ISO": {},
+    "integers": {"ts_event": str(ISO_TIME), "bid_px_00": "222820000000", "ask_px_00": "222830000000"},
+    "nine decimals": {"bid_px_00": "222.820000000", "ask_px_00": "222.830000000"},
+    "offset": {"ts_event": "2024-08-01T09:36:32.491911683-04:00"},
+    "offset without colon": {"ts_event": "2024-08-01T19:06:32.491911683+0530"},
+    "blank for T, no zone": {"ts_event": "2024-08-01 13:36:32.491911683"},
+    "exponent": {"bid_px_00": "2.2282e2"},
+}
+
+
+@pytest.mark.parametrize("cells", SPELLINGS.values(), ids=SPELLINGS)
+def test_every_spelling_is_the_same_update_in_csv(cells):
+    assert csv_update(cells=changed(**cells)) == WANTED
+
+
+@pytest.mark.parametrize("values", SPELLINGS.values(), ids=SPELLINGS)
+def test_every_spelling_is_the_same_update_in_json(values):
+    assert json_update(**values) == WANTED
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"bid_px_00": 222.82, "ask_px_00": 222.83, "bid_sz_00": 100, "ask_sz_00": 36, "ts_event": ISO_TIME},
+        {"bid_px_00": 222820000000, "ask_px_00": 222830000000, "bid_sz_00": 100.0, "ask_sz_00": "36"},
+        {"publisher_id": "2", "sequence": "7"},
+        {"publisher_id": 2.0, "an extra key": {"of": ["any", "kind"]}},
+    ],
+)
+def test_json_numbers(values):
+    assert json_update(**values) == WANTED
+
+
+def test_ten_levels_with_holes():
+    columns, cells = list(COLUMNS[:3]), list(GOOD[:3])
+    for level in range(10):
+        columns += [f"{side}_{what}_{level:02d}" for what in ("px", "sz", "ct") for side in ("bid", "ask")]
+        cells += [f"{200 - level}.5", "" if level == 4 else f"{201 + level}.5", str(level), str(10 + level), "1", "1"]
+    columns.append("symbol")
+    cells.append("AAPL")
+    wanted_bids = [None, *((200.5 - level, level) for level in range(1, 10))]  # size 0 at the first level
+    wanted_asks = [None if level == 4 else (201.5 + level, 10 + level) for level in range(10)]
+    for update in (csv_update(columns, cells), JsonDecoder().decode(message_of(columns, cells))):
+        assert (update.bids, update.asks) == (wanted_bids, wanted_asks)
+    for depth in (1, 3):
+        for update in (csv_update(columns, cells, depth), JsonDecoder(depth).decode(message_of(columns, cells))):
+            assert (update.bids, update.asks) == (wanted_bids[:depth], wanted_asks[:depth])
+
+
+def test_all_rows_of_the_sample_against_the_csv_module():
+    decoder = CsvDecoder(SAMPLE_HEADER)
+    rows = csv.DictReader(io.StringIO(b"\n".join(SAMPLE_LINES).decode()))
+    for line, row in zip(SAMPLE_ROWS, rows, strict=True):
+        update = decoder.decode(line)
+        assert (update.symbol, update.publisher_id, update.sequence) == (
+            row["symbol"],
+            int(row["publisher_id"]),
+            int(row["sequence"]),
+        )
+        assert iso_of(update.time) == row["ts_event"]
+        for side, levels in (("bid", update.bids), ("ask", update.asks)):
+            for i, level in enumerate(levels):
+                price, size = row[f"{side}_px_{i:02d}"], int(row[f"{side}_sz_{i:02d}"])
+                assert level == ((float(Decimal(price)), size) if price and size else None)
+
+
+# --- time ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, LATEST))
+@example(1)
+@example(LATEST)
+@example(10**9 - 1)
+def test_all_nine_digits_survive(time):
+    text = iso_of(time)
+    assert len(text) == 30
+    assert text.endswith("Z")
+    assert (EPOCH + timedelta(seconds=time // 10**9)).strftime("%Y-%m-%dT%H:%M:%S") == text[:19]
+    assert int(text[20:29]) == time % 10**9
+    assert time_of("ts_event", text) == time
+    assert time_of("ts_event", str(time)) == time
+    assert time_of("ts_event", time) == time
+
+
+@given(st.integers(10**14, LATEST - 10**14), st.integers(-14 * 60, 14 * 60), st.booleans())
+def test_offsets(time, minutes, colon):
+    local = iso_of(time + minutes * 60 * 10**9)[:-1]
+    sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+    assert time_of("ts_event", f"{local}{sign}{hours:02d}{':' if colon else ''}{rest:02d}") == time
+
+
+@pytest.mark.parametrize("digits", range(10))
+def test_fewer_digits_of_a_second(digits):
+    text = "2024-08-01T13:36:32" + (f".{'491911683'[:digits]}" if digits else "") + "Z"
+    assert time_of("ts_event", text) == ISO_TIME // 10 ** (9 - digits) * 10 ** (9 - digits)
+
+
+BAD_TIMES = {
+    "empty": "",
+    "words": "yesterday",
+    "a date alone": "2024-08-01",
+    "no such day": "2024-02-30T00:00:00.000000000Z",
+    "ten digits": "2024-08-01T13:36:32.4919116831Z",
+    "undefined": str(2**64 - 1),
+    "beyond 64 bits": str(2**63),
+    "zero": "0",
+    "negative": "-5",
+    "a float": "1722519392.5",
+    "late, short": "2300-01-01T00:00:00Z",
+    "late, nine digits": "2300-01-01T00:00:00.000000000Z",
+    "before 1970, short": "1969-12-31T23:59:59Z",
+    "before 1970, nine digits": "1969-12-31T23:59:59.000000000Z",
+    "underscore in the fraction": "2024-08-01T13:36:32.12_456789Z",
+    "sign in the fraction": "2024-08-01T13:36:32.-00000001Z",
+    "blank in the fraction": "2024-08-01T13:36:32. 12345678Z",
+    "other digits": "2024-08-01T13:36:32.12345678\uff11Z",
+    "an offset beyond a day": "2024-08-01T13:36:32.123456789+99:99",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TIMES.values(), ids=BAD_TIMES)
+def test_what_is_no_time(text):
+    assert outcome(csv_update, cells=changed(ts_event=text)) == "time"
+    assert outcome(json_update, ts_event=text) in ("time", "key")
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        # Nineteen characters, as many as a time without a zone has; some Pythons read them, some do not.
+        ("2024-01-15T10:30+01", 1705311000 * 10**9),
+        ("2024-01-15T10+01:00", 1705309200 * 10**9),
+        ("2024-01-15T103045.1", 1705314645 * 10**9 + 10**8),
+    ],
+)
+def test_a_short_time_is_right_or_refused_but_never_another_time(text, time):
+    found = outcome(csv_update, cells=changed(ts_event=text))
+    assert found == "time" or found.time == time
+
+
+def test_json_times_that_are_no_text():
+    for value in (None, 1.5e18, -1, 0, 2**63, 2**64 - 1, 2**80, True, [], {}):
+        assert outcome(json_update, ts_event=value) in ("time", "json")
+
+
+# --- prices and sizes ------------------------------------------------------------------------------------------------
+
+NOTHING = {
+    "empty": ("", None),
+    "undefined price": (str(NO_PRICE), NO_PRICE),
+    "nan": ("nan", float("nan")),
+    "NaN": ("NaN", float("nan")),
+    "zero": ("0", 0),
+    "zero with a point": ("0.0", 0.0),
+}
+
+
+@pytest.mark.parametrize(("cell", "value"), NOTHING.values(), ids=NOTHING)
+def test_no_price(cell, value):
+    wanted = BookUpdate("AAPL", 2, ISO_TIME, 7, [(222.82, 100)], [None])
+    assert csv_update(cells=changed(ask_px_00=cell)) == wanted
+    assert json_update(ask_px_00=value) == wanted
+    assert json_update(ask_px_00=cell) == wanted
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("", None), ("0", 0), ("-3", -3), ("nan", float("nan")), (str(NO_SIZE), NO_SIZE), ("0.0", 0.0), ("-1.0", -1.0)],
+)
+def test_no_size(cell, value):
+    wanted = BookUpdate("AAPL", 2, ISO_TIME, 7, [None], [(222.83, 36)])
+    assert csv_update(cells=changed(bid_sz_00=cell)) == wanted
+    assert json_update(bid_sz_00=value) == wanted
+    assert json_update(bid_sz_00=cell) == wanted
+
+
+def test_bare_nan_in_json_is_nothing():
+    assert b"NaN" in json.dumps({"x": float("nan")}).encode()  # what Python writes, and JSON does not know
+    update = json_update(bid_px_00=float("nan"), bid_sz_00=float("nan"))
+    assert update == BookUpdate("AAPL", 2, ISO_TIME, 7, [None], [(222.83, 36)])
+    assert outcome(json_update, bid_px_00=float("inf")) == "price"
+    assert outcome(json_update, ask_sz_00=float("-inf")) == "size"
+
+
+@pytest.mark.parametrize("cell", ["222", "1", "99999"])
+def test_an_integer_too_small_for_nanodollars_is_refused(cell):
+    with pytest.raises(DataError, match=rf"ask_px_00 is {cell}: an integer price is in 1e-9 dollars") as caught:
+        csv_update(cells=changed(ask_px_00=cell))
+    assert caught.value.reason == "price"
+    assert f"{cell}.0" in str(caught.value)  # how to write dollars
+    assert outcome(json_update, ask_px_00=int(cell)) == "price"
+    assert csv_update(cells=changed(ask_px_00=f"{cell}.0")).asks == [(float(cell), 36)]
+    assert json_update(ask_px_00=float(cell)).asks == [(float(cell), 36)]
+
+
+def test_the_smallest_integer_price_is_the_finest_tick():
+    assert csv_update(cells=changed(ask_px_00="100000")).asks == [(0.0001, 36)]
+
+
+@given(st.integers(100_000, 10**18))
+def test_integer_and_decimal_prices_are_the_same_number(units):
+    text = f"{units // 10**9}.{units % 10**9:09d}"
+    assert csv_update(cells=changed(ask_px_00=str(units))).asks == [(float(Decimal(units) / 10**9), 36)]
+    assert csv_update(cells=changed(ask_px_00=text)) == json_update(ask_px_00=units)
+
+
+HUGE = "1" + "0" * 400
+BAD_CELLS = [
+    ("ask_px_00", "abc", {"price", "number"}),
+    ("ask_px_00", "-222.83", {"price"}),
+    ("ask_px_00", "-222830000000", {"price"}),
+    ("ask_px_00", "1.2.3", {"price"}),
+    ("ask_px_00", "inf", {"price"}),
+    ("ask_px_00", "1e300", {"price"}),
+    ("ask_px_00", "2_22.83", {"price", "number"}),
+    ("ask_px_00", "\uff12.\uff15", {"price", "number"}),
+    ("ask_px_00", HUGE, {"price", "number"}),
+    ("ask_sz_00", "many", {"size", "number"}),
+    ("ask_sz_00", "1.5", {"size"}),
+    ("ask_sz_00", "1_0", {"size", "number"}),
+    ("ask_sz_00", "inf", {"size"}),
+    ("ask_sz_00", "1e13", {"size"}),
+    ("ask_sz_00", "٣", {"size", "number"}),
+    ("ask_sz_00", HUGE, {"size", "number"}),
+    ("publisher_id", "XNAS", {"number"}),
+    ("publisher_id", "", {"number"}),
+    ("publisher_id", "-1", {"number"}),
+    ("publisher_id", "65536", {"number"}),
+    ("publisher_id", "2.5", {"number"}),
+    ("sequence", "one", {"number"}),
+    ("sequence", str(2**64), {"number"}),
+    ("symbol", "", {"symbol"}),
+    ("symbol", "A" * 65, {"symbol"}),
+    ("symbol", "A\x00B", {"symbol"}),
+    ("symbol", "A\u2028B", {"symbol"}),
+]
+
+
+@pytest.mark.parametrize(("column", "cell", "reasons"), BAD_CELLS, ids=[f"{c[0]}={c[1][:12]!r}" for c in BAD_CELLS])
+def test_a_cell_of_the_wrong_kind(column, cell, reasons):
+    with pytest.raises(DataError) as caught:
+        csv_update(cells=changed(**{column: cell}))
+    assert caught.value.reason in reasons
+    assert column in str(caught.value)
+    assert len(str(caught.value)) < 300  # whatever stands in the cell
+    assert outcome(json_update, **{column: cell}) == caught.value.reason
+
+
+@pytest.mark.parametrize("key", ["bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "publisher_id", "sequence"])
+def test_numbers_in_json_that_fit_nowhere(key):
+    for digits in ("1" + "0" * 25, HUGE, "-" + HUGE, "9" * 5000, "1e400"):
+        for extra in (b"}", b',"price":NaN}'):  # both ways to read a message
+            raw = json.dumps(dict(zip(COLUMNS, GOOD, strict=True)) | {key: 0}).encode()
+            raw = raw.replace(b'"%s": 0' % key.encode(), b'"%s": %s' % (key.encode(), digits.encode()))[:-1] + extra
+            found = outcome(JsonDecoder().decode, raw)
+            assert isinstance(found, str) or (digits[0] == "-" and "_sz_" in key), (digits[:10], found)
+
+
+@pytest.mark.parametrize("key", [key for key in COLUMNS if key != "sequence"])
+def test_a_key_missing_or_of_another_type(key):
+    assert outcome(json_update, **{key: ...}) == "key"
+    for value in (True, [1], {"a": 1}):
+        assert isinstance(outcome(json_update, **{key: value}), str)
+
+
+def test_no_sequence_is_none():
+    for update in (
+        json_update(sequence=...),
+        json_update(sequence=None),
+        csv_update(cells=changed(sequence="")),
+        csv_update(COLUMNS[:2] + COLUMNS[3:], GOOD[:2] + GOOD[3:]),
+    ):
+        assert update.sequence is None
+        assert update.symbol == "AAPL"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"{", b"[]", b"null", b"NaN", b'"text"', b"[" * 50_000, b'{"a":' * 50_000, b"\xff\xfe{}", b"{}x", b"{NaN"],
+)
+def test_what_is_no_message(raw):
+    assert outcome(JsonDecoder().decode, raw) in ("json", "key")
+
+
+# --- rows and headers --------------------------------------------------------------------------------------------
+
+
+def test_columns_may_be_reordered_and_joined_by_others():
+    columns, cells = ["comment", *reversed(COLUMNS)], ["hello", *reversed(GOOD)]
+    assert csv_update(columns, cells) == WANTED
+
+
+def test_quoted_cells():
+    decoder = CsvDecoder(b'comment,"ts_event",' + ",".join(COLUMNS[1:]).encode())
+    row = '"a ""quoted"", comma",' + ",".join(f'"{cell}"' for cell in GOOD)
+    assert decoder.decode(row.encode()) == WANTED
+    assert outcome(decoder.decode, row.encode()[:-1]) == "csv"
+
+
+def test_byte_order_mark_and_line_ends():
+    header, row = ",".join(COLUMNS).encode(), ",".join(GOOD).encode()
+    for start in (b"", b"\xef\xbb\xbf"):
+        for end in (b"", b"\n", b"\r\n"):
+            assert CsvDecoder(start + header + end).decode(row + end) == WANTED
+
+
+@pytest.mark.parametrize("column", [column for column in COLUMNS if column != "sequence"])
+def test_a_column_missing(column):
+    with pytest.raises(DataError, match=column) as caught:
+        CsvDecoder(",".join(c for c in COLUMNS if c != column).encode())
+    assert caught.value.reason == "header"
+
+
+def test_a_column_twice():
+    with pytest.raises(DataError, match="twice") as caught:
+        CsvDecoder(",".join([*COLUMNS, "ask_px_00"]).encode())
+    assert caught.value.reason == "header"
+
+
+@pytest.mark.parametrize("cells", [GOOD[:-1], [*GOOD, "x"], [""]])
+def test_a_wrong_number_of_cells(cells):
+    assert outcome(csv_update, cells=cells) == "cells"
+
+
+def test_bytes_that_are_no_text():
+    decoder = CsvDecoder(",".join(COLUMNS).encode())
+    assert outcome(decoder.decode, b"\xff" + ",".join(GOOD).encode()) == "encoding"
+    assert outcome(CsvDecoder, b"\xff\xfe") == "encoding"
+
+
+# --- fuzz ------------------------------------------------------------------------------------------------------------
+
+BITES = st.sampled_from(
+    [b"", b"nan", b"NaN", b"-1", b"0", b"1e999", b"1_0", b'"', b'""', b"\\", b"\x00", b"\xff", b"\xc3\xa9", b"Infinity",
+     b"9223372036854775807", b"4294967295", b"18446744073709551615", b"null", b"true", b"[]", b"{}", b"-0", b"1.5",
+     b" ", b"2024-08-01T13:36:32.491911683Z", b"+5", b"1" * 30, b"1" + b"0" * 400, b"\xe2\x80\xa8", b"A" * 70,
+     b"0x10", b".5"]
+) | st.binary(max_size=6)  # fmt: skip
+
+
+@st.composite
+def mutated_cells(draw: Any) -> tuple[list[str], bytes]:
+    """A row of the sample with some cells replaced by what ought not to stand there."""
+    cells = draw(st.sampled_from(SAMPLE_ROWS)).split(b",")
+    named = SAMPLE_HEADER.split(b",")
+    places = [named.index(n.encode()) for n in COLUMNS] + list(range(len(cells)))
+    for place in draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
+        cells[place] = draw(BITES)
+    return [name.decode() for name in named], b",".join(cells)
+
+
+@st.composite
+def mutated_messages(draw: Any) -> bytes:
+    cells = draw(st.sampled_from(SAMPLE_ROWS)).decode().split(",")
+    raw = message_of(SAMPLE_HEADER.decode().split(","), cells)
+    members = raw[1:-1].split(b",")
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(members) - 1))
+        key, _, _ = members[place].partition(b":")
+        members[place] = key + b":" + draw(BITES | BITES.map(lambda bite: b'"' + bite + b'"'))
+    return b"{" + b",".join(members) + b"}"
+
+
+@given(st.binary(max_size=200))
+def test_fuzzed_bytes_into_both_decoders(raw):
+    outcome(JsonDecoder().decode, raw)
+    outcome(CsvDecoder(b",".join(column.encode() for column in COLUMNS)).decode, raw)
+    with contextlib.suppress(DataError):
+        CsvDecoder(raw)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(mutated_cells())
+def test_mutated_rows_and_the_same_rows_as_messages(case):
+    columns, row = case
+    decoder = CsvDecoder(SAMPLE_HEADER)
+    found = outcome(decoder.decode, row)
+    try:
+        cells = decoder.cells(row)
+    except DataError:
+        assert isinstance(found, str)
+        return
+    sent = outcome(JsonDecoder().decode, message_of(columns, cells))
+    assert sent == found or (
+        isinstance(sent, str) and isinstance(found, str)
+    )  # refused by both, maybe for another word
+
+
+@given(mutated_messages())
+@example(b'{"symbol": NaN, "ts_event": true}')
+def test_mutated_messages(raw):
+    outcome(JsonDecoder().decode, raw)
+
+
+@given(st.binary(max_size=8), st.integers(0, 10**4), st.integers(0, 2**31))
+def test_bytes_put_into_a_row_anywhere(bite, at, which):
+    row = SAMPLE_ROWS[which % len(SAMPLE_ROWS)]
+    at %= len(row)
+    outcome(CsvDecoder(SAMPLE_HEADER).decode, row[:at] + bite + row[at + len(bite) :])
+
+
+# --- a row sent as a message ---------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_sample_survives_as_a_message():
+    decoder, reader = CsvDecoder(SAMPLE_HEADER), JsonDecoder()
+    for row in SAMPLE_ROWS:
+        message = message_of(decoder.columns, decoder.cells(row))
+        assert reader.decode(message) == decoder.decode(row)
+        assert list(json.loads(message)) == decoder.columns
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "tab\there", "ä"])
+def test_columns_of_any_name_survive_as_a_message(name):
+    header = ",".join(COLUMNS) + ',"' + name.replace('"', '""') + '"'
+    decoder = CsvDecoder(header.encode())
+    row = (",".join(GOOD) + ",7").encode()
+    message = message_of(decoder.columns, decoder.cells(row))
+    assert json.loads(message)[name] == 7
+    assert JsonDecoder().decode(message) == decoder.decode(row) == WANTED
+
+
+def test_blanks_around_column_names_survive_as_a_message():
+    decoder = CsvDecoder(", ".join(COLUMNS).encode())
+    row = ",".join(GOOD).encode()
+    assert decoder.decode(row) == WANTED
+    assert JsonDecoder().decode(message_of(decoder.columns, decoder.cells(row))) == WANTED
+
+
+def test_numbers_go_into_a_message_digit_for_digit():
+    message = message_of(["ts_event", "bid_px_00", "ask_px_00", "flags", "symbol"], ["12", "222.820", "", "08", "34"])
+    assert message == b'{"ts_event":"12","bid_px_00":222.820,"ask_px_00":null,"flags":"08","symbol":"34"}'
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+ANYTHING = (
+    st.none()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["A", "T", "C", "B", "N", "222.82", 10**11, 100])
+)
+EVENT_COLUMNS = [*COLUMNS, "action", "side", "price", "size"]
+EVENTS = [
+    (["T", "A", "222.82", "100"], Event("T", "A", 222.82, 100)),
+    (["C", "B", "222820000000", "100"], Event("C", "B", 222.82, 100)),
+    (["C", "", "222.82", "0"], Event("C", "N", 222.82, 0)),  # the IBM recording's size
+    (["R", "N", "", "0"], Event("R", "N", None, 0)),
+    (["", "", "", ""], None),
+]
+
+
+@pytest.mark.parametrize(("cells", "event"), EVENTS)
+def test_events(cells: list[str], event: Event | None) -> None:
+    row = ",".join([*GOOD, *cells]).encode()
+    header = ",".join(EVENT_COLUMNS).encode()
+    wanted = msgspec.structs.replace(WANTED, event=event)
+    assert CsvDecoder(header, events=True).decode(row) == wanted
+    message = message_of(EVENT_COLUMNS, [*GOOD, *cells])
+    assert JsonDecoder(events=True).decode(message) == wanted
+    assert CsvDecoder(header).decode(row) == JsonDecoder().decode(message) == WANTED  # nobody asked
+
+
+def test_events_of_a_feed_without_them() -> None:
+    assert CsvDecoder(",".join(COLUMNS).encode(), events=True).decode(",".join(GOOD).encode()) == WANTED
+    assert JsonDecoder(events=True).decode(message_of(COLUMNS, GOOD)) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason", "words"),
+    [
+        (["X", "A", "222.82", "100"], "event", "action is 'X': it must be one of A, C, F, M, N, R, T"),
+        (["T", "Q", "222.82", "100"], "event", "side is 'Q': it must be one of A, B, N"),
+        (["T", "A", "much", "100"], "number", "price is 'much'"),
+        (["T", "A", "222.82", "1.5"], "size", "size is"),
+    ],
+)
+def test_broken_events(cells: list[str], reason: str, words: str) -> None:
+    row, header = ",".join([*GOOD, *cells]).encode(), ",".join(EVENT_COLUMNS).encode()
+    for decode, raw in (
+        (CsvDecoder(header, events=True).decode, row),
+        (JsonDecoder(events=True).decode, message_of(EVENT_COLUMNS, [*GOOD, *cells])),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            decode(raw)
+        assert caught.value.reason == reason
+    assert CsvDecoder(header).decode(row) == WANTED
+
+
+@given(st.dictionaries(st.sampled_from(["action", "side", "price", "size"]), ANYTHING))
+def test_any_event_is_decoded_or_refused(values: dict[str, Any]) -> None:
+    with contextlib.suppress(DataError):
+        message = {**dict(zip(COLUMNS, GOOD, strict=True)), **values}
+        event = JsonDecoder(events=True).decode(json.dumps(message).encode()).event
+        assert event is None or (event.action in list("ACMTFRN") and event.side in list("BAN") and event.size >= 0)
+
+
+def test_the_sample_has_an_event_in_every_row() -> None:
+    decoder = CsvDecoder(SAMPLE_HEADER, events=True)
+    json_decoder = JsonDecoder(events=True)
+    for line in SAMPLE_ROWS:
+        update = decoder.decode(line)
+        assert update.event is not None
+        assert json_decoder.decode(message_of(decoder.columns, decoder.cells(line))) == update
+
+
+def test_an_update_without_an_event_is_kept_as_before() -> None:
+    """What is remembered of quotes is JSON: its bytes are those of the versions that knew no events."""
+    assert b"event" not in msgspec.json.encode(WANTED)
+    event = msgspec.structs.replace(WANTED, event=Event("T", "A", 222.82, 100))
+    assert msgspec.json.decode(msgspec.json.encode(event), type=BookUpdate) == event
+    assert msgspec.json.decode(msgspec.json.encode(WANTED), type=BookUpdate) == WANTED

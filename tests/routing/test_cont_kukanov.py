@@ -1,0 +1,320 @@
+"""The algorithm `cont_kukanov` in the router: what it reads off a book, what it sends, and when it has no plan."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from sor import Book, CostParameters, InputError, Order, Outflows, Router, place, placement_cost
+from sor.cli import main
+from sor.market import BookUpdate, Event
+from sor.market.book import Books
+from sor.market.venues import VenueDirectory
+from sor.stream.recovery import MARK, Partition
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+VALIDATOR = jsonschema.Draft202012Validator(
+    json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
+)
+IBM = CHECKOUT.parent / "shared" / "data" / "lean_ibm_20131007_mbp-1.csv.gz"
+SECOND = 10**9
+WIDE = CostParameters(lambda_over=0.05, lambda_under=0.05, theta_queue=0.0005)  # of the paper
+PENALTIES = {"theta": 0.0005, "lambda_under": 0.05, "lambda_over": 0.05}
+
+
+class Recorded:
+    """Outflows that stand, by venue; what the router asks of `Outflows`."""
+
+    horizon = 60 * SECOND
+
+    def __init__(self, samples: dict[str, np.ndarray]) -> None:
+        self.by_venue = samples
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def samples(self, side: str, venues: list[str]) -> np.ndarray:
+        self.asked.append((side, list(venues)))
+        return np.ascontiguousarray(np.column_stack([self.by_venue[venue] for venue in venues]))
+
+    def source(self, venue: str) -> str:
+        return "events"
+
+
+def samples_of(seed: int = 5, count: int = 400) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    common = draw.poisson(2200, count)
+    return {name: np.floor(0.6 * common + 0.4 * draw.poisson(2200, count)) for name in ("A", "B", "C")}
+
+
+def book_of(side: str = "buy", outflows: Any = None) -> Book:
+    """Three venues, best 10.00 to 10.04; A and B show the best on our side, C a worse one. A sell's is the mirror."""
+    book = Book("IBM")
+    near = [(10.0, 2000), (9.99, 500)], [(10.0, 1500)], [(9.98, 900)]
+    far = [(10.04, 300), (10.05, 400)], [(10.04, 200)], [(10.05, 1000)]
+    for name, own, other, rates in zip("ABC", near, far, [(0.003, 0.002), (0.001, 0.0), (0.003, 0.003)], strict=True):
+        bids, asks = own, other
+        if side == "sell":
+            bids = [(20.04 - price, size) for price, size in other]
+            asks = [(20.04 - price, size) for price, size in own]
+        book.quote(name, bids=bids, asks=asks, fee=rates[0], rebate=rates[1], time=7 * SECOND)
+    book.outflows = outflows
+    return book
+
+
+def routed(book: Book, order: Order, parameters: CostParameters = WIDE, **options: Any) -> dict[str, Any]:
+    result = json.loads(Router(parameters, "cont_kukanov", **options).route(order, book).to_json())
+    VALIDATOR.validate(result)
+    return result  # type: ignore[no-any-return]
+
+
+def orders_of(result: dict[str, Any], kind: str) -> dict[tuple[str, float], int]:
+    return {(o["venue_id"], o["price"]): o["quantity"] for o in result["child_orders"] if o["type"] == kind}
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_the_model_is_that_of_place_on_what_the_book_shows(side: str) -> None:
+    outflows = Recorded(samples_of())
+    order = Order("IBM", side, 1200)  # type: ignore[arg-type]
+    result = routed(book_of(side, outflows), order)
+    samples = np.column_stack([outflows.by_venue["A"], outflows.by_venue["B"]])
+    # The cheapest share to take is B's: 10.04 + 0.001 is 2.1 cents from the mid.
+    arguments = (1200, 0.02, 0.001, [0.002, 0.0], [2000.0, 1500.0], samples)
+    best = place(*arguments, **PENALTIES, lots=1)
+    sent = orders_of(result, "limit")
+    own = 10.0 if side == "buy" else 10.04
+    limits = [sent.get((name, own), 0) for name in "AB"]
+    assert sum(sent.values()) == sum(limits)  # none elsewhere
+    assert (result["placement"]["market"], *limits) == (best.market, *best.limits)
+    assert sum(limits) > 100  # the case has something to decide
+    assert best.market > 100
+    cost = placement_cost(best.market, limits, *arguments, **PENALTIES)
+    summary = result["placement"]
+    assert summary["expected_cost"] == pytest.approx(cost.mean, abs=1e-8)
+    assert summary["expected_underfill"] == pytest.approx(cost.expected_underfill, abs=1e-6)
+    assert summary["overfill_probability"] == cost.overfill_probability
+    assert (summary["windows"], summary["horizon"], summary["outflows"]) == (400, 60.0, "events")
+    assert outflows.asked == [(side, ["A", "B"])]
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_the_books_of_a_result_balance(side: str) -> None:
+    result = routed(book_of(side, Recorded(samples_of())), Order("IBM", side, 1200))  # type: ignore[arg-type]
+    market, limit = orders_of(result, "market"), orders_of(result, "limit")
+    summary = result["placement"]
+    by_venue = dict.fromkeys("ABC", 0)
+    for (name, _), shares in (*market.items(), *limit.items()):
+        by_venue[name] += shares
+    assert result["allocation"] == [by_venue[name] for name in "ABC"]
+    assert sum(market.values()) == summary["market"] == result["execution_summary"]["total_executed"]
+    assert sum(limit.values()) == summary["limit"]
+    mid = 10.02 if side == "buy" else -10.02
+    assert result["objective_value"] == summary["expected_cost"]
+    expected = summary["expected_cost"] + mid * summary["expected_executed"]
+    assert result["total_cost"] == pytest.approx(expected, rel=1e-12)
+    assert summary["expected_executed"] == pytest.approx(
+        1200 - summary["expected_underfill"] + summary["expected_overfill"]
+    )
+
+
+def test_the_market_order_takes_the_cheapest_displayed_shares() -> None:
+    """With queues that nothing leaves, all is taken: B's 200 at 10.041, A's at 10.043, then the second levels."""
+    still = {name: np.zeros(100) for name in "ABC"}
+    result = routed(book_of(outflows=Recorded(still)), Order("IBM", "buy", 800))
+    market = orders_of(result, "market")
+    assert orders_of(result, "limit") == {}
+    assert market[("B", 10.04)] == 200
+    assert market[("A", 10.04)] == 300
+    assert sum(shares for (_, price), shares in market.items() if price == 10.05) == 300
+
+
+def test_shares_that_are_not_displayed_are_told() -> None:
+    still = {name: np.zeros(100) for name in "ABC"}
+    result = routed(book_of(outflows=Recorded(still)), Order("IBM", "buy", 5000))
+    assert result["execution_summary"]["total_executed"] == 1900
+    assert "of the market order's 5000 shares 3100 are not displayed" in result["warnings"]
+
+
+def test_a_limit_price_binds_both_kinds_of_orders() -> None:
+    outflows = Recorded(samples_of())
+    passive = routed(book_of(outflows=outflows), Order("IBM", "buy", 1200, limit_price=10.01))
+    assert passive["placement"]["market"] == 0
+    assert passive["placement"]["limit"] > 0
+    assert "nothing may be taken at once: limit orders only" in passive["warnings"]
+    assert not any(warning.startswith("A3") for warning in passive["warnings"])
+    neither = routed(book_of(outflows=outflows), Order("IBM", "buy", 1200, limit_price=9.5))
+    assert neither["placement"] is None
+    assert neither["child_orders"] == []
+    assert "no venue at the national best may be rested at" in neither["warnings"][-1]
+
+
+def test_nothing_rests_at_an_excluded_or_stale_venue() -> None:
+    outflows = Recorded(samples_of())
+    result = routed(book_of(outflows=outflows), Order("IBM", "buy", 1200), exclude_venues=["A"])
+    assert outflows.asked[-1][1] == ["B"]
+    assert {name for name, _ in orders_of(result, "limit")} <= {"B"}
+    book = book_of(outflows=outflows)
+    book.quote("D", bids=[(9.0, 1)], time=100 * SECOND)  # all others are old now
+    result = routed(book, Order("IBM", "buy", 1200), max_quote_age=SECOND)
+    assert orders_of(result, "limit") == {}
+
+
+def test_a_venue_with_nothing_to_take_may_be_rested_at() -> None:
+    book = book_of(outflows=Recorded(samples_of()))
+    book.quote("B", bids=[(10.0, 1500)], fee=0.001, time=7 * SECOND)
+    result = routed(book, Order("IBM", "buy", 1200))
+    venue = result["venues"][1]
+    assert (venue["ask"], venue["status"]) == (None, "ok")
+    assert venue["allocation"] == orders_of(result, "limit")[("B", 10.0)] > 0
+
+
+@pytest.mark.parametrize(
+    ("outflows", "reason"),
+    [
+        (None, "no outflows are kept of this book"),
+        (Recorded(samples_of(count=59)), "only 59 windows of 60 s of outflows are known so far, 60 are needed"),
+    ],
+)
+def test_without_a_plan_displayed_shares_are_taken(outflows: Any, reason: str) -> None:
+    order = Order("IBM", "buy", 1200)
+    result = routed(book_of(outflows=outflows), order)
+    greedy = json.loads(Router(WIDE, "greedy_l2").route(order, book_of()).to_json())
+    assert result["placement"] is None
+    assert [result[key] for key in ("allocation", "child_orders", "total_cost")] == [
+        greedy[key] for key in ("allocation", "child_orders", "total_cost")
+    ]
+    assert result["warnings"] == [f"cont_kukanov has no plan, so the whole order is for what is displayed: {reason}"]
+    assert "placement" not in greedy
+
+
+def test_a_market_without_a_spread_has_no_plan() -> None:
+    book = book_of(outflows=Recorded(samples_of()))
+    book.quote("C", asks=[(9.99, 100)], time=7 * SECOND)
+    result = routed(book, Order("IBM", "buy", 1200))
+    assert result["book"]["state"] == "crossed"
+    assert result["placement"] is None
+    assert "the market is crossed, so there is no spread to earn" in result["warnings"][-1]
+
+
+def test_the_penalties_trap_is_told_with_the_least_penalty_that_trades() -> None:
+    result = routed(book_of(outflows=Recorded(samples_of())), Order("IBM", "buy", 1200), CostParameters())
+    (warning,) = [warning for warning in result["warnings"] if warning.startswith("A3")]
+    assert "lambda_under is 0.005" in warning
+    assert "0.021" in warning
+    assert result["placement"]["market"] == 0
+
+
+def test_the_same_question_has_the_same_answer_and_a_warm_start_costs_little() -> None:
+    """Books that change venue by venue: warm answers against cold ones, both costed on the same samples."""
+    outflows, draw = Recorded(samples_of()), np.random.default_rng(3)
+    warm = book_of(outflows=outflows)
+    losses = []
+    for i in range(40):
+        sizes = [int(size) for size in draw.integers(500, 3000, 2)]
+        cold = book_of(outflows=outflows)
+        for book in (warm, cold):
+            for name, size, rebate in zip("AB", sizes, (0.002, 0.0), strict=True):
+                book.quote(
+                    name, bids=[(10.0, size)], asks=[(10.04, 300)], fee=0.003, rebate=rebate, time=(8 + i) * SECOND
+                )
+        order = Order("IBM", "buy", 1200)
+        one, two = routed(warm, order), routed(cold, order)
+        losses.append(one["objective_value"] - two["objective_value"])
+        assert routed(warm, order) == one
+    assert max(losses) <= 1e-4 * 12  # dollars: 1e-4 cents a share
+    assert len(warm.placements) == 1
+
+
+def test_other_objectives_are_refused() -> None:
+    with pytest.raises(InputError, match=r"objective is 'shortfall': cont_kukanov takes what is displayed"):
+        Router(algorithm="cont_kukanov", objective="shortfall")
+
+
+# --- outflows of a feed's books --------------------------------------------------------------------------------------
+
+DIRECTORY = VenueDirectory.load()
+
+
+def update_of(time: int, size: int, event: Event | None = None) -> BookUpdate:
+    return BookUpdate("IBM", 2, time, None, [(10.0, size)], [(10.02, 100)], event)
+
+
+def test_books_keep_outflows_of_what_they_see_and_not_of_what_is_restored() -> None:
+    books = Books(DIRECTORY, new_outflows=lambda: Outflows(SECOND, 10))
+    for i in range(6):
+        books.apply(update_of(i * SECOND + 1, 1000 - 100 * i))
+    book = books.by_symbol["IBM"]
+    assert book.outflows is not None
+    venue = book.quotes[0].order
+    assert book.outflows.samples("buy", [venue])[:, 0].tolist() == [100.0] * 4
+    books.restore(update_of(5 * SECOND + 5, 10), 5 * SECOND + 5, 1)
+    books.apply(update_of(6 * SECOND + 1, 400))
+    books.apply(update_of(7 * SECOND + 1, 300))
+    assert book.outflows.samples("buy", [venue])[:, 0].tolist() == [100.0] * 6  # the 10 shares were not looked at
+    assert Books(DIRECTORY).apply(update_of(1, 1)).outflows is None
+
+
+def test_what_is_remembered_of_a_quote_has_no_event() -> None:
+    state = Partition(Books(DIRECTORY))
+    plain, told = update_of(1, 5), update_of(1, 5, Event("C", "B", 10.0, 5))
+    values = []
+    for update in (plain, told):
+        state.books.apply(update)
+        state.note(update)
+        values += [value for key, value in state.memories(1) if key != MARK]
+    assert values[0] == values[1]
+
+
+def test_levels_have_no_queues() -> None:
+    with pytest.raises(InputError, match="cont_kukanov needs venues with queues"):
+        Books(DIRECTORY, "levels", new_outflows=Outflows)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_replay_of_the_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "results.jsonl"
+    options = ["--algorithm", "cont_kukanov", "--horizon", "2", "--windows", "100", "--min-windows", "5"]
+    assert main(["replay", str(CHECKOUT / "sample.csv"), "--output", str(out), *options]) == 0
+    results = [json.loads(line) for line in out.read_text().splitlines()]
+    for result in results[::50]:
+        VALIDATOR.validate(result)
+    planned = [result for result in results if result["placement"] is not None]
+    assert planned
+    assert all(result["placement"]["windows"] >= 5 for result in planned)
+    assert all(result["placement"]["outflows"] in ("events", "mixed") for result in planned[-20:])
+    log = capsys.readouterr().err
+    assert "outflows over 2 s, 100 windows at most, 5 needed; they start empty" in log
+    assert log.count("A3 does not hold") == 1  # said once, carried by every result
+
+
+def test_levels_as_venues_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(CHECKOUT / "sample.csv")
+    assert main(["replay", sample, "--algorithm", "cont_kukanov", "--venues-from", "levels"]) == 2
+    assert "cont_kukanov needs venues with queues of their own" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not IBM.exists(), reason="the IBM recording is not beside the checkout")
+def test_the_ibm_recording(tmp_path: Path) -> None:
+    """Real one-sided quotes: outflows are inferred, and market and limit orders come out together."""
+    feed, out = tmp_path / "ibm.csv", tmp_path / "results.jsonl"
+    with gzip.open(IBM) as file:
+        feed.write_bytes(b"".join(itertools.islice(file, 2501)))
+    options = ["--lambda-under", "0.05", "--lambda-over", "0.1", "--theta-queue", "0.0005", "--output", str(out)]
+    limits = ["--algorithm", "cont_kukanov", "--log-level", "error"]
+    assert main(["replay", str(feed), *options, *limits]) == 0
+    both = 0
+    for line in out.read_text().splitlines()[::3]:
+        result = json.loads(line)
+        summary = result["placement"]
+        if summary is not None:
+            assert summary["outflows"] in ("inferred", None)
+            assert sum(o["quantity"] for o in result["child_orders"] if o["type"] == "limit") == summary["limit"]
+            both += summary["market"] > 0 and summary["limit"] > 0
+    assert both > 20

@@ -1,0 +1,361 @@
+"""Books rebuilt from what was remembered, or from the log's tail, route as those that saw everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sor.errors import AbortedError, StreamError
+from sor.market.book import Books
+from sor.market.databento_json import JsonDecoder
+from sor.market.venues import VenueDirectory
+from sor.routing.router import Router
+from sor.stream.messages import KafkaPlace, Message, Sink
+from sor.stream.pipeline import Pipeline, run
+from sor.stream.recovery import MARK, Partition, Recovery
+from sor.types import Order
+
+TOPIC, MEMORY = "input", "group-books"
+DIRECTORY = VenueDirectory.load()
+DEPTH = 3
+
+
+class Entry(NamedTuple):
+    offset: int
+    value: bytes | None
+
+
+class Log:
+    """Topics of one partition, in memory; a Reader of them. Compaction keeps each key's last record in its place."""
+
+    def __init__(self, **topics: list[Entry]) -> None:
+        self.topics: dict[str, list[Entry]] = topics
+        self.keys: dict[str, list[bytes]] = {}
+
+    def make_like(self, topic: str, like: str) -> None:
+        self.topics.setdefault(topic, [])
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        entries = self.topics[topic]
+        return (entries[0].offset, entries[-1].offset + 1) if entries else (0, 0)
+
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Entry]:
+        return (entry for entry in self.topics[topic] if start <= entry.offset < end)
+
+
+class Remembering(Sink):
+    """Keeps results, and the compacted memory."""
+
+    remembers = True
+
+    def __init__(self) -> None:
+        self.results: list[bytes] = []
+        self.memory: dict[bytes, Entry] = {}
+        self.failures = 0  # commits to come that are void
+        self._batch: tuple[list[bytes], list[tuple[bytes, bytes]]] = ([], [])
+        self._next = 0
+
+    def begin(self) -> None:
+        self._batch = ([], [])
+
+    def add(self, key: str, value: bytes) -> None:
+        self._batch[0].append(value)
+
+    def remember(self, partition: int, key: bytes, value: bytes) -> None:
+        self._batch[1].append((key, value))
+
+    def commit(self, offsets: Any = None) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise AbortedError("committing a transaction")
+        self.results += self._batch[0]
+        for key, value in self._batch[1]:
+            self.memory.pop(key, None)
+            self.memory[key] = Entry(self._next, value)
+            self._next += 1
+
+    def log(self, feed: list[Message], first: int = 0) -> Log:
+        """What is in the topics, the input from its ``first`` message on."""
+        entries = [Entry(offset, message.value) for offset, message in enumerate(feed)]
+        return Log(**{TOPIC: entries[first:], MEMORY: list(self.memory.values())})
+
+
+class Batches:
+    """A source of one partition that can be rewound."""
+
+    def __init__(self, messages: list[Message], sizes: list[int]) -> None:
+        self.messages = messages
+        self.partitions = {0}
+        self._sizes = iter(sizes)
+        self._start = self._end = 0
+
+    def place_of(self, partition: int) -> Any:
+        return self.messages[self._start].place
+
+    def poll(self, limit: int) -> list[Message] | None:
+        self._start = self._end
+        if self._start == len(self.messages):
+            self._start = 0
+            return None
+        self._end = min(len(self.messages), self._start + next(self._sizes, len(self.messages)))
+        return self.messages[self._start : self._end]
+
+    def offsets(self) -> int:
+        return self._end
+
+    def commit(self) -> None: ...
+
+    def rewind(self, unsure: bool = False) -> None:
+        self._end = self._start
+
+    def close(self) -> None: ...
+
+
+def message_of(offset: int, symbol: str, publisher: int, time: int, levels: list[tuple[Any, ...]]) -> Message:
+    values: dict[str, Any] = {"symbol": symbol, "publisher_id": publisher, "ts_event": time, "sequence": offset}
+    for i, (bid, bid_size, ask, ask_size) in enumerate(levels):
+        values |= {f"bid_px_{i:02d}": bid, f"bid_sz_{i:02d}": bid_size}
+        values |= {f"ask_px_{i:02d}": ask, f"ask_sz_{i:02d}": ask_size}
+    return Message(json.dumps(values).encode(), KafkaPlace(TOPIC, 0, offset))
+
+
+price = st.one_of(st.none(), st.integers(9_990, 10_010).map(lambda cents: cents / 100))
+size = st.integers(0, 500)
+levels = st.lists(st.tuples(price, size, price, size), min_size=1, max_size=DEPTH)
+updates = st.tuples(st.sampled_from("AB"), st.sampled_from([1, 2, 3, 9, 999]), st.integers(1, 50), levels)
+
+
+@st.composite
+def feeds(draw: st.DrawFn) -> list[Message]:
+    """Late events, publishers that no directory knows, and a message now and then that cannot be used."""
+    feed = []
+    for offset, (symbol, publisher, time, shown) in enumerate(draw(st.lists(updates, min_size=1, max_size=25))):
+        message = message_of(offset, symbol, publisher, 10**18 + time, shown)
+        if draw(st.integers(0, 9)) == 0:
+            message = Message(b"junk", message.place)
+        feed.append(message)
+    return feed
+
+
+Make = Callable[..., Pipeline]
+
+
+def pipeline_of(sink: Sink, log: Log | None, algorithm: str, venues_from: str, tail: int = 0) -> Pipeline:
+    depth = DEPTH if algorithm == "greedy_l2" or venues_from == "levels" else 1
+    decoder, router = JsonDecoder(depth), Router(algorithm=algorithm)  # type: ignore[arg-type]
+    recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail)
+    books = lambda: Books(DIRECTORY, venues_from, router.depth)  # noqa: E731
+    return Pipeline(decoder, books, router, Order("*", "buy", 700), sink, recovery=recovery)
+
+
+KINDS = pytest.mark.parametrize(
+    ("algorithm", "venues_from"),
+    [("brute_force", "publishers"), ("greedy_l2", "publishers"), ("brute_force", "levels")],
+)
+
+
+@KINDS
+@pytest.mark.parametrize("remember_s", [0.0, 60.0])
+@given(feed=feeds(), cut=st.integers(0, 25), sizes=st.lists(st.integers(1, 6), max_size=12))
+def test_a_successor_answers_as_one_that_saw_everything(
+    algorithm: str, venues_from: str, remember_s: float, feed: list[Message], cut: int, sizes: list[int]
+) -> None:
+    """Whatever the feed, the batches and the moment of the change, and however much is remembered: the same bytes."""
+    alone = Remembering()
+    run(Batches(feed, [1] * len(feed)), pipeline_of(alone, None, algorithm, venues_from))
+    shared = Remembering()
+    cut = min(cut, len(feed) - 1)
+    if cut:
+        with mock.patch("sor.stream.pipeline.REMEMBER_S", remember_s):
+            run(Batches(feed[:cut], sizes), pipeline_of(shared, None, algorithm, venues_from))
+    run(Batches(feed[cut:], sizes), pipeline_of(shared, shared.log(feed), algorithm, venues_from))
+    assert shared.results == alone.results
+
+
+@KINDS
+@given(feed=feeds(), failures=st.integers(1, 4), sizes=st.lists(st.integers(1, 6), max_size=12))
+def test_a_batch_that_was_void_leaves_nothing_behind(
+    algorithm: str, venues_from: str, feed: list[Message], failures: int, sizes: list[int]
+) -> None:
+    alone = Remembering()
+    run(Batches(feed, []), pipeline_of(alone, None, algorithm, venues_from))
+    shaken = Remembering()
+
+    class Fresh(Log):  # the memory as it is at each recovery
+        def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Entry]:
+            return iter(shaken.memory.values()) if topic == MEMORY else super().records(topic, partition, start, end)
+
+    shaken.failures = failures
+    pipeline = pipeline_of(shaken, Fresh(**shaken.log(feed).topics), algorithm, venues_from)
+    run(Batches(feed, sizes), pipeline)
+    assert shaken.results == alone.results
+    summary = pipeline.summary
+    assert summary.messages == len(feed) == summary.results + sum(summary.bad.values())
+
+
+def quote(offset: int, publisher: int, ask: float, time: int = 0) -> Message:
+    return message_of(offset, "A", publisher, 10**18 + (time or offset), [(99.0, 100, ask, 100)])
+
+
+def state_from(feed: list[Message], offset: int, tail: int, depth: int = 1) -> Partition:
+    log = Log(**{TOPIC: [Entry(i, message.value) for i, message in enumerate(feed)], MEMORY: []})
+    state = Partition(Books(DIRECTORY))
+    Recovery(log, JsonDecoder(1), MEMORY, depth=depth, tail=tail).fill(state, KafkaPlace(TOPIC, 0, offset))
+    return state
+
+
+def test_without_a_memory_the_messages_before_fill_the_books() -> None:
+    feed = [quote(0, 1, 100.0), quote(1, 2, 100.1), quote(2, 3, 100.2)]
+    whole = state_from(feed, offset=2, tail=10)
+    assert [q.ask for q in whole.books.by_symbol["A"].quotes] == [100.0, 100.1]
+    assert list(whole.changed) == [("A", 1), ("A", 2)], "what was read is to be remembered with the first commit"
+    assert whole.caveat is None, "the log begins with these: nothing can be missing"
+    part = state_from(feed, offset=2, tail=1)
+    assert [q.ask for q in part.books.by_symbol["A"].quotes] == [100.1]
+    assert "venues that have not quoted since are missing" in str(part.caveat)
+    assert part.doubtful == 1
+
+
+def test_results_say_for_how_long_a_book_may_lack_venues() -> None:
+    feed = [quote(i, 1 + i % 3, 100.0) for i in range(8)]
+    log = Log(**{TOPIC: [Entry(i, message.value) for i, message in enumerate(feed)], MEMORY: []})
+    sink = Remembering()
+    run(Batches(feed[4:], []), pipeline_of(sink, log, "brute_force", "publishers", tail=2))
+    said = ["rebuilt from 2 earlier messages" in str(json.loads(result)["warnings"]) for result in sink.results]
+    assert said == [True, True, False, False]
+
+
+def test_a_memory_of_fewer_levels_is_told() -> None:
+    shallow, deep = Remembering(), Remembering()
+    run(Batches([quote(0, 1, 100.0)], []), pipeline_of(shallow, None, "brute_force", "publishers"))
+    feed = [quote(0, 1, 100.0), quote(1, 2, 100.0)]
+    run(Batches(feed[1:], []), pipeline_of(deep, shallow.log(feed), "greedy_l2", "publishers"))
+    assert "1 quotes were kept with fewer levels" in str(json.loads(deep.results[0])["warnings"])
+
+
+def test_a_mark_without_quotes_is_where_the_books_begin() -> None:
+    """The first batch had nothing of use, and the next ones are not remembered yet."""
+    junk = quote(0, 1, 100.0)
+    feed = [Message(b"junk", junk.place), *(quote(i, i, 100.0 + i) for i in range(1, 5))]
+    sink = Remembering()
+    run(Batches(feed, [1]), pipeline_of(sink, None, "brute_force", "publishers"))
+    assert list(sink.memory) == [MARK]
+    for tail in (0, 2, 10):
+        state = Partition(Books(DIRECTORY))
+        recovery = Recovery(sink.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=tail)
+        recovery.fill(state, KafkaPlace(TOPIC, 0, 4))
+        assert ([q.ask for q in state.books.by_symbol["A"].quotes], state.caveat) == ([101.0, 102.0, 103.0], None)
+
+
+def test_quotes_of_another_symbol_say_nothing_of_ours() -> None:
+    """The group has routed B alone: what A showed before the mark was not remembered."""
+    feed = [quote(0, 1, 100.0), quote(1, 2, 101.0), message_of(2, "B", 1, 10**18, [(1.0, 1, 2.0, 1)])]
+    feed += [quote(3, 3, 103.0)]
+    sink = Remembering()
+    pipeline = pipeline_of(sink, None, "brute_force", "publishers")
+    pipeline.symbol = "B"
+    run(Batches(feed, []), pipeline)
+    state = Partition(Books(DIRECTORY))
+    recovery = Recovery(sink.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=3, symbol="A")
+    recovery.fill(state, KafkaPlace(TOPIC, 0, 4))
+    assert [q.ask for q in state.books.by_symbol["A"].quotes] == [101.0, 103.0]
+    assert "venues that have not quoted since are missing" in str(state.caveat)
+
+
+def test_each_batch_remembers_one_partition_whose_turn_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a partition's first batch at once, so that no successor has to do without its mark."""
+    sink, now = Remembering(), [100.0]
+    written: list[tuple[int, bytes]] = []
+    monkeypatch.setattr(sink, "remember", lambda partition, key, value: written.append((partition, key)))
+    monkeypatch.setattr("sor.stream.pipeline.time.monotonic", lambda: now[0])
+    pipeline = pipeline_of(sink, None, "brute_force", "publishers")
+    for partition in range(3):
+        pipeline._partitions[partition] = Partition(Books(DIRECTORY))
+    sent = [0] * 3
+
+    def batch(*partitions: int) -> list[int]:
+        """Which partitions are remembered after a batch of a message of each of these."""
+        messages = []
+        for partition in partitions:
+            message = quote(sent[partition], 1, 100.0)
+            sent[partition] += 1
+            messages.append(Message(message.value, KafkaPlace(TOPIC, partition, sent[partition]), None, partition))
+        written.clear()
+        pipeline.process(messages)
+        assert written == [(number, key) for number, _ in written[::2] for key in (b"A|1", MARK)]
+        return [number for number, _ in written[::2]]
+
+    assert batch(0, 1) == [0, 1]
+    assert batch(0, 1) == []
+    now[0] += 0.5
+    assert batch(1, 2) == [2]
+    now[0] += 0.6
+    assert [batch(1), batch(1), batch(1)] == [[0], [1], []]
+    now[0] += 9
+    assert [batch(0), batch(0), batch(2), batch(1)] == [[0], [1], [2], []]  # 1 had a message left
+
+
+def remembered(feed: list[Message], count: int, first: int = 0) -> tuple[Partition, str]:
+    """A partition before message ``count`` where all of ``feed`` was remembered, and the input has lost its start."""
+    sink = Remembering()
+    run(Batches(feed, []), pipeline_of(sink, None, "brute_force", "publishers"))
+    state = Partition(Books(DIRECTORY))
+    recovery = Recovery(sink.log([*feed, *feed], first), JsonDecoder(1), MEMORY, depth=1, tail=10)
+    recovery.fill(state, KafkaPlace(TOPIC, 0, count))
+    return state, str(state.caveat)
+
+
+def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    """The group's offsets were set back, to answer again: books of the future are wrong there."""
+    feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
+    state, _ = remembered(feed, 2)
+    assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
+    assert "goes on at 2: what group-books holds is of later messages (up to 4), and is not used" in caplog.text
+
+
+def test_messages_after_the_last_quotes_kept_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
+    state, caveat = remembered(feed, 7, first=6)
+    assert caveat == "2 messages after the last quotes kept are gone from the input"
+    assert (state.doubtful, caveat in caplog.text) == (10, True)
+    assert remembered(feed, 4, first=6)[1] == "None"
+
+
+def test_a_foreign_record_in_the_memory_is_an_error_that_names_it() -> None:
+    log = Log(**{TOPIC: [Entry(0, b"")], MEMORY: [Entry(7, b"who put this here?")]})
+    with pytest.raises(StreamError, match="group-books:0:7 is no quote of this program"):
+        Recovery(log, JsonDecoder(1), MEMORY, depth=1, tail=0).fill(
+            Partition(Books(DIRECTORY)), KafkaPlace(TOPIC, 0, 0)
+        )
+
+
+def results_of(feed: list[Message], cut: int, venues_from: str = "publishers") -> tuple[list[bytes], list[bytes]]:
+    """What one that saw everything answers, and what a member and its successor do."""
+    alone, shared = Remembering(), Remembering()
+    run(Batches(feed, []), pipeline_of(alone, None, "brute_force", venues_from))
+    run(Batches(feed[:cut], []), pipeline_of(shared, None, "brute_force", venues_from))
+    run(Batches(feed[cut:], []), pipeline_of(shared, shared.log(feed), "brute_force", venues_from))
+    return alone.results, shared.results
+
+
+def test_the_sequence_of_the_last_message_comes_back_whichever_venue_sent_it() -> None:
+    first = Remembering()
+    feed = [quote(0, 1, 100.0), quote(1, 2, 100.0), quote(2, 1, 100.0)]
+    run(Batches(feed, []), pipeline_of(first, None, "brute_force", "publishers"))
+    state = Partition(Books(DIRECTORY))
+    Recovery(first.log(feed), JsonDecoder(1), MEMORY, depth=1, tail=0).fill(state, KafkaPlace(TOPIC, 0, 3))
+    assert state.books.by_symbol["A"].sequence == 2
+
+
+def test_a_level_once_shown_comes_back_empty() -> None:
+    one, three = [(99.0, 100, 100.0, 100)], [(99.0 - i, 100, 100.0 + i, 100) for i in range(3)]
+    feed = [message_of(i, "A", 1, 10**18 + i, shown) for i, shown in enumerate([three, one, one])]
+    alone, shared = results_of(feed, cut=2, venues_from="levels")
+    assert len(json.loads(alone[-1])["venues"]) == 3
+    assert shared == alone
