@@ -250,7 +250,6 @@ class Outflows:
         self._bins = _widened(self._bins, 0.0)
         self._window = _widened(self._window, 0.0)
         self._samples = _widened(self._samples, math.nan)
-        self._tables.clear()
         return known
 
     def _move(self, time: int) -> None:

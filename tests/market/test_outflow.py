@@ -367,6 +367,15 @@ def test_after_a_gap_a_venue_counts_again_when_it_has_come_back() -> None:
     assert len(outflows.samples("buy", ["x", "y"])) == before + 3
 
 
+def test_a_queue_that_is_gone_after_a_gap_says_nothing_of_the_source() -> None:
+    outflows = Outflows(SECOND, 10)
+    outflows.observe("x", START, (10.0, 100), None)
+    outflows.observe("x", START + 1000 * SECOND, (10.0, 5), None)
+    assert outflows.source("x") is None
+    outflows.observe("x", START + 1000 * SECOND + 1, (10.0, 4), None)
+    assert outflows.source("x") == "inferred"
+
+
 def test_quiet_seconds_are_samples_and_a_night_is_none() -> None:
     outflows = Outflows(60 * SECOND, 5000)
     for second in (*range(10), 60, 70):
