@@ -9,16 +9,16 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from sor.errors import InputError
-from sor.kernels import routing
+from sor.kernels import pick
 from sor.market import BookUpdate, Level
 from sor.market.outflow import Outflows
 from sor.market.venues import Figure, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, whole_number
 
 if TYPE_CHECKING:
-    from sor._routing_py import BookOfQuotes
+    from sor.market._quotes_py import BookOfQuotes
 else:
-    BookOfQuotes = routing.BookOfQuotes
+    BookOfQuotes = pick("sor.market._quotes").BookOfQuotes
 
 logger = logging.getLogger(__name__)
 
