@@ -23,45 +23,92 @@ if TYPE_CHECKING:
 SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
 UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
 MID_UNITS = 1e10  # prices have nine decimals: these give their mid digit for digit
+FEE_UNITS = 1e12  # of a fee or rebate that is a part of the price
 ROUNDER = 1.5 * 2.0**52  # added to a double below 2**51 it leaves no digit for a fraction, halves going to even
 
 
 # --- the book --------------------------------------------------------------------------------------------------------
 
 
+class Rates:
+    """What a venue charges and pays: dollars a share from a price up, parts of the price below it."""
+
+    def __init__(
+        self,
+        fee: float,
+        rebate: float,
+        known: bool = True,
+        dollars_from: float = 0.0,
+        part_fee: float = 0.0,
+        part_rebate: float = 0.0,
+        part_known: bool = True,
+    ) -> None:
+        self.fee, self.rebate = fee, rebate  # dollars a share
+        self.known = known  # False: nobody stated them, they are a default
+        self.dollars_from = dollars_from  # price, dollars
+        self.part_fee, self.part_rebate = part_fee, part_rebate
+        self.part_known = part_known
+
+    def fee_at(self, price: float) -> float:
+        """Dollars a share that who takes a level pays."""
+        return self.fee if price >= self.dollars_from else rounded(self.part_fee * price, FEE_UNITS)
+
+    def rebate_at(self, price: float) -> float:
+        """Dollars a share that who rests there receives."""
+        return self.rebate if price >= self.dollars_from else rounded(self.part_rebate * price, FEE_UNITS)
+
+    def usable_at(self, price: float) -> Status:
+        known = self.known if price >= self.dollars_from else self.part_known
+        return "ok" if known else "unknown_fee"
+
+
+FREE = Rates(0.0, 0.0)
+
+
 class VenueQuote:
     """What one venue shows, and what it costs there; changed in place by its book."""
 
-    def __init__(self, venue_id: str, order: Any, known: bool) -> None:
+    def __init__(self, venue_id: str, order: Any) -> None:
         self.venue_id = venue_id
         self.order = order  # position among the venues: publisher id, or level, or name
         self.place = 0  # index among the quotes of the book
-        self.known = known  # False: the fee is the directory's default
-        self.fee = self.rebate = 0.0
         self.time = 0  # of the event, nanoseconds
         # What a result last said of it, and that as JSON, kept for who writes results: most say the same again.
         self.said: Any = None
         self.text: Any = None
         self.said_shares = 0
         self.said_status: Status = "empty"
-        self.show([], [])
+        self.said_buying = True
+        self.show([], [], FREE)
 
-    def show(self, bids: list[Level], asks: list[Level]) -> None:
+    def show(self, bids: list[Level], asks: list[Level], rates: Rates) -> None:
         """Levels from the best on, none of them empty."""
         self.bids, self.asks = bids, asks
+        self.rates = rates
         self.bid: float | None
         self.ask: float | None
         self.bid, self.bid_size = bids[0] if bids else (None, 0)
         self.ask, self.ask_size = asks[0] if asks else (None, 0)
-        usable: Status = "ok" if self.known else "unknown_fee"
-        self.to_buy: Status = usable if asks else "empty"
-        self.to_sell: Status = usable if bids else "empty"
+        self.to_buy: Status = "empty" if self.ask is None else rates.usable_at(self.ask)
+        self.to_sell: Status = "empty" if self.bid is None else rates.usable_at(self.bid)
         self.best_bid = -math.inf if self.bid is None else self.bid  # what it adds to the market's best
         self.best_ask = math.inf if self.ask is None else self.ask
         if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
             self.to_buy = self.to_sell = "crossed"
             self.best_bid, self.best_ask = -math.inf, math.inf
         self.said = self.text = None
+
+    def fees_differ(self) -> bool:
+        """Whether fees are parts of the price on either side, so that a buy's are not a sell's."""
+        dollars_from = self.rates.dollars_from
+        return self.price_of_fees(True) < dollars_from or self.price_of_fees(False) < dollars_from
+
+    def price_of_fees(self, buying: bool) -> float:
+        """The best price on the side that is taken, or else on the other; without a quote one at which dollars hold."""
+        near, far = (self.ask, self.bid) if buying else (self.bid, self.ask)
+        if near is not None:
+            return near
+        return self.rates.dollars_from if far is None else far
 
 
 class BookOfQuotes:
@@ -91,8 +138,8 @@ class BookOfQuotes:
     def _write(self, quote: VenueQuote) -> None:
         at = quote.place * self.depth * 4
         end = at + self.depth * 4
-        write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.fee, quote.rebate)
-        write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.fee, quote.rebate)
+        write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.rates)
+        write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.rates)
 
     def rows(self, side: Side) -> np.ndarray:
         """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""
@@ -104,21 +151,18 @@ class BookOfQuotes:
         venue_id: str,
         bids: list[Level],
         asks: list[Level],
-        fee: float,
-        rebate: float,
+        rates: Rates,
         time: int,
-        known: bool = True,
     ) -> None:
         """Set what a venue shows: levels sorted from the best on and none empty, ``order`` the venue's position."""
         quote = self._by_order.get(order)
         if quote is None:
-            quote = self._by_order[order] = VenueQuote(venue_id, order, known)
+            quote = self._by_order[order] = VenueQuote(venue_id, order)
             self.quotes.append(quote)
             self.quotes.sort(key=order_of)
             self._lay_out()
-        quote.fee, quote.rebate = fee, rebate
         quote.time = time
-        quote.show(bids[: self.depth], asks[: self.depth])
+        quote.show(bids[: self.depth], asks[: self.depth], rates)
         self._write(quote)
         if time > self.time:
             self.time = time
@@ -128,12 +172,13 @@ def order_of(quote: VenueQuote) -> Any:
     return quote.order
 
 
-def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, fee: float, rebate: float) -> None:
+def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, rates: Rates) -> None:
+    fee, rebate, dollars_from = rates.fee, rates.rebate, rates.dollars_from
     for price, size in levels:
         flat[at] = sign * price
         flat[at + 1] = size
-        flat[at + 2] = fee
-        flat[at + 3] = rebate
+        flat[at + 2] = fee if price >= dollars_from else rates.fee_at(price)
+        flat[at + 3] = rebate if price >= dollars_from else rates.rebate_at(price)
         at += 4
     while at < end:  # an empty row: nothing is displayed there
         flat[at] = flat[at + 1] = 0.0

@@ -21,7 +21,8 @@ cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
 cpdef rest(Fills fills, str side, quotes.BookOfQuotes book, quotes.Market market, list limits)
 
 
-cdef described(quotes.VenueQuote quote, long long shares, str status)
+@cython.locals(price=double)
+cdef described(quotes.VenueQuote quote, long long shares, str status, bint buying)
 
 
 @cython.locals(middle=double, dollars=double, per_share=double)
@@ -29,7 +30,7 @@ cdef shortfall(str side, double executed_cash, long long executed, object mid)
 
 
 @cython.locals(
-    side=str, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote,
+    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote,
 )
 cpdef assemble(
     object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost, double objective_value,

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sor.market import (
-    _quotes_py as quotes,  # compiled, its functions and classes are those of `_quotes`, by `_split.pxd`
-)
+# Compiled, its functions and classes are those of `_quotes`, as `_split.pxd` says.
+from sor.market import _quotes_py as quotes
 from sor.market.fields import iso_of
 from sor.routing.result import (
     SCHEMA_VERSION,
@@ -63,11 +62,11 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
         paid = price if buying else -price
         allocation[venue] += quantity
         executed += taken
-        executed_cash += taken * (paid + quote.fee)
+        executed_cash += taken * (paid + quote.rates.fee_at(price))
         if taken:
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
         if quantity > taken:
-            resting_cash -= (quantity - taken) * quote.rebate
+            resting_cash -= (quantity - taken) * quote.rates.rebate_at(price)
             children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
     fills = Fills(allocation, children)
     fills.executed = executed
@@ -84,7 +83,7 @@ def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: l
         price = quote.bid if side == "buy" else quote.ask
         fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
         if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
-            market.statuses[venue] = "ok" if quote.known else "unknown_fee"
+            market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
 
 
 def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
@@ -99,15 +98,21 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
     return Shortfall(dollars, per_share, 1e4 * dollars / executed / middle)
 
 
-def described(quote: VenueQuote, shares: int, status: Status) -> VenueResult:
+def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> VenueResult:
     """What a result says of a venue; quotes stand longer than messages, so most repeat."""
-    if quote.said is None or shares != quote.said_shares or status != quote.said_status:
+    if (
+        quote.said is None
+        or shares != quote.said_shares
+        or status != quote.said_status
+        or (buying != quote.said_buying and quote.fees_differ())
+    ):
+        price = quote.price_of_fees(buying)
         quote.said = VenueResult(
             quote.venue_id,
             quote.ask,
             quote.ask_size,
-            quote.fee,
-            quote.rebate,
+            quote.rates.fee_at(price),
+            quote.rates.rebate_at(price),
             shares,
             quote.bid,
             quote.bid_size,
@@ -116,6 +121,7 @@ def described(quote: VenueQuote, shares: int, status: Status) -> VenueResult:
         quote.text = msgspec.Raw(encode(quote.said))
         quote.said_shares = shares
         quote.said_status = status
+        quote.said_buying = buying
     return quote.said  # type: ignore[no-any-return]
 
 
@@ -136,10 +142,11 @@ def assemble(
 ) -> RoutingResult:
     """The result of a split, with all that was known when it was decided."""
     side, size = market.side, order.quantity
+    buying = side == "buy"
     time = iso_of(book.time)
     venues, texts = [], []
     for place, quote in enumerate(book.quotes):
-        venues.append(described(quote, fills.allocation[place], market.statuses[place]))
+        venues.append(described(quote, fills.allocation[place], market.statuses[place], buying))
         texts.append(quote.text)
     filled = fills.executed
     result = RoutingResult(

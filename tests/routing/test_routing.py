@@ -16,10 +16,15 @@ from sor import CostParameters, Order
 from sor.market import _quotes_py
 from sor.routing import _split_py
 
-PRICES = st.one_of(st.integers(9_990, 10_010).map(lambda cents: cents / 100), st.floats(1e-4, 1e9))
+PRICES = st.one_of(
+    st.integers(9_990, 10_010).map(lambda cents: cents / 100),
+    st.integers(9_990, 10_010).map(lambda units: units / 10_000),  # about a dollar, where fees change their form
+    st.floats(1e-4, 1e9),
+)
 SIZES = st.one_of(st.integers(1, 900), st.integers(1, 10**12))
 LEVELS = st.lists(st.tuples(PRICES, SIZES), max_size=3)
 RATES = st.one_of(st.just(0.003), st.floats(-1e3, 1e3))
+PARTS = st.tuples(st.sampled_from([0.0, 1.0]), st.floats(-0.05, 0.05), st.floats(-0.05, 0.05), st.booleans())
 TIMES = st.one_of(st.integers(0, 10), st.integers(0, 2**63 - 1))
 
 
@@ -33,6 +38,7 @@ class Shown(NamedTuple):
     rebate: float
     time: int
     known: bool
+    parts: tuple[float, float, float, bool]  # from which price on fees are dollars, and what they are below it
 
 
 class Case(NamedTuple):
@@ -53,7 +59,10 @@ ORDERS = st.builds(
 )
 CASES = st.builds(
     Case,
-    st.lists(st.builds(Shown, st.integers(0, 3), LEVELS, LEVELS, RATES, RATES, TIMES, st.booleans()), max_size=8),
+    st.lists(
+        st.builds(Shown, st.integers(0, 3), LEVELS, LEVELS, RATES, RATES, TIMES, st.booleans(), PARTS),
+        max_size=8,
+    ),
     ORDERS,
     st.sampled_from([1, 2, 10]),
     st.one_of(st.none(), st.integers(0, 2**62)),
@@ -101,10 +110,8 @@ def answers(path: HotPath, case: Case, resting: bool) -> list[bytes]:
             f"V{one.place}",
             sorted(one.bids, reverse=True),
             sorted(one.asks),
-            one.fee,
-            one.rebate,
+            quotes.Rates(one.fee, one.rebate, one.known, *one.parts),
             one.time,
-            one.known,
         )
         market = quotes.survey(case.order, book, case.age, case.excluded, case.halted)
         rows, places = quotes.usable_rows(case.order, book, market, case.depth, not resting)
@@ -131,7 +138,14 @@ def answers(path: HotPath, case: Case, resting: bool) -> list[bytes]:
 
 @given(CASES, st.booleans())
 @example(
-    Case([Shown(0, [], [(100.0, 36)], 0.003, 0.001, 1, True)], Order("IBM", "buy", 5000), 1, None, frozenset(), False),
+    Case(
+        [Shown(0, [], [(100.0, 36)], 0.003, 0.001, 1, True, (1.0, 0.003, 0.0, True))],
+        Order("IBM", "buy", 5000),
+        1,
+        None,
+        frozenset(),
+        False,
+    ),
     False,
 )
 def test_both_give_the_same_bytes(compiled: HotPath, case: Case, resting: bool) -> None:
@@ -153,7 +167,7 @@ def test_rounding_is_that_of_python(compiled: HotPath, dollars: float) -> None:
 def test_a_result_says_what_it_was_asked_with(compiled: HotPath) -> None:
     for path in (compiled, PURE):
         book = path.quotes.BookOfQuotes("IBM", 1)
-        book.show(0, "V0", [], [(10.0, 5)], 0.0, 0.0, 1)
+        book.show(0, "V0", [], [(10.0, 5)], path.quotes.FREE, 1)
         order, terms = Order("IBM", "buy", 4), ("brute_force", "notional", CostParameters(step=7))
         market = path.quotes.survey(order, book, None, frozenset(), False)
         fills = path.split.tally("buy", book, None, [4])
