@@ -197,9 +197,7 @@ def _venue_at(entry: VenueEntry, time: int) -> _Venue:
     figure = entry.figure_at(time)
     part_fee, part_rebate = figure.sub_dollar_rates
     known = entry.known and figure.sub_dollar is not None
-    rates = Rates(
-        figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known
-    )
+    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known)
     return _Venue(entry, rates, figure.start, figure.end)
 
 
