@@ -14,12 +14,13 @@ from sor.errors import DataError, InputError, SorError, StreamError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.fields import symbol_of
+from sor.routing.result import SCHEMA_VERSION
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
 from sor.stream.pipeline import age_of, log_result, too_old
 from sor.stream.recovery import Partition, Reader, Record, Recovery
 from sor.stream.summary import RunSummary
-from sor.types import SCHEMA_VERSION, Order
+from sor.types import Order
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from sor.errors import AbortedError, DataError, SorError, StreamError
 from sor.market import BookUpdate, Decoder
 from sor.market.book import Books
 from sor.models.static import search_space
-from sor.routing.router import USABLE, Router
+from sor.routing.result import RoutingResult
+from sor.routing.router import Router
 from sor.stream.messages import (
     BATCH,
     LONGEST_LINE,
@@ -28,7 +29,7 @@ from sor.stream.messages import (
 )
 from sor.stream.recovery import Partition, Recovery
 from sor.stream.summary import RunSummary
-from sor.types import Order, RoutingResult
+from sor.types import USABLE, Order
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from sor.types import RoutingResult
+from sor.routing.result import RoutingResult
 
 
 class Latencies:
