@@ -19,7 +19,7 @@ import numpy as np
 
 from sor.errors import InputError
 from sor.kernels import core
-from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
+from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, truth, whole_number
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
@@ -74,6 +74,8 @@ def _packed_slowly(venues: list[Any]) -> np.ndarray:
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError("venues is a masked array: it must be a plain one, without the venues that are masked")
     if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
         raise InputError(
             f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
@@ -227,7 +229,7 @@ def allocate(
     grid = whole_number("step", step, 1)
     over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
-    if not resting:
+    if not truth("resting", resting):
         return Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
     return Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
 
@@ -262,7 +264,7 @@ def allocate_exhaustive(
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
     total = size
-    if not resting:
+    if not truth("resting", resting):
         total = min(size, sum(math.floor(displayed) for displayed in quotes[:, 1].tolist()))
         grid = 1
     splits = search_space(total, len(quotes), grid)
