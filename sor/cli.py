@@ -24,7 +24,7 @@ from typing import IO, Any, Literal
 import msgspec
 
 from sor import kernels
-from sor.errors import ConnectError, DataError, FencedError, InputError, SorError
+from sor.errors import DataError, Exit, InputError, SorError
 from sor.kafka.common import Identity
 from sor.market import Decoder
 from sor.market.book import Books
@@ -56,10 +56,8 @@ from sor.types import Order
 
 logger = logging.getLogger(__name__)
 
-DONE, BAD_MESSAGES, WRONG_CALL, NO_BROKER, STREAM_FAILED, FENCED = 0, 1, 2, 3, 4, 5
-REJECTED, NO_ANSWER = 7, 8  # of an order; 6 is sor.errors.HUNG
-INTERRUPTED, BROKEN_PIPE = 130, 141
-WORKER_IS_DONE = frozenset({DONE, BAD_MESSAGES, WRONG_CALL, FENCED})  # nothing that starting it again could mend
+# Of a worker: nothing that starting it again could mend.
+FINAL = frozenset({Exit.DONE, Exit.BAD_MESSAGES, Exit.WRONG_CALL, Exit.FENCED})
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
 SIGN_OF_LIFE_S = 0.5
 
@@ -94,20 +92,16 @@ def _perform(name: str, load: Callable[[], Settings], path: str | None) -> int:
             return COMMANDS[name](settings, path)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return Exit.BROKEN_PIPE
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except (SorError, OSError) as error:
         report.error("sor %s: error: %s", name, error)
         return _status_of(error)
 
 
-def _status_of(error: Exception) -> int:
-    if isinstance(error, InputError):
-        return WRONG_CALL
-    if isinstance(error, FencedError):
-        return FENCED
-    return NO_BROKER if isinstance(error, ConnectError) else STREAM_FAILED
+def _status_of(error: Exception) -> Exit:
+    return error.status if isinstance(error, SorError) else Exit.STREAM_FAILED
 
 
 @contextlib.contextmanager
@@ -173,7 +167,7 @@ def _add_option(parser: argparse.ArgumentParser, option: config.Option) -> None:
 def demonstrate(settings: Settings, path: str | None) -> int:
     """three venues, both allocators, and the trap in the penalties"""
     demo.run_test_harness()
-    return DONE
+    return Exit.DONE
 
 
 def replay(settings: Settings, path: str | None) -> int:
@@ -335,7 +329,7 @@ def _supervise(settings: Settings) -> int:
         if settings.metrics_port is not None:
             stack.enter_context(serving(workers.status, settings.metrics_host, settings.metrics_port))
         work = partial(_run_worker, settings)
-        return Supervisor(settings.workers, work, WORKER_IS_DONE, workers).watch(STREAM_FAILED)
+        return Supervisor(settings.workers, work, FINAL, workers).watch(Exit.STREAM_FAILED)
 
 
 def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
@@ -376,9 +370,9 @@ def order(settings: Settings, path: str | None) -> int:
         where = f"{place.topic}:{place.partition}:{place.offset}"
         seconds = settings.answer_timeout
         report.error("sor order: no answer to %s (%s) within %g s; one may still come", asked.id, where, seconds)
-        return NO_ANSWER
+        return Exit.NO_ANSWER
     print(msgspec.json.format(answer, indent=2 if settings.pretty else -1).decode())
-    return REJECTED if is_rejection(answer) else DONE
+    return Exit.REJECTED if is_rejection(answer) else Exit.DONE
 
 
 def produce(settings: Settings, path: str | None) -> int:
@@ -393,18 +387,18 @@ def produce(settings: Settings, path: str | None) -> int:
         line += f"; at most {1000 * done.latest:.1f} ms after they were due"
     report.info(line)
     if not done.finished and not settings.loop:
-        return INTERRUPTED
-    return BAD_MESSAGES if done.bad and not settings.allow_bad else DONE
+        return Exit.INTERRUPTED
+    return Exit.BAD_MESSAGES if done.bad and not settings.allow_bad else Exit.DONE
 
 
 def check(settings: Settings, path: str | None) -> int:
     """try what a run needs, sending nothing: settings, venues, brokers, topics, permissions"""
     from sor.service import check as checking
 
-    status = DONE
+    status = Exit.DONE
     for finding in checking.check(settings, path):
         print(finding.line, flush=True)
-        if finding.error is not None and status == DONE:
+        if finding.error is not None and status == Exit.DONE:
             status = _status_of(finding.error)
     return status
 
@@ -418,7 +412,7 @@ def paper(settings: Settings, path: str | None) -> int:
     if settings.folder is not None:
         for written in computing.write(settings.folder, settings.seed, settings.training_samples):
             print(f"wrote {written}", flush=True)
-    return DONE
+    return Exit.DONE
 
 
 def version(settings: Settings, path: str | None) -> int:
@@ -428,7 +422,7 @@ def version(settings: Settings, path: str | None) -> int:
     parts = [f"Python {platform.python_version()}"]
     parts += [f"{name} {metadata.version(name)}" for name in ("numpy", "msgspec", "kafka-python")]
     print(", ".join(parts))
-    return DONE
+    return Exit.DONE
 
 
 # --- what commands share ---------------------------------------------------------------------------------------------
@@ -603,8 +597,8 @@ def _run(
         _report(settings, pipeline.summary, seconds)
     if stop() and not finish_is_done:
         report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
-        return INTERRUPTED
-    return BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else DONE
+        return Exit.INTERRUPTED
+    return Exit.BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else Exit.DONE
 
 
 def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
