@@ -86,6 +86,8 @@ class AbortedError(StreamError):
 class RefusedError(StreamError):
     """The brokers refuse something for good, as a limit, a permission or a setting is in the way."""
 
+    status = Exit.WRONG_CALL  # which no supervisor starts again
+
 
 class FencedError(StreamError):
     """Another process has the same instance id, and has taken this one's place."""

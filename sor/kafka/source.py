@@ -27,7 +27,7 @@ class Polled(NamedTuple):
     member: bool = True  # False: the group has put us out
     gone: set[int] = set()  # noqa: RUF012  # taken away, perhaps for a moment only
     new: set[int] = set()  # noqa: RUF012  # given to us; they wait for `Group.start`
-    out_of_range: dict[int, int] = {}  # noqa: RUF012  # offsets that the brokers have not
+    out_of_range: set[int] = set()  # noqa: RUF012  # where the brokers have not what was to come next
 
 
 class Group(Protocol):
@@ -153,8 +153,8 @@ class KafkaSource:
             elif self._is_another(self.group.identity()):
                 self._start_anew()
                 return []
-            for partition, offset in polled.out_of_range.items():
-                self._out_of_range(partition, offset)
+            for partition in polled.out_of_range:
+                self._out_of_range(partition)
             messages = self._messages(polled.records)
             if messages and self._transactional and not polled.member:
                 # Put out of the group. The brokers do not check offsets that come without a generation.
@@ -228,8 +228,9 @@ class KafkaSource:
     def _told(self, question: Callable[[], T]) -> T:
         return retried(question, self._timing.recovery)
 
-    def _out_of_range(self, partition: int, offset: int) -> None:
+    def _out_of_range(self, partition: int) -> None:
         """Go on where the brokers have not what comes next: retention was faster, or the log is another."""
+        offset = self._positions[partition]
         self._offsets.pop(partition, None)
         first, end = self._told(lambda: self.group.bounds(partition))
         start = self._first_there(partition, offset, first, end)
