@@ -91,6 +91,13 @@ def await_topic(topic: str, connection: Connection, there: Callable[[], bool]) -
                 raise StreamError(f"{where}, and nobody made it within {connection.timeout:g} s", retriable=True)
 
 
+def other_assignors(story: str) -> str:
+    return (
+        f"the group has members that share its partitions in another way ({story}): all of them have to use the "
+        "cooperative-sticky assignor, so give this program a --group of its own"
+    )
+
+
 class Identity(NamedTuple):
     """Who a consumer is in its group."""
 
@@ -122,5 +129,3 @@ class Record(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-
-

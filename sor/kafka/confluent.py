@@ -688,7 +688,10 @@ class TopicCluster:
             futures = self._admin.list_offsets(
                 asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=max(seconds, 0.1)
             )
-            return {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
+            try:
+                return {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
+            except TimeoutError:
+                raise ClientError(Kind.RETRIABLE, f"no answer within {seconds:g} s") from None
 
     def identity(self, topic: str) -> str | None:
         self.look(topic)

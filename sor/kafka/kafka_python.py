@@ -35,6 +35,7 @@ from sor.kafka.common import (
     await_topic,
     awaiting_brokers,
     no_broker,
+    other_assignors,
 )
 from sor.kafka.handshake import greet, login_keywords
 from sor.kafka.reader import KafkaFeed, KafkaReader
@@ -88,13 +89,6 @@ def _client_error(error: Exception) -> ClientError:
         return ClientError(Kind.FATAL, other_assignors(_story(error)))
     again = isinstance(error, kafka_errors.KafkaTimeoutError) or getattr(error, "retriable", False)
     return ClientError(Kind.RETRIABLE if again else Kind.FATAL, _story(error))
-
-
-def other_assignors(story: str) -> str:
-    return (
-        f"the group has members that share its partitions in another way ({story}): all of them have to use the "
-        "cooperative-sticky assignor, so give this program a --group of its own"
-    )
 
 
 @contextlib.contextmanager
@@ -240,13 +234,14 @@ def connect_producer(
 class ProducerPort:
     """See `sor.kafka.sinks.Port`.
 
-    Messages are sent all at once where a batch is committed: the client's own thread would take its turns between two of
-    them, and send a few at a time.
+    Messages are sent all at once where a batch is committed: the client's own thread would take its turns between two
+    of them, and send a few at a time.
     """
 
     def __init__(self, producer: Any, limits: dict[str, int], connection: Connection) -> None:
         self.producer = producer
         self.limits = limits
+        self._transactional = producer.config["transactional_id"] is not None
         self._seconds = connection.timing.flush
         self._queue: list[tuple[str, bytes | None, bytes | None, Headers | None, int | None]] = []
         self._sent: list[Any] = []
@@ -301,6 +296,8 @@ class ProducerPort:
         try:
             yield
         except (kafka_errors.KafkaError, OSError) as error:
+            if not self._transactional:
+                raise _client_error(error) from None
             if private.is_dead(self.producer):
                 raise ClientError(Kind.DEAD, _story(error)) from None
             raise _client_error(private.cause_of(self.producer) or self._first_failure() or error) from None

@@ -131,6 +131,8 @@ class KafkaFeed:
         self._connection = connection
         self._next: dict[int, int] = {}  # what comes next, by partition followed
         self._lost: set[int] = set()
+        self._identity: str | None = None  # of the topic
+        self._look = Deadline(0)
 
     def check_alike(self, topic: str) -> None:
         """Make sure that ``topic`` has as many partitions as the feed: a symbol is to be in the same one of both.
@@ -173,7 +175,21 @@ class KafkaFeed:
         for partition, offset in missing.items():
             logger.warning("%s:%d has no message %d any more: its books start anew", self.topic, partition, offset)
             self._lost.add(partition)
+        if self._look.passed:
+            self._look = Deadline(self._connection.timing.look)
+            self._look_whether_it_is_another()
         return polled
+
+    def _look_whether_it_is_another(self) -> None:
+        try:
+            identity = self._cluster.identity(self.topic)
+        except ClientError as error:
+            logger.debug("cannot tell the id of %s: %s", self.topic, error)
+            return
+        if None not in (identity, self._identity) and identity != self._identity:
+            logger.warning("topic %s was deleted and made again: its books start anew", self.topic)
+            self._lost |= self._next.keys()
+        self._identity = identity or self._identity
 
     def lost(self) -> set[int]:
         """Partitions whose next message is gone, since this was last asked: their books have to be made anew."""

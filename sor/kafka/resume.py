@@ -13,7 +13,7 @@ from kafka.admin import OffsetSpec
 
 from sor.errors import StreamError
 from sor.kafka import private
-from sor.kafka.common import ClientError, stream_error
+from sor.kafka.common import ClientError, Kind, stream_error
 from sor.kafka.kafka_python import connect_admin, connect_consumer, limits_of, new_producer, partition_of, translated
 from sor.kafka.security import Connection
 from sor.kafka.waiting import Deadline, patience
@@ -26,6 +26,13 @@ POLL_MS = 500
 ANSWER_MS = 10_000
 
 
+def connect(connection: Connection, topic: str) -> Confirmed:
+    """What sends rows to a topic that exists."""
+    limits = limits_of(connection, [topic])
+    producer = new_producer(connection, [topic], limits, delivery_timeout_ms=NEVER_MS)
+    return Confirmed(producer, topic, connection.timing.flush)
+
+
 class Confirmed:
     """Sends messages in order and counts those that the brokers have acknowledged, with a bound on those in flight.
 
@@ -34,11 +41,10 @@ class Confirmed:
     all that was to go there up to some row, and `rows_in` can tell where to go on.
     """
 
-    def __init__(self, connection: Connection, topic: str) -> None:
-        limits = limits_of(connection, [topic])
-        self.producer = new_producer(connection, [topic], limits, delivery_timeout_ms=NEVER_MS)
+    def __init__(self, producer: Any, topic: str, seconds: float = 60.0) -> None:
+        self.producer = producer
         self.topic = topic
-        self._seconds = connection.timing.flush
+        self._seconds = seconds  # to wait for an acknowledgement
         self.count = 0
         self._waiting: deque[Any] = deque()
         self._failure: Exception | None = None
@@ -71,7 +77,7 @@ class Confirmed:
                     self._stop(error)
                     raise (self._failure or error) from None  # the first is the reason
         except ClientError as error:
-            raise stream_error(f"sending to {self.topic}", error) from None
+            raise StreamError(f"sending to {self.topic}: {error}", retriable=error.kind is Kind.RETRIABLE) from None
 
     def finish(self) -> None:
         """Wait for what is still in flight."""

@@ -6,7 +6,7 @@ A batch in a transaction::
                       │ an error
                       ├──> void ──abort──> idle       its messages come again
                       ├──> dead ──abort──> idle       with another producer under the same id; perhaps committed
-                      └──> over                       fenced, refused for good, or once too often: an error for good
+                      └──> over                       fenced, refused, dead too often: an error for good
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from sor.stream.messages import DeadLetter, Sink
 logger = logging.getLogger(__name__)
 
 NEW_PRODUCERS = 3  # in a row, after which it is no accident that the brokers want none
-MOST_VOID = 10  # batches in a row that came to nothing, after which it is no accident either
 LARGEST_LETTER = 2**20 - 2**13  # bytes of key and value: a message of 1 MB and its headers would not fit the limit
 LARGEST_KEY = 2**10  # bytes of a dead letter's key; the key of market data is a symbol
 LONGEST_DETAIL = 2**10  # bytes of the words on what is wrong with it
@@ -180,7 +179,6 @@ class TransactionalSink(KafkaSink):
         self._fenced = fenced
         self._renew = renew
         self._renewed = 0  # producers since the last commit
-        self._void = 0  # batches since the last commit
 
     def begin(self) -> None:
         self._do("beginning", self.port.begin)
@@ -193,24 +191,28 @@ class TransactionalSink(KafkaSink):
         self._do("committing", lambda: self.port.commit(offsets))
         self.state = State.IDLE
         self.committed += 1
-        self._renewed = self._void = 0
+        self._renewed = 0
 
     def abort(self) -> None:
         self.aborted += 1
-        if self.state is not State.DEAD:
-            try:
-                with watched("aborting a transaction", self._timeout):
-                    self.port.abort()
-            except ClientError as error:
-                failure = self._failure("aborting a transaction", error)
-                if self.state is not State.DEAD:
-                    self.state = State.OVER
-                    if not isinstance(failure, AbortedError):
-                        raise failure from None
-                    raise StreamError(f"{failure}; a new process goes on from the last commit") from None
-        if self.state is State.DEAD:
+        if self.state is State.DEAD or self._dies_of_aborting():
             self._replace()
         self.state = State.IDLE
+
+    def _dies_of_aborting(self) -> bool:
+        what = "aborting a transaction"
+        try:
+            with watched(what, self._timeout):
+                self.port.abort()
+        except ClientError as error:
+            failure = self._failure(what, error)
+            if isinstance(failure, AbortedError) and failure.unsure:
+                return True
+            self.state = State.OVER
+            if isinstance(failure, AbortedError):
+                failure = StreamError(f"{failure}; a new process goes on from the last commit")
+            raise failure from None
+        return False
 
     def _replace(self) -> None:
         """Go on with another producer; taking up its name ends whatever the last one has left open."""
@@ -235,10 +237,6 @@ class TransactionalSink(KafkaSink):
         if error.kind in (Kind.REFUSED, Kind.FENCED):
             self._let_go()
             return stream_error(doing, error)
-        self._void += 1
-        if self._void >= MOST_VOID:
-            self._let_go()
-            return StreamError(f"{doing}: {error}; {self._void} batches in a row came to nothing")
         self.state = State.VOID
         return AbortedError(f"{doing}: {error}")
 
@@ -256,5 +254,3 @@ class TransactionalSink(KafkaSink):
         self.state = State.OVER
         with contextlib.suppress(ClientError), watched("aborting a transaction", self._timeout):
             self.port.abort()
-
-

@@ -218,7 +218,7 @@ class KafkaSource:
             self._commit(moved)
 
     def _bounds(self, partition: int, at: int | None) -> tuple[int, int]:
-        """First offset and end; an end before where the group stands is asked for again, as a new leader may be behind."""
+        """First offset and end; asked again where the group stands beyond it, as a new leader may be behind."""
         deadline = Deadline(self._timing.settled)
         while True:
             first, end = self._told(lambda: self.group.bounds(partition))

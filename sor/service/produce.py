@@ -133,7 +133,7 @@ def produce(settings: Settings, path: str) -> Outcome:
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
-    topic = resume.Confirmed(settings.connection, settings.topic)
+    topic = resume.connect(settings.connection, settings.topic)
     stop, bad, there, left = Stop(), 0, 0, settings.max_messages
     pace = Pace(settings.speed, stop)
     try:

@@ -177,19 +177,22 @@ class FileSource:
             self.close()
             raise InputError(f"{self.path}, line 1: {error}") from None
 
-    def poll(self, limit: int) -> list[Message] | None:
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
         if self._first:
             lines: list[bytes] | None = [self._first.pop()]
             number = 1
         else:
             number = self._lines.count + 1
-            lines = self._lines.take(limit, POLL_S)
+            lines = self._lines.take(limit, POLL_S if wait_s is None else wait_s)
         if lines is None:
             return None
         return [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
 
     def place_of(self, partition: int) -> FilePlace:
         return FilePlace(self.name, self._lines.count)
+
+    def lost(self) -> set[int]:
+        return set()
 
     def offsets(self) -> None:
         """A file remembers nothing."""
