@@ -28,6 +28,7 @@ from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
+from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.service.settings import OPTIONS
 from sor.stream import orders
@@ -44,7 +45,7 @@ from sor.stream.orders import (
     order_of,
 )
 from sor.stream.pipeline import run
-from sor.types import CostParameters, Order, RoutingResult
+from sor.types import CostParameters, Order
 
 SCHEMA = json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 RESULT = jsonschema.Draft202012Validator(SCHEMA)
