@@ -180,8 +180,8 @@ def test_the_whole_sample(replay):
     at_mid = sum(r["execution_summary"]["total_executed"] * r["reference_price"] for r in done.results)
     assert done.summary["cost_vs_mid_bps"] == pytest.approx(1e4 * dollars / at_mid)
     assert list(done.summary) == [
-        "messages", "results", "skipped", "bad", "rejected", "seconds", "messages_per_second", "latency_us", "fill_rate",
-        "cost_vs_mid_bps"]  # fmt: skip
+        "messages", "results", "skipped", "bad", "rejected", "seconds", "messages_per_second", "latency_us",
+        "fill_rate", "cost_vs_mid_bps"]  # fmt: skip
     latency = done.summary["latency_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
 
