@@ -206,7 +206,7 @@ class Pipeline:
             summary.skipped["blank"] += 1
             return None
         try:
-            update = self.decoder.decode(message.value)
+            update = self.decoder.decode(message.whole())
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
             letter = DeadLetter(message.value, message.place, error.reason, str(error) + cut, message.key)
