@@ -4,14 +4,24 @@ cimport cython
 cdef double UNITS
 cdef double MID_UNITS
 cdef double ROUNDER
+cdef double FEE_UNITS
+
+
+cdef class Rates:
+    cdef public double fee, rebate, dollars_from, part_fee, part_rebate
+    cdef public bint known, part_known
+
+    cpdef double fee_at(self, double price) except? -1.0
+    cpdef double rebate_at(self, double price) except? -1.0
+    cpdef str usable_at(self, double price)
 
 
 cdef class VenueQuote:
     cdef public str venue_id
     cdef public object order
     cdef public Py_ssize_t place
-    cdef public bint known
-    cdef public double fee, rebate, best_bid, best_ask
+    cdef public double best_bid, best_ask
+    cdef public Rates rates
     cdef public long long time
     cdef public list bids, asks
     cdef public object bid, ask, bid_size, ask_size
@@ -19,10 +29,14 @@ cdef class VenueQuote:
     cdef object last, text
     cdef long long last_shares
     cdef str last_status
+    cdef bint last_buying
 
-    @cython.locals(usable=str)
-    cpdef show(self, list bids, list asks)
-    cdef result(self, long long shares, str status)
+    cpdef show(self, list bids, list asks, Rates rates)
+    cdef bint fees_differ(self) except -1
+    cdef double price_of_fees(self, bint buying) except? -1.0
+
+    @cython.locals(price=double)
+    cdef result(self, long long shares, str status, bint buying)
 
 
 cdef class BookOfQuotes:
@@ -43,15 +57,11 @@ cdef class BookOfQuotes:
     cdef _write(self, VenueQuote quote)
 
     @cython.locals(quote=VenueQuote)
-    cpdef show(
-        self, object order, str venue_id, list bids, list asks, double fee, double rebate, long long time, bint known=*
-    )
+    cpdef show(self, object order, str venue_id, list bids, list asks, Rates rates, long long time)
 
 
-@cython.locals(price=double, size=double)
-cdef write_rows(
-    double[::1] flat, Py_ssize_t at, Py_ssize_t end, list levels, double sign, double fee, double rebate
-)
+@cython.locals(price=double, size=double, fee=double, rebate=double, dollars_from=double)
+cdef write_rows(double[::1] flat, Py_ssize_t at, Py_ssize_t end, list levels, double sign, Rates rates)
 
 
 cdef class Market:
@@ -105,7 +115,7 @@ cdef shortfall(str side, double executed_cash, long long executed, object mid)
 
 
 @cython.locals(
-    side=str, venues=list, texts=list, place=Py_ssize_t, quote=VenueQuote,
+    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=VenueQuote,
 )
 cpdef assemble(
     object order, BookOfQuotes book, Market market, Fills fills, double total_cost, double objective_value,

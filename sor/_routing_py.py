@@ -38,36 +38,71 @@ USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
 UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
 MID_UNITS = 1e10  # prices have nine decimals: these give their mid digit for digit
+FEE_UNITS = 1e12  # of a fee or rebate that is a part of the price
 ROUNDER = 1.5 * 2.0**52  # added to a double below 2**51 it leaves no digit for a fraction, halves going to even
 
 
 # --- the book --------------------------------------------------------------------------------------------------------
 
 
+class Rates:
+    """What a venue charges and pays: dollars a share from a price up, parts of the price below it."""
+
+    def __init__(
+        self,
+        fee: float,
+        rebate: float,
+        known: bool = True,
+        dollars_from: float = 0.0,
+        part_fee: float = 0.0,
+        part_rebate: float = 0.0,
+        part_known: bool = True,
+    ) -> None:
+        self.fee, self.rebate = fee, rebate  # dollars a share
+        self.known = known  # False: nobody stated them, they are a default
+        self.dollars_from = dollars_from  # price, dollars
+        self.part_fee, self.part_rebate = part_fee, part_rebate
+        self.part_known = part_known
+
+    def fee_at(self, price: float) -> float:
+        """Dollars a share that who takes a level pays."""
+        return self.fee if price >= self.dollars_from else rounded(self.part_fee * price, FEE_UNITS)
+
+    def rebate_at(self, price: float) -> float:
+        """Dollars a share that who rests there receives."""
+        return self.rebate if price >= self.dollars_from else rounded(self.part_rebate * price, FEE_UNITS)
+
+    def usable_at(self, price: float) -> Status:
+        known = self.known if price >= self.dollars_from else self.part_known
+        return "ok" if known else "unknown_fee"
+
+
+FREE = Rates(0.0, 0.0)
+
+
 class VenueQuote:
     """What one venue shows, and what it costs there; changed in place by its book."""
 
-    def __init__(self, venue_id: str, order: Any, known: bool) -> None:
+    def __init__(self, venue_id: str, order: Any) -> None:
         self.venue_id = venue_id
         self.order = order  # position among the venues: publisher id, or level, or name
         self.place = 0  # index among the quotes of the book
-        self.known = known  # False: the fee is the directory's default
-        self.fee = self.rebate = 0.0
         self.time = 0  # of the event, nanoseconds
         self.last_shares = 0
         self.last_status: Status = "empty"
-        self.show([], [])
+        self.last_buying = True
+        self.show([], [], FREE)
 
-    def show(self, bids: list[Level], asks: list[Level]) -> None:
+    def show(self, bids: list[Level], asks: list[Level], rates: Rates) -> None:
         """Levels from the best on, none of them empty."""
         self.bids, self.asks = bids, asks
+        self.rates = rates
         self.bid: float | None
         self.ask: float | None
         self.bid, self.bid_size = bids[0] if bids else (None, 0)
         self.ask, self.ask_size = asks[0] if asks else (None, 0)
-        usable: Status = "ok" if self.known else "unknown_fee"
-        self.to_buy: Status = usable if asks else "empty"
-        self.to_sell: Status = usable if bids else "empty"
+        self.to_buy: Status = "empty" if self.ask is None else rates.usable_at(self.ask)
+        self.to_sell: Status = "empty" if self.bid is None else rates.usable_at(self.bid)
         self.best_bid = -math.inf if self.bid is None else self.bid  # what it adds to the market's best
         self.best_ask = math.inf if self.ask is None else self.ask
         if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
@@ -76,15 +111,21 @@ class VenueQuote:
         self.last: VenueResult | None = None
         self.text: msgspec.Raw | None = None  # of the last result, as JSON
 
-    def result(self, shares: int, status: Status) -> VenueResult:
+    def result(self, shares: int, status: Status, buying: bool) -> VenueResult:
         """What a result says of this venue; quotes stand longer than messages, so most repeat."""
-        if self.last is None or shares != self.last_shares or status != self.last_status:
+        if (
+            self.last is None
+            or shares != self.last_shares
+            or status != self.last_status
+            or (buying != self.last_buying and self.fees_differ())
+        ):
+            price = self.price_of_fees(buying)
             self.last = VenueResult(
                 self.venue_id,
                 self.ask,
                 self.ask_size,
-                self.fee,
-                self.rebate,
+                self.rates.fee_at(price),
+                self.rates.rebate_at(price),
                 shares,
                 self.bid,
                 self.bid_size,
@@ -93,7 +134,20 @@ class VenueQuote:
             self.text = msgspec.Raw(encode(self.last))
             self.last_shares = shares
             self.last_status = status
+            self.last_buying = buying
         return self.last
+
+    def fees_differ(self) -> bool:
+        """Whether fees are parts of the price on either side, so that a buy's are not a sell's."""
+        dollars_from = self.rates.dollars_from
+        return self.price_of_fees(True) < dollars_from or self.price_of_fees(False) < dollars_from
+
+    def price_of_fees(self, buying: bool) -> float:
+        """The best price on the side that is taken, or else on the other; without a quote one at which dollars hold."""
+        near, far = (self.ask, self.bid) if buying else (self.bid, self.ask)
+        if near is not None:
+            return near
+        return self.rates.dollars_from if far is None else far
 
 
 class BookOfQuotes:
@@ -123,8 +177,8 @@ class BookOfQuotes:
     def _write(self, quote: VenueQuote) -> None:
         at = quote.place * self.depth * 4
         end = at + self.depth * 4
-        write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.fee, quote.rebate)
-        write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.fee, quote.rebate)
+        write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.rates)
+        write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.rates)
 
     def rows(self, side: Side) -> np.ndarray:
         """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""
@@ -136,21 +190,18 @@ class BookOfQuotes:
         venue_id: str,
         bids: list[Level],
         asks: list[Level],
-        fee: float,
-        rebate: float,
+        rates: Rates,
         time: int,
-        known: bool = True,
     ) -> None:
         """Set what a venue shows: levels sorted from the best on and none empty, ``order`` the venue's position."""
         quote = self._by_order.get(order)
         if quote is None:
-            quote = self._by_order[order] = VenueQuote(venue_id, order, known)
+            quote = self._by_order[order] = VenueQuote(venue_id, order)
             self.quotes.append(quote)
             self.quotes.sort(key=order_of)
             self._lay_out()
-        quote.fee, quote.rebate = fee, rebate
         quote.time = time
-        quote.show(bids[: self.depth], asks[: self.depth])
+        quote.show(bids[: self.depth], asks[: self.depth], rates)
         self._write(quote)
         if time > self.time:
             self.time = time
@@ -160,12 +211,13 @@ def order_of(quote: VenueQuote) -> Any:
     return quote.order
 
 
-def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, fee: float, rebate: float) -> None:
+def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, rates: Rates) -> None:
+    fee, rebate, dollars_from = rates.fee, rates.rebate, rates.dollars_from
     for price, size in levels:
         flat[at] = sign * price
         flat[at + 1] = size
-        flat[at + 2] = fee
-        flat[at + 3] = rebate
+        flat[at + 2] = fee if price >= dollars_from else rates.fee_at(price)
+        flat[at + 3] = rebate if price >= dollars_from else rates.rebate_at(price)
         at += 4
     while at < end:  # an empty row: nothing is displayed there
         flat[at] = flat[at + 1] = 0.0
@@ -318,11 +370,11 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
         paid = price if buying else -price
         allocation[venue] += quantity
         executed += taken
-        executed_cash += taken * (paid + quote.fee)
+        executed_cash += taken * (paid + quote.rates.fee_at(price))
         if taken:
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
         if quantity > taken:
-            resting_cash -= (quantity - taken) * quote.rebate
+            resting_cash -= (quantity - taken) * quote.rates.rebate_at(price)
             children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
     fills = Fills(allocation, children)
     fills.executed = executed
@@ -339,7 +391,7 @@ def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: l
         price = quote.bid if side == "buy" else quote.ask
         fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
         if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
-            market.statuses[venue] = "ok" if quote.known else "unknown_fee"
+            market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
 
 
 def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
@@ -369,10 +421,11 @@ def assemble(
 ) -> RoutingResult:
     """The result of a split, with all that was known when it was decided."""
     side, size = market.side, order.quantity
+    buying = side == "buy"
     time = iso_of(book.time)
     venues, texts = [], []
     for place, quote in enumerate(book.quotes):
-        venues.append(quote.result(fills.allocation[place], market.statuses[place]))
+        venues.append(quote.result(fills.allocation[place], market.statuses[place], buying))
         texts.append(quote.text)
     filled = fills.executed
     result = RoutingResult(

@@ -1,4 +1,4 @@
-"""What can go wrong, by who has to act.
+"""What can go wrong, by who has to act, and the exit status that it becomes.
 
 SorError
 ├── InputError   a wrong call or a wrong setting: the caller mends it      (also a ValueError)
@@ -9,15 +9,38 @@ SorError
     └── FencedError   another process has taken this one's place
 """
 
-HUNG = 6  # exit status of a process that ends itself, as a commit hangs
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit statuses of the commands."""
+
+    DONE = 0
+    BAD_MESSAGES = 1  # it ran to its end, and some messages could not be used
+    WRONG_CALL = 2
+    NO_BROKER = 3
+    STREAM_FAILED = 4
+    FENCED = 5  # another process has taken this one's place
+    HUNG = 6  # a process that ends itself, as a commit hangs
+    REJECTED = 7  # the order, by its answer
+    NO_ANSWER = 8  # to the order, in time
+    INTERRUPTED = 130  # by a signal, before the end
+    BROKEN_PIPE = 141  # the reader of the output has gone
 
 
 class SorError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    ``status`` is what a command exits with that it ends.
+    """
+
+    status = Exit.STREAM_FAILED
 
 
 class InputError(SorError, ValueError):
     """A wrong argument or setting; the message names it, its value and what it may be."""
+
+    status = Exit.WRONG_CALL
 
 
 class DataError(SorError, ValueError):
@@ -42,6 +65,8 @@ class StreamError(SorError):
 class ConnectError(StreamError):
     """No broker answered in time."""
 
+    status = Exit.NO_BROKER
+
     def __init__(self, message: str) -> None:
         super().__init__(message, retriable=True)
 
@@ -59,3 +84,5 @@ class AbortedError(StreamError):
 
 class FencedError(StreamError):
     """Another process has the same instance id, and has taken this one's place."""
+
+    status = Exit.FENCED

@@ -40,9 +40,10 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError
 from kafka_broker import Cluster
 
+from sor.errors import Exit
+
 PARTS = 8
-DONE, NO_BROKER, FAILED, FENCED, HUNG = 0, 3, 4, 5, 6
-RESTARTED = {NO_BROKER, FAILED, HUNG, -signal.SIGKILL}
+RESTARTED = {Exit.NO_BROKER, Exit.STREAM_FAILED, Exit.HUNG, -signal.SIGKILL}
 ZOMBIE_S = 20.0  # longer than a member's session (10 s) and a transaction (15 s) may last
 STUCK_S = 240.0  # without a commit, though messages are waiting
 END_S = 120.0  # for a process that has been asked to end
@@ -134,8 +135,8 @@ class Crew:
         try:
             status = zombie.process.wait(END_S)
         except Exception:  # noqa: BLE001 - subprocess.TimeoutExpired, and whatever it is the run is to go on
-            status = DONE
-        if status not in (FENCED, FAILED, HUNG):
+            status = Exit.DONE
+        if status not in (Exit.FENCED, Exit.STREAM_FAILED, Exit.HUNG):
             self._complain(zombie.story(f"the zombie ended with {status}, or not at all"))
         self._look_for_traceback(zombie)
         return status
@@ -155,7 +156,7 @@ class Crew:
                 status = None
                 job.kill()
             self._look_for_traceback(job)
-            if status != DONE:
+            if status != Exit.DONE:
                 self._complain(job.story(f"consumer {number}, asked to end, did so with {status}"))
 
 

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sor.errors import HUNG, ConnectError, FencedError
+from sor.errors import ConnectError, Exit, FencedError
 from sor.kafka.security import Connection
 from sor.market.fields import iso_of
 from sor.stream.messages import DeadLetter, Sink
@@ -139,9 +139,11 @@ def watched(what: str, seconds: float) -> Iterator[None]:
     """End the process where ``what`` takes longer: nobody else would end a wait for a broker that does not answer."""
 
     def give_up() -> None:
-        logger.error("%s took more than %g s: ending, so that a successor can go on (status %d)", what, seconds, HUNG)
+        logger.error(
+            "%s took more than %g s: ending, so that a successor can go on (status %d)", what, seconds, Exit.HUNG
+        )
         logging.shutdown()
-        os._exit(HUNG)
+        os._exit(Exit.HUNG)
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True

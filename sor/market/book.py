@@ -6,13 +6,13 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sor.errors import InputError
 from sor.kernels import routing
 from sor.market import BookUpdate, Level
 from sor.market.outflow import Outflows
-from sor.market.venues import Figure, VenueDirectory, VenueEntry
+from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ class Book(BookOfQuotes):
             str(venue_id),
             _checked("bids", bids, True),
             _checked("asks", asks, False),
-            real_number("fee", fee),
-            real_number("rebate", rebate),
+            routing.Rates(real_number("fee", fee), real_number("rebate", rebate)),
             whole_number("time", time, 0, 2**63 - 1),
         )
 
@@ -120,7 +119,8 @@ class Books:
         self.publishers: set[int] = set()
         self._depth = 1 if venues_from == "levels" else depth
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
-        self._figures: dict[int, tuple[VenueEntry, Figure]] = {}
+        self._venues: dict[int, _Venue] = {}  # by publisher
+        self._levels: dict[int, _Venue] = {}
 
     def apply(self, update: BookUpdate) -> Book:
         """Bring an update into its symbol's book, which is returned."""
@@ -140,7 +140,7 @@ class Books:
         return book
 
     def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
-        entry, _ = self._figure(update.publisher_id, update.time)
+        entry = self._venue(update.publisher_id, update.time).entry
         bids, asks = _shown(update.bids, True), _shown(update.asks, False)
         bid, ask = bids[0] if bids else None, asks[0] if asks else None
         outflows.observe(entry.publisher_ids[0], update.time, bid, ask, update.event)
@@ -155,25 +155,17 @@ class Books:
         for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):
             self._show_level(book, level, None, None, update.time)
 
-    def _figure(self, publisher_id: int, time: int) -> tuple[VenueEntry, Figure]:
-        found = self._figures.get(publisher_id)
-        if found is None or not found[1].start <= time < found[1].end:
-            entry = found[0] if found else self.directory.venue(publisher_id)
-            found = self._figures[publisher_id] = (entry, entry.figure_at(time))
+    def _venue(self, publisher_id: int, time: int) -> _Venue:
+        found = self._venues.get(publisher_id)
+        if found is None or not found.start <= time < found.end:
+            entry = found.entry if found else self.directory.venue(publisher_id)
+            found = self._venues[publisher_id] = _venue_at(entry, time)
         return found
 
     def _apply_publisher(self, book: Book, update: BookUpdate) -> None:
-        entry, figure = self._figure(update.publisher_id, update.time)
-        book.show(
-            entry.publisher_ids[0],
-            entry.venue_id,
-            _shown(update.bids, True),
-            _shown(update.asks, False),
-            figure.taker_fee,
-            figure.maker_rebate,
-            update.time,
-            entry.known,
-        )
+        entry, rates, _, _ = self._venue(update.publisher_id, update.time)
+        bids, asks = _shown(update.bids, True), _shown(update.asks, False)
+        book.show(entry.publisher_ids[0], entry.venue_id, bids, asks, rates, update.time)
 
     def _apply_levels(self, book: Book, update: BookUpdate) -> None:
         shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
@@ -181,10 +173,33 @@ class Books:
             self._show_level(book, level, bid, ask, update.time)
 
     def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
-        entry = self.directory.level_venue(level)
-        figure = entry.figures[0]
+        entry, rates, _, _ = self._levels.get(level) or self._level(level)
         bids, asks = [bid] if bid else [], [ask] if ask else []
-        book.show(level, entry.venue_id, bids, asks, figure.taker_fee, figure.maker_rebate, time)
+        book.show(level, entry.venue_id, bids, asks, rates, time)
+
+    def _level(self, level: int) -> _Venue:
+        found = self._levels[level] = _venue_at(self.directory.level_venue(level), 0)
+        return found
+
+
+class _Venue(NamedTuple):
+    """A venue and its rates within [start, end), nanoseconds."""
+
+    entry: VenueEntry
+    rates: Any
+    start: int
+    end: int
+
+
+def _venue_at(entry: VenueEntry, time: int) -> _Venue:
+    """Where nobody stated a fee below a dollar it is the most that Reg NMS 610(c) allows, and called unknown."""
+    figure = entry.figure_at(time)
+    part_fee, part_rebate = figure.sub_dollar_rates
+    known = entry.known and figure.sub_dollar is not None
+    rates = routing.Rates(
+        figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known
+    )
+    return _Venue(entry, rates, figure.start, figure.end)
 
 
 def _checked(name: str, levels: Any, descending: bool) -> list[Level]:

@@ -6,7 +6,8 @@ A file of the user's own has the same form and is laid over it::
     directory = VenueDirectory.load("my_venues.toml")    # or load() for the built-in one alone
     entry = directory.venue(2)                           # XNAS
     figure = entry.figure_at(1_700_000_000_000_000_000)
-    figure.taker_fee, figure.maker_rebate                # dollars per share
+    figure.taker_fee, figure.maker_rebate                # dollars per share, from $1 up
+    figure.sub_dollar                                    # parts of the price, below $1; None: nobody stated them
 
 Signs: ``taker_fee`` is paid by the taker, ``maker_rebate`` is received by the maker; at an inverted venue
 both are negative.
@@ -16,16 +17,16 @@ import difflib
 import importlib.resources
 import itertools
 import logging
-import math
 import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import date, datetime
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from sor.errors import InputError
 
@@ -34,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Figure", "VenueEntry", "VenueDirectory"]
+__all__ = ["Figure", "SubDollar", "VenueEntry", "VenueDirectory"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +44,56 @@ MAX_TIME = 2**63 - 1
 NANOSECONDS_A_DAY = 86_400 * 10**9
 
 SCHEMA_VERSION = 1
-FEE_LIMIT = 1.0  # $ per share; real figures are below a cent, so more than this is another unit by mistake
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2262, 1, 1)  # 64-bit nanoseconds end in April 2262
+
+DOLLARS_FROM = 1.0  # price, dollars: below it US venues charge a part of the price
+SUB_DOLLAR_CAP = 0.003  # of the price: the most that an exchange may charge below $1, by Reg NMS 610(c)
 
 # (taker fee, maker rebate) in $ per share of the venues that the levels of one book are shown as, in turn.
 LEVEL_RATES = ((0.003, 0.001), (0.002, 0.0015), (0.0025, 0.001))
 
-_MIC = re.compile(r"[A-Z0-9]{4}")
 _NUMBERED_VENUE = re.compile(r"(publisher|venue)_(0|[1-9][0-9]{0,18})")
+
+# What a venue file may say; a description is what a complaint tells the user. Real figures are below a cent a share
+# and below a hundredth of the price, so that more is another unit by mistake.
+Dollars = Annotated[
+    float,
+    Meta(ge=-1.0, le=1.0, description="a number from -1 to 1, dollars per share; is it in cents or basis points?"),
+]
+Part = Annotated[
+    float,
+    Meta(ge=-0.05, le=0.05, description="a number from -0.05 to 0.05, a part of the price; is it in percent?"),
+]
+Text = Annotated[str, Meta(pattern=r"\S", description="text in quotes, not empty")]
+Mark = Annotated[bool, Meta(description="true or false, without quotes")]
+Mic = Annotated[
+    str, Meta(pattern=r"\A[A-Z0-9]{4}\Z", description="text in quotes, 4 upper-case letters or digits (ISO 10383)")
+]
+Day = Annotated[date, Meta(description="a day without quotes, such as 2024-01-01")]
+PublisherIds = Annotated[
+    tuple[Annotated[int, Meta(ge=0)], ...],
+    Meta(description="a list of whole numbers, 0 or more, such as [2, 46]"),
+]
+
+
+class SubDollar(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What a venue charges and pays below $1: parts of the price, signs as in `Figure`.
+
+    Attributes
+    ----------
+    taker_fee, maker_rebate : float
+        0.003 is 0.3 % of the price.
+    taker_fee_verified, maker_rebate_verified : bool
+        Whether the number was read in the source named.
+    source : str
+        Where the numbers come from.
+    """
+
+    taker_fee: Part
+    maker_rebate: Part
+    taker_fee_verified: Mark
+    maker_rebate_verified: Mark
+    source: Text
 
 
 class Figure(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +105,7 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
     Attributes
     ----------
     taker_fee : float
-        Dollars per share paid by who takes liquidity; negative where the taker is paid.
+        Dollars per share paid by who takes liquidity at $1 or more; negative where the taker is paid.
     maker_rebate : float
         Dollars per share received by who provides it; negative where the maker pays.
     start, end : int
@@ -74,6 +117,8 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
     valid_from : date
         The day of ``start``; the day of ``end`` in a figure used for the time before it
         (`VenueEntry.figure_at`); ``date.min`` in figures that belong to no day.
+    sub_dollar : SubDollar or None
+        The same below $1; None where nobody stated it, and the cap of Reg NMS 610(c) stands in.
     """
 
     taker_fee: float
@@ -84,6 +129,14 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
     maker_rebate_verified: bool
     source: str
     valid_from: date
+    sub_dollar: SubDollar | None = None
+
+    @property
+    def sub_dollar_rates(self) -> tuple[float, float]:
+        """Taker fee and maker rebate below $1, parts of the price."""
+        if self.sub_dollar is None:
+            return SUB_DOLLAR_CAP, 0.0
+        return self.sub_dollar.taker_fee, self.sub_dollar.maker_rebate
 
 
 class VenueEntry(msgspec.Struct, frozen=True, dict=True):
@@ -288,20 +341,62 @@ class VenueDirectory:
         return entry
 
 
-# Reading a file. Checks raise InputError with a text that begins with `where`: the file, and the venue in it.
+# --- reading a file --------------------------------------------------------------------------------------------------
 
-_TOP_KEYS = ("schema_version",)
-_TOP_OPTIONAL = ("default", "venue")
-_DEFAULT_KEYS = ("taker_fee", "maker_rebate")
-_VENUE_KEYS = ("mic", "name", "model", "publisher_ids", "figures")
-_FIGURE_KEYS = (
-    "valid_from",
-    "taker_fee",
-    "maker_rebate",
-    "taker_fee_verified",
-    "maker_rebate_verified",
-    "source",
-)
+
+class _FigureTable(msgspec.Struct, forbid_unknown_fields=True):
+    valid_from: Day
+    taker_fee: Dollars
+    maker_rebate: Dollars
+    taker_fee_verified: Mark
+    maker_rebate_verified: Mark
+    source: Text
+    sub_dollar: SubDollar | None = None
+
+    def __post_init__(self) -> None:
+        if not FIRST_DAY <= self.valid_from <= LAST_DAY:
+            raise ValueError(f"valid_from is {self.valid_from}: it may be {FIRST_DAY} to {LAST_DAY}")
+
+    def figure(self) -> Figure:
+        start = (self.valid_from - FIRST_DAY).days * NANOSECONDS_A_DAY
+        return Figure(**msgspec.structs.asdict(self), start=start, end=MAX_TIME)
+
+
+class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
+    mic: Mic
+    name: Text
+    model: Text
+    publisher_ids: PublisherIds
+    figures: Annotated[
+        list[_FigureTable], Meta(min_length=1, description="one or more: write [[venue.figures]] in double brackets")
+    ]
+
+    def __post_init__(self) -> None:
+        if len(set(self.publisher_ids)) < len(self.publisher_ids):
+            ids = list(self.publisher_ids)
+            raise ValueError(f"publisher_ids is {ids}: it may be a list that names each id once")
+        days = sorted(table.valid_from for table in self.figures)
+        for day, following in itertools.pairwise(days):
+            if day == following:
+                raise ValueError(f"valid_from is {day} in two figures: each needs its own day")
+
+    def entry(self) -> VenueEntry:
+        """With its figures by ascending day, each ending where the next begins."""
+        figures = sorted((table.figure() for table in self.figures), key=lambda figure: figure.start)
+        ends = [figure.start for figure in figures[1:]] + [MAX_TIME]
+        chained = [msgspec.structs.replace(figure, end=end) for figure, end in zip(figures, ends, strict=True)]
+        return VenueEntry(self.mic, self.name, self.model, self.publisher_ids, tuple(chained), known=True)
+
+
+class _DefaultTable(msgspec.Struct, forbid_unknown_fields=True):
+    taker_fee: Dollars
+    maker_rebate: Dollars
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    schema_version: int
+    default: _DefaultTable | None = None
+    venue: Annotated[list[_VenueTable], Meta(description="several: write [[venue]] in double brackets")] = []
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -318,11 +413,15 @@ def _parse(content: bytes, where: str) -> tuple[dict[str, VenueEntry], Figure | 
     # The version first: a file of another one may have other keys.
     if "schema_version" in top and (type(top["schema_version"]) is not int or top["schema_version"] != SCHEMA_VERSION):
         raise InputError(f"{where}: schema_version is {top['schema_version']!r}: it may be {SCHEMA_VERSION}")
-    _check_keys(top, where, _TOP_KEYS, _TOP_OPTIONAL)
-    tables = _tables(top.get("venue", []), where, "venue")
-    entries = [_entry(table, f"{where}: venue {number}") for number, table in enumerate(tables, 1)]
+    try:
+        file = msgspec.convert(top, _File, builtin_types=(date, datetime, time))
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}{_complaint(str(error), top)}") from None
+    entries = [table.entry() for table in file.venue]
     _by_publisher(entries, where)
-    default = _default(top["default"], f"{where}: [default]") if "default" in top else None
+    rates = file.default
+    source = "default for venues that the directory does not know"
+    default = None if rates is None else _timeless_figure(rates.taker_fee, rates.maker_rebate, source)
     return _by_mic(entries, where), default
 
 
@@ -335,124 +434,61 @@ def _load_toml(content: bytes, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not valid TOML: {error}") from error
 
 
-def _default(table: Any, where: str) -> Figure:
-    _check_keys(table, where, _DEFAULT_KEYS)
-    fee, rebate = (_dollars(table, where, key) for key in _DEFAULT_KEYS)
-    return _timeless_figure(fee, rebate, "default for venues that the directory does not know")
-
-
 def _timeless_figure(taker_fee: float, maker_rebate: float, source: str) -> Figure:
     """Return a figure, not verified, that holds at all times."""
     return Figure(taker_fee, maker_rebate, MIN_TIME, MAX_TIME, False, False, source, date.min)
 
 
-def _entry(table: Any, where: str) -> VenueEntry:
-    if isinstance(table, dict) and isinstance(table.get("mic"), str):
-        where = f"{where} ({table['mic']})"
-    _check_keys(table, where, _VENUE_KEYS)
-    mic = _text(table, where, "mic")
-    if not _MIC.fullmatch(mic):
-        raise InputError(f"{where}: mic is {mic!r}: it may be 4 upper-case letters or digits (ISO 10383)")
-    name, model = _text(table, where, "name"), _text(table, where, "model")
-    publisher_ids = _publisher_ids(table, where)
-    return VenueEntry(mic, name, model, publisher_ids, _figures(table["figures"], where), known=True)
+# What msgspec finds wrong is put into the file's own terms: which entry, which key, its value and what it may be.
+
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
+_KEY = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
 
 
-def _figures(value: Any, where: str) -> tuple[Figure, ...]:
-    """Return the figures of a venue by ascending day, each ending where the next begins."""
-    tables = _tables(value, where, "venue.figures")
-    if not tables:
-        raise InputError(f"{where}: figures is empty: it may be one [[venue.figures]] or more")
-    figures = [_figure(table, f"{where}, figures {number}") for number, table in enumerate(tables, 1)]
-    figures.sort(key=lambda figure: figure.start)
-    for figure, following in itertools.pairwise(figures):
-        if figure.start == following.start:
-            raise InputError(f"{where}: valid_from is {figure.valid_from} in two figures: each needs its own day")
-    ends = [figure.start for figure in figures[1:]] + [MAX_TIME]
-    return tuple(msgspec.structs.replace(figure, end=end) for figure, end in zip(figures, ends, strict=True))
+def _complaint(message: str, top: dict[str, Any]) -> str:
+    what, _, path = message.partition(" - at `$")
+    where, key, value, kind, may_be = _place(path, top)
+    if not isinstance(kind, msgspec.inspect.StructType):
+        shown = "one table" if isinstance(value, dict) else str(value) if isinstance(value, date) else repr(value)
+        return f"{where}: {key} is {shown}: it may be {may_be}"
+    keys = [field.name for field in kind.fields]
+    if not isinstance(value, dict):
+        return f"{where} is {value!r}: it may be a table with the keys {', '.join(keys)}"
+    wrong = _KEY.fullmatch(what)
+    if wrong is None:
+        return f"{where}: {what}"
+    if wrong[1] == "missing required":
+        return f"{where}: missing {wrong[2]}"
+    return f"{where}: unknown key {wrong[2]!r}{_near(wrong[2], keys)}: it may be {', '.join(keys)}"
 
 
-def _figure(table: Any, where: str) -> Figure:
-    _check_keys(table, where, _FIGURE_KEYS)
-    valid_from = _day(table, where, "valid_from")
-    return Figure(
-        taker_fee=_dollars(table, where, "taker_fee"),
-        maker_rebate=_dollars(table, where, "maker_rebate"),
-        start=(valid_from - date(1970, 1, 1)).days * NANOSECONDS_A_DAY,
-        end=MAX_TIME,
-        taker_fee_verified=_flag(table, where, "taker_fee_verified"),
-        maker_rebate_verified=_flag(table, where, "maker_rebate_verified"),
-        source=_text(table, where, "source"),
-        valid_from=valid_from,
-    )
+def _place(path: str, top: dict[str, Any]) -> tuple[str, str, Any, Any, str]:
+    """The entry that a path of msgspec's leads to, and the key there with its value, its type and what it may be."""
+    entry: list[str] = []
+    key, may_be = "", ""
+    value: Any = top
+    kind: Any = msgspec.inspect.type_info(_File)
+    for name, index in _STEP.findall(path):
+        if name:
+            key, value = name, value[name]
+            kind, may_be = _described(next(field.type for field in kind.fields if field.name == name))
+            if isinstance(kind, msgspec.inspect.StructType):
+                entry.append("[default]" if name == "default" else name)
+        elif isinstance(kind, msgspec.inspect.ListType):
+            value, kind = value[int(index)], kind.item_type
+            mic = value.get("mic") if isinstance(value, dict) else None
+            entry.append(f"{key} {int(index) + 1}" + (f" ({mic})" if isinstance(mic, str) else ""))
+    return "".join(f"{', ' if i else ': '}{part}" for i, part in enumerate(entry)), key, value, kind, may_be
 
 
-def _check_keys(table: Any, where: str, required: Collection[str], optional: Collection[str] = ()) -> None:
-    if not isinstance(table, dict):
-        raise InputError(f"{where} is {table!r}: it may be a table with the keys {', '.join(required)}")
-    allowed = (*required, *optional)
-    for key in table:
-        if key not in allowed:
-            raise InputError(f"{where}: unknown key {key!r}{_near(key, allowed)}: it may be {', '.join(allowed)}")
-    missing = [key for key in required if key not in table]
-    if missing:
-        raise InputError(f"{where}: missing {', '.join(missing)}")
-
-
-def _tables(value: Any, where: str, key: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InputError(f"{where}: {key} is not a list of tables: write [[{key}]] in double brackets")
-    return value
-
-
-def _text(table: Mapping[str, Any], where: str, key: str) -> str:
-    value = table[key]
-    if not isinstance(value, str) or not value.strip():
-        raise _refusal(table, where, key, "text in quotes, not empty")
-    return value
-
-
-def _flag(table: Mapping[str, Any], where: str, key: str) -> bool:
-    value = table[key]
-    if not isinstance(value, bool):
-        raise _refusal(table, where, key, "true or false, without quotes")
-    return value
-
-
-def _day(table: Mapping[str, Any], where: str, key: str) -> date:
-    value = table[key]
-    if not isinstance(value, date) or isinstance(value, datetime):
-        raise _refusal(table, where, key, "a day without quotes, such as 2024-01-01")
-    if not FIRST_DAY <= value <= LAST_DAY:
-        raise InputError(f"{where}: {key} is {value}: it may be {FIRST_DAY} to {LAST_DAY}")
-    return value
-
-
-def _dollars(table: Mapping[str, Any], where: str, key: str) -> float:
-    value = table[key]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _refusal(table, where, key, "a number, dollars per share")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _refusal(table, where, key, "a finite number, dollars per share")
-    if abs(value) > FEE_LIMIT:
-        limit = f"{-FEE_LIMIT:g} to {FEE_LIMIT:g} dollars per share; is it in cents or basis points?"
-        raise _refusal(table, where, key, limit)
-    return float(value)
-
-
-def _publisher_ids(table: Mapping[str, Any], where: str) -> tuple[int, ...]:
-    ids = table["publisher_ids"]
-    if not isinstance(ids, list) or not all(type(number) is int and number >= 0 for number in ids):
-        raise _refusal(table, where, "publisher_ids", "a list of whole numbers, 0 or more, such as [2, 46]")
-    if len(set(ids)) < len(ids):
-        raise _refusal(table, where, "publisher_ids", "a list that names each id once")
-    return tuple(ids)
-
-
-def _refusal(table: Mapping[str, Any], where: str, key: str, may_be: str) -> InputError:
-    value = table[key]
-    shown = str(value) if isinstance(value, date) else repr(value)
-    return InputError(f"{where}: {key} is {shown}: it may be {may_be}")
+def _described(kind: Any) -> tuple[Any, str]:
+    """A field's type, without None where that may stand for it, and its description."""
+    may_be = ""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", "")
+    if isinstance(kind, msgspec.inspect.UnionType):
+        kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    return kind, may_be
 
 
 def _by_mic(entries: Iterable[VenueEntry], where: str) -> dict[str, VenueEntry]:

@@ -97,7 +97,7 @@ def plan(
     problem = _Problem(
         half_spread,
         fee,
-        tuple(quote.rebate for quote in quotes),
+        tuple(quote.rates.rebate_at(market.bid if buying else market.ask) for quote in quotes),
         tuple(float(quote.bid_size if buying else quote.ask_size) for quote in quotes),
         outflows,
     )

@@ -19,6 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 
+from sor.errors import Exit
 from sor.stream.recovery import MARK
 
 pytestmark = [
@@ -28,7 +29,6 @@ pytestmark = [
 ]
 
 Names = Callable[..., str]
-FENCED, HUNG = 5, 6
 PARTS = 3
 ROWS = 6_000
 COLUMNS = ["ts_event", "publisher_id", "sequence", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol"]
@@ -251,7 +251,7 @@ def test_a_second_process_with_the_same_name_takes_over(stream: Stream, start: S
     first = stream.consume(start, "--instance-id", "pod-0", "--log-level", "info")
     first.says("SOR Result", 100)
     second = stream.consume(start, "--instance-id", "pod-0")
-    first.finish(FENCED)
+    first.finish(Exit.FENCED)
     assert "another process has this instance id and has taken over" in first.err
     stream.wait_until_done(second)
     second.signal(signal.SIGTERM).finish(DONE)
@@ -285,7 +285,7 @@ def test_a_commit_that_hangs_ends_the_process(start: Start, topic: Names, tmp_pa
         wait_for(lambda: stream.committed() > 0, "the first commit")  # now all that comes has been made and met before
         (node,) = cluster.nodes
         node.pause()
-        job.finish(HUNG)
+        job.finish(Exit.HUNG)
         (line,) = [line for line in job.err.splitlines() if " - ERROR - " in line]
         assert re.search(r"a transaction took more than 3 s: ending, so that a successor can go on \(status 6\)", line)
         node.resume()

@@ -35,7 +35,7 @@ from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
 
-from sor.errors import HUNG
+from sor.errors import Exit
 
 pytestmark = pytest.mark.kafka
 
@@ -715,7 +715,7 @@ def test_a_broker_that_restarts(fragile: Cluster, start: Start, topic: Names, ch
 
     def finished() -> bool:
         nonlocal consume
-        if consume.process.poll() == HUNG:  # as whoever runs it would start it again
+        if consume.process.poll() == Exit.HUNG:  # as whoever runs it would start it again
             consume = start("consume", *servers, "--group", group, "--results-topic", results)
         assert consume.process.poll() is None, consume.story("gave up")
         return committed(fragile, group, name) == {0: 20_000}

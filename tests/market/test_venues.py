@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sor.errors import InputError
-from sor.market.venues import MAX_TIME, MIN_TIME, Figure, VenueDirectory, VenueEntry
+from sor.market.venues import MAX_TIME, MIN_TIME, Figure, SubDollar, VenueDirectory, VenueEntry
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "us_equity_venues.json"
 
@@ -422,6 +422,59 @@ def test_path_may_be_text_and_the_file_may_begin_with_a_byte_order_mark(tmp_path
     assert rates(VenueDirectory.load(os.fspath(path)).by_mic("XNAS"), IN_2024) == (0.0030, 0.0029)
 
 
+# Below a dollar
+
+SUB_DOLLAR = {
+    "taker_fee": "0.003",
+    "maker_rebate": "-0.001",
+    "taker_fee_verified": "true",
+    "maker_rebate_verified": "false",
+    "source": '"our contract"',
+}
+
+
+def sub_dollar_text(**changes: str | None) -> str:
+    return figure_text() + "\n[venue.figures.sub_dollar]\n" + lines(SUB_DOLLAR, changes)
+
+
+def test_rates_below_a_dollar_are_parts_of_the_price(load):
+    (figure,) = load(venue_text(sub_dollar_text())).by_mic("XNAS").figures
+    assert figure.sub_dollar == SubDollar(0.003, -0.001, True, False, "our contract")
+    assert figure.sub_dollar_rates == (0.003, -0.001)
+    assert figure.taker_fee == 0.0030
+
+
+def test_where_nobody_stated_them_the_cap_stands_in(load, directory):
+    (figure,) = load(venue_text()).by_mic("XNAS").figures
+    assert figure.sub_dollar is None
+    assert figure.sub_dollar_rates == directory.default.sub_dollar_rates == (0.003, 0.0)
+    assert directory.level_venue(0).figures[0].sub_dollar is None
+
+
+def test_the_built_in_rates_below_a_dollar_are_within_the_cap(directory):
+    """Reg NMS 610(c): 0.3 % of the price; and each says where it was read."""
+    stated = {entry.venue_id: figure.sub_dollar for entry in directory for figure in entry.figures if figure.sub_dollar}
+    assert set(stated) == {"XNAS", "BATS", "EDGX", "IEXG", "MEMX", "XCIS", "XBOS"}
+    assert all(0.0 <= rates.taker_fee <= 0.003 and abs(rates.maker_rebate) <= 0.003 for rates in stated.values())
+    assert all(rates.taker_fee_verified and len(rates.source) > 20 for rates in stated.values())
+
+
+@pytest.mark.parametrize("value", ["0.30", "30", "-0.0501", "nan", "true"])
+def test_a_wrong_part_of_the_price(complaint, value):
+    text = complaint(venue_text(sub_dollar_text(taker_fee=value)))
+    may_be = "it may be a number from -0.05 to 0.05, a part of the price; is it in percent?"
+    assert "venue 1 (XNAS), figures 1, sub_dollar: taker_fee is " in text
+    assert text.endswith(may_be)
+
+
+def test_a_missing_and_an_unknown_key_below_a_dollar(complaint):
+    where = "venue 1 (XNAS), figures 1, sub_dollar: "
+    assert complaint(venue_text(sub_dollar_text(source=None))).endswith(where + "missing source")
+    assert where + "unknown key 'taker_fees' (did you mean taker_fee?)" in complaint(
+        venue_text(sub_dollar_text(taker_fees="1"))
+    )
+
+
 # What is wrong with a file
 
 
@@ -493,7 +546,7 @@ def test_missing_key_of_a_figure(complaint, key):
 
 
 def test_missing_key_of_the_default(complaint):
-    assert complaint("[default]\ntaker_fee = 0.001\n").endswith("[default]: missing maker_rebate")
+    assert complaint("[default]\ntaker_fee = 0.001\n").endswith("my.toml: [default]: missing maker_rebate")
 
 
 @pytest.mark.parametrize(
@@ -508,10 +561,10 @@ def test_missing_key_of_the_default(complaint):
         ("publisher_ids", "[2.0]", "a list of whole numbers"),
         ("publisher_ids", "[-1]", "a list of whole numbers, 0 or more"),
         ("publisher_ids", "[2, 46, 2]", "a list that names each id once"),
-        ("mic", '"xnas"', "4 upper-case letters or digits"),
-        ("mic", '"NASDAQ"', "4 upper-case letters or digits"),
-        ("mic", '"XNÄS"', "4 upper-case letters or digits"),
-        ("mic", '"XNA²"', "4 upper-case letters or digits"),
+        ("mic", '"xnas"', "text in quotes, 4 upper-case letters or digits"),
+        ("mic", '"NASDAQ"', "text in quotes, 4 upper-case letters or digits"),
+        ("mic", '"XNÄS"', "text in quotes, 4 upper-case letters or digits"),
+        ("mic", '"XNA²"', "text in quotes, 4 upper-case letters or digits"),
     ],
 )
 def test_wrong_value_of_a_venue(complaint, key, value, may_be):
@@ -523,27 +576,28 @@ def test_wrong_value_of_a_venue(complaint, key, value, may_be):
 
 @pytest.mark.parametrize("key", ["taker_fee", "maker_rebate"])
 @pytest.mark.parametrize(
-    ("value", "shown", "may_be"),
+    ("value", "shown"),
     [
-        ("true", "True", "a number, dollars per share"),
-        ('"0.003"', "'0.003'", "a number, dollars per share"),
-        ("[0.003]", "[0.003]", "a number, dollars per share"),
-        ("nan", "nan", "a finite number, dollars per share"),
-        ("inf", "inf", "a finite number, dollars per share"),
-        ("-inf", "-inf", "a finite number, dollars per share"),
-        ("30", "30", "-1 to 1 dollars per share; is it in cents or basis points?"),
-        ("-1.0001", "-1.0001", "-1 to 1 dollars per share; is it in cents or basis points?"),
-        ("1" + "0" * 400, "1" + "0" * 400, "-1 to 1 dollars per share"),
+        ("true", "True"),
+        ('"0.003"', "'0.003'"),
+        ("[0.003]", "[0.003]"),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        ("-inf", "-inf"),
+        ("30", "30"),
+        ("-1.0001", "-1.0001"),
+        ("1" + "0" * 400, "1" + "0" * 400),
     ],
 )
-def test_wrong_number(complaint, key, value, shown, may_be):
+def test_wrong_number(complaint, key, value, shown):
     text = complaint(venue_text(figure_text(**{key: value})))
-    assert f"venue 1 (XNAS), figures 1: {key} is {shown}: it may be {may_be}" in text
+    may_be = "a number from -1 to 1, dollars per share; is it in cents or basis points?"
+    assert text.endswith(f"venue 1 (XNAS), figures 1: {key} is {shown}: it may be {may_be}")
 
 
 def test_wrong_number_in_the_default(complaint):
     text = complaint("[default]\ntaker_fee = 30\nmaker_rebate = 0\n")
-    assert "[default]: taker_fee is 30: it may be -1 to 1 dollars per share" in text
+    assert "[default]: taker_fee is 30: it may be a number from -1 to 1, dollars per share" in text
 
 
 @pytest.mark.parametrize("key", ["taker_fee_verified", "maker_rebate_verified"])
@@ -577,7 +631,10 @@ def test_empty_source(complaint):
 
 
 def test_no_figures(complaint):
-    assert "venue 1 (XNAS): figures is empty" in complaint("[[venue]]\n" + lines(GOOD_VENUE, {"figures": "[]"}))
+    assert (
+        "venue 1 (XNAS): figures is []: it may be one or more: write [[venue.figures]] in double brackets"
+        in complaint("[[venue]]\n" + lines(GOOD_VENUE, {"figures": "[]"}))
+    )
     assert "venue 1 (XNAS): missing figures" in complaint("[[venue]]\n" + lines(GOOD_VENUE, {}))
 
 

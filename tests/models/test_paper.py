@@ -22,6 +22,7 @@ import pytest
 from scipy import stats
 
 from sor import InputError, cli, place, placement_cost
+from sor.errors import Exit
 from sor.kernels import BACKEND
 from sor.models import paper, placement
 from sor.models.paper import Row, Study
@@ -425,7 +426,7 @@ def test_without_matplotlib_the_data_is_written(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert cli.main(["paper", "--training-samples", "1000", "--folder", str(tmp_path)]) == cli.WRONG_CALL
+    assert cli.main(["paper", "--training-samples", "1000", "--folder", str(tmp_path)]) == Exit.WRONG_CALL
     error = capsys.readouterr().err
     assert "pip install 'sor[paper]'" in error
     assert str(tmp_path) in error
@@ -442,7 +443,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["999", "-1", "many"])
 def test_samples_have_a_least_number(capsys: pytest.CaptureFixture[str], value: str) -> None:
-    assert cli.main(["paper", f"--training-samples={value}"]) == cli.WRONG_CALL
+    assert cli.main(["paper", f"--training-samples={value}"]) == Exit.WRONG_CALL
     assert f"--training-samples is '{value}': it must be a whole number from 1000" in capsys.readouterr().err
 
 

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 
 from sor import CostParameters, Order, Router, _routing_py
 
-PRICES = st.one_of(st.integers(9_990, 10_010).map(lambda cents: cents / 100), st.floats(1e-4, 1e9))
+PRICES = st.one_of(
+    st.integers(9_990, 10_010).map(lambda cents: cents / 100),
+    st.integers(9_990, 10_010).map(lambda units: units / 10_000),  # about a dollar, where fees change their form
+    st.floats(1e-4, 1e9),
+)
 SIZES = st.one_of(st.integers(1, 900), st.integers(1, 10**12))
 LEVELS = st.lists(st.tuples(PRICES, SIZES), max_size=3)
 RATES = st.one_of(st.just(0.003), st.floats(-1e3, 1e3))
+PARTS = st.tuples(st.sampled_from([0.0, 1.0]), st.floats(-0.05, 0.05), st.floats(-0.05, 0.05), st.booleans())
 TIMES = st.one_of(st.integers(0, 10), st.integers(0, 2**63 - 1))
 
 
@@ -31,6 +36,7 @@ class Shown(NamedTuple):
     rebate: float
     time: int
     known: bool
+    parts: tuple[float, float, float, bool]  # from which price on fees are dollars, and what they are below it
 
 
 class Case(NamedTuple):
@@ -51,7 +57,10 @@ ORDERS = st.builds(
 )
 CASES = st.builds(
     Case,
-    st.lists(st.builds(Shown, st.integers(0, 3), LEVELS, LEVELS, RATES, RATES, TIMES, st.booleans()), max_size=8),
+    st.lists(
+        st.builds(Shown, st.integers(0, 3), LEVELS, LEVELS, RATES, RATES, TIMES, st.booleans(), PARTS),
+        max_size=8,
+    ),
     ORDERS,
     st.sampled_from([1, 2, 10]),
     st.one_of(st.none(), st.integers(0, 2**62)),
@@ -88,10 +97,8 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
             f"V{one.place}",
             sorted(one.bids, reverse=True),
             sorted(one.asks),
-            one.fee,
-            one.rebate,
+            routing.Rates(one.fee, one.rebate, one.known, *one.parts),
             one.time,
-            one.known,
         )
         market = routing.survey(case.order, book, case.age, case.excluded, case.halted)
         rows, places = routing.usable_rows(case.order, book, market, case.depth, not resting)
@@ -116,7 +123,14 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
 
 @given(CASES, st.booleans())
 @example(
-    Case([Shown(0, [], [(100.0, 36)], 0.003, 0.001, 1, True)], Order("IBM", "buy", 5000), 1, None, frozenset(), False),
+    Case(
+        [Shown(0, [], [(100.0, 36)], 0.003, 0.001, 1, True, (1.0, 0.003, 0.0, True))],
+        Order("IBM", "buy", 5000),
+        1,
+        None,
+        frozenset(),
+        False,
+    ),
     False,
 )
 def test_both_give_the_same_bytes(compiled: ModuleType, case: Case, resting: bool) -> None:
@@ -137,7 +151,7 @@ def test_rounding_is_that_of_python(compiled: ModuleType, dollars: float) -> Non
 
 def test_the_parameters_of_a_result_are_those_of_the_router(compiled: ModuleType) -> None:
     book = compiled.BookOfQuotes("IBM", 1)
-    book.show(0, "V0", [], [(10.0, 5)], 0.0, 0.0, 1)
+    book.show(0, "V0", [], [(10.0, 5)], compiled.FREE, 1)
     order, router = Order("IBM", "buy", 4), Router(CostParameters(step=7))
     market = compiled.survey(order, book, None, frozenset(), False)
     result = compiled.assemble(

@@ -76,7 +76,7 @@ def test_a_replay(start: Any, checkout: Path, flags: list[str], variables: dict[
     job = start(*arguments, *flags, **variables)
     lines = lines_of(job.finish(DONE))
     found = {(line["level"], line["logger"]) for line in lines}
-    assert {("info", "sor.cli"), ("debug", "sor.stream.pipeline"), ("info", "sor.report")} <= found
+    assert {("info", "sor.service.pipelines"), ("debug", "sor.stream.pipeline"), ("info", "sor.report")} <= found
     assert "SOR Configuration: Order size: 5000" in [line["message"] for line in lines]
     assert "messages 3 = results 3 + skipped 0 + bad 0" in [line["message"] for line in lines]
     assert len(job.results) == 3

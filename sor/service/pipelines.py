@@ -1,0 +1,118 @@
+"""Pipelines as the settings say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sor import kernels
+from sor.market import Decoder
+from sor.market.book import Books
+from sor.market.outflow import Outflows
+from sor.market.venues import VenueDirectory
+from sor.routing.router import Router
+from sor.service.settings import Settings
+from sor.stream.messages import Sink
+from sor.stream.orders import DEPTH, OrderPipeline, Terms
+from sor.stream.pipeline import Pipeline
+from sor.types import Order
+
+logger = logging.getLogger(__name__)
+
+
+def new_pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink, log_level: int) -> Pipeline:
+    directory = VenueDirectory.load(settings.venues)
+    router = _routers(settings, directory)(None, None)
+    order = Order("*", settings.side, settings.order_size, settings.limit_price)
+    _log_configuration(settings, venues_from)
+    return Pipeline(
+        decoder,
+        lambda: Books(directory, venues_from, router.depth, _new_outflows(settings)),
+        router,
+        order,
+        sink,
+        symbol=settings.symbol,
+        conflate=settings.conflate,
+        max_age=settings.max_age,
+        log_level=log_level,
+    )
+
+
+def new_order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPipeline:
+    directory = VenueDirectory.load(settings.venues)
+    new_router = _routers(settings, directory)
+    new_router(None, None)  # so that defaults that do not go together are told at the start
+    age = settings.max_age
+    terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
+    _log_configuration(settings, venues_from)
+    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH, _new_outflows(settings)), new_router, sink, terms)
+
+
+def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
+    """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
+    age = settings.max_quote_age
+    excluded = directory.check_ids(settings.exclude_venues)
+    return lambda algorithm, objective: Router(
+        settings.parameters,
+        algorithm or settings.algorithm,
+        objective or settings.objective,
+        max_quote_age=None if age is None else round(age * 1e9),
+        exclude_venues=excluded,
+        min_windows=settings.min_windows,
+    )
+
+
+def _new_outflows(settings: Settings) -> Callable[[], Outflows] | None:
+    """What each book counts, where it is needed."""
+    if settings.algorithm != "cont_kukanov":
+        return None
+    return partial(Outflows, settings.horizon * 10**9, settings.windows)
+
+
+def depth_of(settings: Settings, venues_from: str) -> int:
+    """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
+    return 1 if settings.algorithm == "brute_force" and venues_from == "publishers" else 10
+
+
+def wants_events(settings: Settings) -> bool:
+    """Whether what has happened is of interest, beside what it has left."""
+    return bool(settings.algorithm == "cont_kukanov")
+
+
+def _log_configuration(settings: Settings, venues_from: str) -> None:
+    par = settings.parameters
+    if kernels.BACKEND == "python":
+        logger.warning("pure-Python kernels, the same results but slower: %s", kernels.WHY)
+    if settings.orders_topic is None:
+        logger.info("SOR Configuration: Order size: %d", settings.order_size)
+        limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+        what = f"{settings.side}{limit}"
+    else:
+        what = f"orders from {settings.orders_topic}, books from {settings.topic}"
+    logger.info(
+        "SOR Configuration: %s, algorithm %s, objective %s, venues from %s, kernels %s",
+        what,
+        settings.algorithm,
+        settings.objective,
+        venues_from,
+        kernels.BACKEND,
+    )
+    if settings.algorithm == "cont_kukanov":
+        logger.info(
+            "SOR Configuration: outflows over %d s, %d windows at most, %d needed; they start empty",
+            settings.horizon,
+            settings.windows,
+            settings.min_windows,
+        )
+    sweep = settings.objective == "sweep" and settings.algorithm != "cont_kukanov"
+    note = "; they change no split, as sweep takes displayed shares" if sweep else ""
+    logger.info(
+        "SOR Configuration: lambda_over %g, lambda_under %g, theta_queue %g, step %d%s",
+        par.lambda_over,
+        par.lambda_under,
+        par.theta_queue,
+        par.step,
+        note,
+    )

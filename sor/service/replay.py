@@ -1,0 +1,45 @@
+"""`sor replay`: a recorded feed, routed row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+from sor.service.outputs import closing, create, letters, refuse_overwriting
+from sor.service.pipelines import depth_of, new_pipeline, wants_events
+from sor.service.run import run_to_end
+from sor.service.settings import Settings
+from sor.stream.files import FileResults, FileSource, has_one_publisher
+from sor.stream.messages import Fanout
+
+logger = logging.getLogger(__name__)
+
+LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
+
+
+def replay(settings: Settings, path: str | None) -> int:
+    """Route every row of a recorded feed."""
+    path = path or settings.csv_file
+    venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path))
+    source = FileSource(path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(source.close)
+        refuse_overwriting(settings, path)
+        results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
+        sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
+        decoder = source.decoder(depth_of(settings, venues_from), events=wants_events(settings))
+        pipeline = new_pipeline(settings, decoder, venues_from, sink, logging.DEBUG)
+        return run_to_end(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
+
+
+def _venues_of(path: str) -> str:
+    """What a venue is, where nobody said: a look at the file; a pipe or a topic cannot be looked ahead at."""
+    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD):
+        return "publishers"
+    logger.info(
+        "only one publisher in the first %d rows of %s: its levels are routed as venues (--venues-from levels)",
+        LOOK_AHEAD,
+        path,
+    )
+    return "levels"
