@@ -128,7 +128,7 @@ class Lines:
         if not chunk:
             self._ended = True
             if self._rest and not self._cutting:
-                self._add(self._rest)
+                self._ready.append(self._rest)
                 self.unfinished = self.count + len(self._ready)
             return
         first, *others = chunk.split(b"\n")
