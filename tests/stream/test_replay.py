@@ -168,7 +168,7 @@ def feed_lines(content: bytes) -> tuple[list[bytes], int | None]:
     last one where it has no end."""
     *parts, rest = content.split(b"\n")
     found = [part.removesuffix(b"\r") for part in parts]
-    return ([*found, rest] if rest else found)[1:], len(found) + 1 if rest else None
+    return ([*found, rest] if rest else found)[1:], len(found) + 1 if rest and found else None
 
 
 def test_the_whole_sample(replay):
@@ -367,7 +367,8 @@ def test_damaged_archives(replay, pack):
     """Whole lines before the damage are answered; nothing that is left out is left out in silence."""
     rows = [*SAMPLE_LINES, b""]
     whole = pack(b"\n".join(rows))
-    for part in (whole[: len(whole) // 2], whole[:-1], whole + pack(lines(GOOD))[:-3], whole + b"garbage", whole[:20]):
+    more = pack(b"\n".join(rows[1:]))
+    for part in (whole[: len(whole) // 2], whole[:-1], whole + more[:-3], whole + b"garbage", whole[:20]):
         done = replay(part, "--venues-from", "publishers")
         assert done.status == 4, len(part)
         assert done.summary.get("bad", {}) == {}
@@ -403,15 +404,9 @@ def test_a_bomb_takes_no_memory(tmp_path):
     """A hundred megabytes of one byte are a hundred bytes of bzip2."""
     bomb = tmp_path / "feed.csv.bz2"
     bomb.write_bytes(bz2.compress(lines(GOOD)) + bz2.compress(b"x" * 100_000_000) + bz2.compress(b"\n" + GOOD + b"\n"))
-    script = (
-        "import resource, sys; from sor.cli import main;"
-        "status = main(['replay', sys.argv[1], '--output', '/dev/null', '--dead-letter-file', '/dev/null']);"
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
-    run = subprocess.run([sys.executable, "-c", script, str(bomb)], cwd=CHECKOUT, capture_output=True, timeout=120)
-    status, kilobytes = run.stdout.split()
-    assert status == b"1"
-    assert int(kilobytes) < 150_000
+    status, kilobytes = status_and_peak(bomb, "--dead-letter-file", str(tmp_path / "dead"))
+    assert status == 1
+    assert kilobytes < 150_000
 
 
 def messages(*rows: bytes) -> bytes:
@@ -677,8 +672,9 @@ def test_standard_input_that_is_closed():
     assert b"Traceback" not in run.stderr
 
 
-@pytest.mark.parametrize("what", ["/", "/dev/null", "write only"])
+@pytest.mark.parametrize("what", ["/dev/null", "write only"])
 def test_odd_standard_input(tmp_path, what):
+    """With a folder there Python itself does not start."""
     flags = os.O_WRONLY | os.O_CREAT if what == "write only" else os.O_RDONLY
     descriptor = os.open(tmp_path / "file" if what == "write only" else what, flags)
     try:
@@ -887,19 +883,23 @@ def test_a_pipe_that_comes_in_pieces_is_the_same_feed(pack, tmp_path):
     assert out.count(b"\n") == len(rows) + 1
 
 
-def peak_memory(path: Path) -> int:
-    """Kilobytes that a replay takes at most."""
+def status_and_peak(path: Path, *options: str) -> tuple[int, int]:
+    """Exit status of a replay, and the kilobytes that it takes at most (its own: ``ru_maxrss`` counts the parent's)."""
     script = (
-        "import resource, sys; from sor.cli import main;"
-        "status = main(['replay', sys.argv[1], '--output', '/dev/null']);"
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pathlib import Path; from sor.cli import main;"
+        "status = main(['replay', *sys.argv[1:], '--output', '/dev/null']);"
+        "print(status, *[line.split()[1] for line in Path('/proc/self/status').open() if 'VmHWM' in line])"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(path)], cwd=CHECKOUT, capture_output=True, check=True, timeout=60
-    )
+    command = [sys.executable, "-c", script, str(path), *options]
+    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, timeout=120)
     status, kilobytes = run.stdout.split()
-    assert status == b"0"
-    return int(kilobytes)
+    return int(status), int(kilobytes)
+
+
+def peak_memory(path: Path) -> int:
+    status, kilobytes = status_and_peak(path)
+    assert status == 0
+    return kilobytes
 
 
 def test_memory_stays_flat(tmp_path):
