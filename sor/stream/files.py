@@ -11,7 +11,7 @@ import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
