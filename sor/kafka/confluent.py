@@ -67,6 +67,25 @@ REFUSED = FORBIDDEN | {
     KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
 }
 REBALANCED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
+UNSETTLED = {  # as while a topic is made, or a leader or coordinator changes
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
 UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._WAIT_COORD, KafkaError._ALL_BROKERS_DOWN}
 UNWELCOME = {  # the brokers want no more of a producer
     KafkaError._FATAL,
@@ -99,7 +118,7 @@ def _client_error(error: Any) -> ClientError:
         return ClientError(Kind.REFUSED, story)
     if code == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
         return ClientError(Kind.FATAL, other_assignors(story))
-    again = not error.fatal() and (error.retriable() or code in UNANSWERED)
+    again = not error.fatal() and (error.retriable() or code in UNANSWERED | UNSETTLED)
     return ClientError(Kind.RETRIABLE if again else Kind.FATAL, story)
 
 
