@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sor.errors import InputError
-from sor.kernels import routing
+from sor.kernels import pick
 from sor.market.book import Book
 from sor.models.placement import Placement, place
-from sor.types import CostParameters, Order, PlacementSummary
+from sor.routing.result import PlacementSummary
+from sor.types import CostParameters, Order
+
+rounded = pick("sor.market._quotes").rounded
 
 NOT_FOR_SALE = 1e6  # fee, dollars a share, of a market order that has nothing to take: none is placed
 REMEMBERED = 32  # placements a book keeps to start from
@@ -171,13 +174,13 @@ def _planned(
     summary = PlacementSummary(
         round(placed.market),
         round(sum(placed.limits)),
-        routing.rounded(placed.expected_cost),
-        routing.rounded(executed),
-        routing.rounded(placed.expected_underfill),
+        rounded(placed.expected_cost),
+        rounded(executed),
+        rounded(placed.expected_underfill),
         placed.underfill_probability,
-        routing.rounded(placed.expected_overfill),
+        rounded(placed.expected_overfill),
         placed.overfill_probability,
-        routing.rounded(half_spread, 1e10),
+        rounded(half_spread, 1e10),
         windows,
         outflows.horizon / 1e9,
         sources.pop() if len(sources) == 1 else "mixed" if sources else None,

@@ -26,7 +26,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 )
-IBM = CHECKOUT.parent / "shared" / "data" / "lean_ibm_20131007_mbp-1.csv.gz"
 SECOND = 10**9
 WIDE = CostParameters(lambda_over=0.05, lambda_under=0.05, theta_queue=0.0005)  # of the paper
 PENALTIES = {"theta": 0.0005, "lambda_under": 0.05, "lambda_over": 0.05}
@@ -412,11 +411,10 @@ def test_levels_as_venues_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "cont_kukanov needs venues with queues of their own" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not IBM.exists(), reason="the IBM recording is not beside the checkout")
-def test_the_ibm_recording(tmp_path: Path) -> None:
+def test_the_ibm_recording(shared: Path, tmp_path: Path) -> None:
     """Real one-sided quotes: outflows are inferred, and market and limit orders come out together."""
     feed, out = tmp_path / "ibm.csv", tmp_path / "results.jsonl"
-    with gzip.open(IBM) as file:
+    with gzip.open(shared / "data" / "lean_ibm_20131007_mbp-1.csv.gz") as file:
         feed.write_bytes(b"".join(itertools.islice(file, 2501)))
     options = ["--lambda-under", "0.05", "--lambda-over", "0.1", "--theta-queue", "0.0005", "--output", str(out)]
     limits = ["--algorithm", "cont_kukanov", "--log-level", "error"]
