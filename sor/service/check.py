@@ -144,7 +144,7 @@ def _feed(path: str) -> str:
         message = next((message for message in source if message.value), None)
         if message is None:
             raise InputError(f"{path} has no row")
-        update = decoder.decode(message.value)
+        update = decoder.decode(message.whole())
     except DataError as error:
         raise InputError(f"{path}, first row: {error}") from None
     finally:

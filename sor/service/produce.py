@@ -89,7 +89,7 @@ class Rows:
                 continue
             number += 1
             try:
-                yield Row(number, *self._convert(message.value))
+                yield Row(number, *self._convert(message.whole()))
             except DataError as error:
                 self.bad += 1
                 DeadLetter(message.value, message.place, error.reason, str(error)).tell()
@@ -109,6 +109,7 @@ def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:
 
     def from_csv(raw: bytes) -> tuple[str, int, bytes]:
         cells = decoder.cells(raw)
+        decoder.check_units(cells)
         return symbol_of(cells[symbol_at]), time_of("ts_event", cells[time_at]), message_of(columns, cells)
 
     return from_csv

@@ -210,7 +210,7 @@ class Pipeline:
             summary.skipped["blank"] += 1
             return None
         try:
-            update = self.decoder.decode(message.value)
+            update = self.decoder.decode(message.whole())
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
             self._reject(message, error.reason, str(error) + cut)
