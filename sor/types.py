@@ -23,7 +23,7 @@ USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
 
 MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
-LONGEST_SHOWN = 200  # characters of a wrong value in a message
+LONGEST_SHOWN = 500  # characters of a wrong value in a message
 MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their products stay far from overflow
 
 

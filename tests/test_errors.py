@@ -42,7 +42,8 @@ def fail(number: int) -> None:
 
 
 def test_every_kind_is_among_them() -> None:
-    assert {type(error) for error in ERRORS} == set(tree())
+    known = {kind for kind in tree() if kind.__module__ == "sor.errors"}  # a test has its own below them
+    assert {type(error) for error in ERRORS} == known
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
