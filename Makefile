@@ -32,11 +32,26 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/replay.py --algorithm cont_kukanov
 	$(PYTHON) benchmarks/stream.py
 
-chaos:  ## break brokers and consumers, mutate messages, watch the memory (half an hour or more; needs Java and Maven)
+chaos:  ## break brokers and consumers, set groups back, mutate messages, watch the memory (hours; needs Java and Maven)
 	$(PYTHON) tools/chaos.py
+	$(PYTHON) tools/chaos.py --client confluent --set-backs 4 --changes 2 --retentions 2 --anew
+	$(PYTHON) tools/chaos.py --client kafka-python --set-backs 4 --changes 2 --retentions 2 --anew
+	$(PYTHON) tools/chaos.py --orders --set-backs 4
+	$(PYTHON) tools/chaos.py --orders --set-backs 4 --client confluent
+	$(PYTHON) tools/chaos.py --algorithm cont_kukanov --messages 200000 --set-backs 2 --anew
 	$(PYTHON) tools/chaos.py --delivery at-least-once --messages 100000
 	$(PYTHON) tools/fuzz.py
+	$(PYTHON) tools/fuzz.py --algorithm cont_kukanov
+	$(PYTHON) tools/fuzz.py --orders --algorithm cont_kukanov
 	$(PYTHON) tools/soak.py
+	$(PYTHON) tools/soak.py --orders
+	$(PYTHON) tools/soak.py --algorithm cont_kukanov
+
+SEEDS ?= 20
+seeds:  ## the tests without brokers on fresh seeds, SEEDS=20 of them (two minutes each); stops at the first that fails
+	@for i in $$(seq $(SEEDS)); do \
+	  seed=$$($(PYTHON) -c 'import secrets; print(secrets.randbelow(2**32))'); echo "seed $$seed ($$i of $(SEEDS))"; \
+	  $(PYTHON) -m pytest -q -m 'not kafka and not network' --hypothesis-seed=$$seed || exit 1; done
 
 sample:  ## make sample.csv again; the same bytes, as its generator is seeded
 	$(PYTHON) tools/make_sample.py
@@ -51,4 +66,4 @@ clean:  ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info sor/*.c sor/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install test test-pure lint format bench chaos sample stack ci clean
+.PHONY: help install test test-pure lint format bench chaos seeds sample stack ci clean

@@ -16,7 +16,8 @@ PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
 KERNELS = {  # extension: its source; types for one that is Python stand in the .pxd of the extension's name
     "sor._core": "sor/_core.pyx",
     "sor._placement": "sor/_placement.pyx",
-    "sor._routing": "sor/_routing_py.py",
+    "sor.market._quotes": "sor/market/_quotes_py.py",
+    "sor.routing._split": "sor/routing/_split_py.py",
 }
 
 # The twins agree bit for bit only where the compiler neither fuses nor reorders floating-point operations.

@@ -15,6 +15,7 @@ from sor.market.outflow import Outflows
 from sor.models.online import OnlinePlacement
 from sor.models.placement import Placement, place, placement_cost
 from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
+from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.service.demo import run_test_harness
 from sor.types import (
@@ -22,7 +23,6 @@ from sor.types import (
     CostParameters,
     Level2Venue,
     Order,
-    RoutingResult,
     Venue,
 )
 

@@ -1,4 +1,4 @@
-"""Picks the kernels: the compiled ones where they are there, else their pure-Python twins.
+"""Picks the kernels: the compiled ones where they are there, else their Python sources. All are compiled, or none.
 
 ``SOR_PURE_PYTHON=1`` forces Python, ``SOR_REQUIRE_EXT=1`` refuses it; `BACKEND` says which is in use and `WHY`
 says why. These two variables are read here, at import, and nowhere else.
@@ -8,27 +8,50 @@ from __future__ import annotations
 
 import importlib
 import os
+from importlib.machinery import PathFinder
 from typing import Any
 
-from sor import _core_py, _placement_py, _routing_py
+COMPILED = ("sor._core", "sor._placement", "sor.market._quotes", "sor.routing._split")  # each beside its NAME_py
+HERE = os.path.dirname(os.path.abspath(__file__))
 
-core: Any = _core_py
-placement_core: Any = _placement_py
-routing: Any = _routing_py
-BACKEND = "python"
-WHY = "SOR_PURE_PYTHON=1"
 
-if os.environ.get("SOR_PURE_PYTHON", "0") in ("", "0"):
+def _missing() -> str | None:
+    """The first that is not there. Looked for only, as the folders' own are imported by the folders."""
+    for name in COMPILED:
+        folders = name.split(".")[1:-1]
+        if PathFinder.find_spec(name, [os.path.join(HERE, *folders)]) is None:
+            return name
+    return None
+
+
+def _python(why: str) -> tuple[str, str]:
+    if os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0"):
+        raise ImportError(f"SOR_REQUIRE_EXT=1, but {why}")
+    return "python", why
+
+
+def _chosen() -> tuple[str, str]:
+    """Which backend, and why."""
+    if os.environ.get("SOR_PURE_PYTHON", "0") not in ("", "0"):
+        return _python("SOR_PURE_PYTHON=1")
+    missing = _missing()
+    if missing is not None:
+        return _python(f"the compiled extension cannot be imported (no module {missing})")
     try:
-        compiled = (
-            importlib.import_module("sor._core"),
-            importlib.import_module("sor._placement"),
-            importlib.import_module("sor._routing"),
-        )
-        core, placement_core, routing = compiled  # all or none
-        BACKEND, WHY = "cython", "the compiled extension is installed"
+        importlib.import_module("sor._core")
+        importlib.import_module("sor._placement")
     except ImportError as error:
-        WHY = f"the compiled extension cannot be imported ({error})"
+        return _python(f"the compiled extension cannot be imported ({error})")
+    return "cython", "the compiled extension is installed"
 
-if BACKEND == "python" and os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0"):
-    raise ImportError(f"SOR_REQUIRE_EXT=1, but {WHY}")
+
+BACKEND, WHY = _chosen()
+
+
+def pick(name: str) -> Any:
+    """The module ``name`` of `COMPILED`, or its Python source."""
+    return importlib.import_module(name if BACKEND == "cython" else f"{name}_py")
+
+
+core = pick("sor._core")
+placement_core = pick("sor._placement")

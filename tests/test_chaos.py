@@ -90,7 +90,9 @@ class Topics:
     def ends(self, servers: str, topic: str) -> dict[Any, int]:
         return {Part(0): len(self.records[topic])}
 
-    def committed_records(self, servers: str, topic: str, partition: int | None = None) -> Iterator[Any]:
+    def committed_records(
+        self, servers: str, topic: str, partition: int | None = None, since: Any = None
+    ) -> Iterator[Any]:
         yield from self.records[topic]
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,14 +20,20 @@ from pathlib import Path
 import pytest
 
 import sor
+from sor import kernels
 
 PACKAGE = Path(sor.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(sor.__path__, "sor."))
-SOURCES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+SOURCES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 PYX = sorted(PACKAGE.glob("*.pyx"))
+PXD = sorted(PACKAGE.rglob("*.pxd"))
 REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 
 # The folders are the ranks: a module imports from its own folder or from those before it, and makes no circle. The
@@ -45,20 +52,30 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
     """Against a suite that believes it tests the extension and tests Python against itself."""
     if not REQUIRED:
         pytest.skip("SOR_REQUIRE_EXT is not set")
-    from sor import _core, _placement, _routing, kernels
-    from sor.market import book
+    from sor import _core, _placement
+    from sor.market import _quotes, book
     from sor.models import placement, static
+    from sor.routing import _split, cont_kukanov, router
 
     assert sor.BACKEND == kernels.BACKEND == "cython"
     assert kernels.core is _core
     assert static.core is _core
     assert kernels.placement_core is _placement
     assert placement.placement_core is _placement
-    assert kernels.routing is _routing
-    assert issubclass(book.Book, _routing.BookOfQuotes)
+    assert issubclass(book.Book, _quotes.BookOfQuotes)
+    assert router.quotes is _quotes
+    assert cont_kukanov.rounded is _quotes.rounded
+    assert router.splits is _split
 
 
-@pytest.mark.parametrize("name", ["sor._core", "sor._placement", "sor._routing"])
+def test_the_list_of_compiled_modules_is_that_of_their_sources() -> None:
+    sources = {module.removesuffix("_py") for module in SOURCES if module.endswith("_py")}
+    assert set(kernels.COMPILED) == sources
+    if (setup := PACKAGE.parent / "setup.py").exists():
+        assert set(re.findall(r'"(sor\.[\w.]+)": "sor/', setup.read_text(encoding="utf-8"))) == sources
+
+
+@pytest.mark.parametrize("name", kernels.COMPILED)
 def test_the_compiled_kernel_is_compiled(name: str) -> None:
     """And is the package's own, not that of another installation."""
     spec = importlib.util.find_spec(name)
@@ -67,7 +84,7 @@ def test_the_compiled_kernel_is_compiled(name: str) -> None:
     assert spec is not None
     assert spec.origin is not None
     assert spec.origin.endswith(tuple(EXTENSION_SUFFIXES))
-    assert Path(spec.origin).parent == PACKAGE
+    assert Path(spec.origin).parent == SOURCES[f"{name}_py"].parent
     assert importlib.util.find_spec(f"{name}_py").origin.endswith(".py")
 
 
@@ -121,6 +138,25 @@ def test_where_one_of_the_kernels_is_missing_none_is_compiled() -> None:
     assert run(f"{BREAK_PLACEMENT}{PRINT_BACKEND}", SOR_REQUIRE_EXT="1").returncode != 0
 
 
+@pytest.mark.skipif(importlib.util.find_spec("sor._core") is None, reason="the extension is not built")
+@pytest.mark.parametrize("name", kernels.COMPILED)
+def test_where_one_was_not_built_none_is_compiled(name: str, tmp_path: Path) -> None:
+    """Those of the folders, too, although the folders pick them later."""
+    shutil.copytree(PACKAGE, tmp_path / "sor", ignore=shutil.ignore_patterns("__pycache__", "*.c"))
+    (left_out,) = (tmp_path / "sor").rglob(f"{name.rpartition('.')[2]}.*{EXTENSION_SUFFIXES[-1]}")
+    left_out.unlink()
+    names = "import sor.routing.router as r; print(r.core.__name__, r.quotes.__name__, r.splits.__name__)"
+    answer = run(f"sys.path.insert(0, {str(tmp_path)!r}); {PRINT_BACKEND}; {names}")
+    assert answer.returncode == 0, answer.stderr
+    first, second = answer.stdout.splitlines()
+    assert json.loads(first) == [
+        "python",
+        "sor._core_py",
+        f"the compiled extension cannot be imported (no module {name})",
+    ]
+    assert second == "sor._core_py sor.market._quotes_py sor.routing._split_py"
+
+
 # --- imports ---------------------------------------------------------------------------------------------------------
 
 
@@ -140,14 +176,12 @@ def rank_of(module: str) -> int | None:
         folder, name = (name, "") if (PACKAGE / name).is_dir() else ("", name)
     if name in COMMANDS:
         return len(FOLDERS)
-    if name in ("kernels", "_routing", "_routing_py"):  # for now: the hot path knows what a market shows
-        return FOLDERS.index("market")
     return FOLDERS.index(folder) if folder in FOLDERS else None
 
 
 def resolve(name: str) -> str:
     """The module that a dotted name lies in: sor.errors.InputError lies in sor.errors."""
-    known = {"sor", *SOURCES, *MODULES, *("sor." + path.stem for path in PYX)}
+    known = {"sor", *SOURCES, *MODULES, *kernels.COMPILED}
     while name not in known:
         name = name.rpartition(".")[0]
     return name
@@ -165,7 +199,7 @@ def imported_names(tree: ast.AST, module: str, is_package: bool) -> Iterator[str
             yield from (f"{origin}.{alias.name}" for alias in node.names)
         elif (  # importlib.import_module("sor.kafka.kafka_python")
             isinstance(node, ast.Call)
-            and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__")
+            and getattr(node.func, "attr", getattr(node.func, "id", "")) in ("import_module", "__import__", "pick")
             and node.args
             and isinstance(node.args[0], ast.Constant)
         ):
@@ -192,6 +226,9 @@ def import_graph() -> dict[str, set[str]]:
     }
     for path in PYX:
         graph[f"sor.{path.stem}"] = pyx_imports(path.read_text(encoding="utf-8"))
+    for path in PXD:
+        source = f"{name_of(path)}_py"
+        graph[source] |= pyx_imports(path.read_text(encoding="utf-8"))
     return graph
 
 
@@ -219,7 +256,9 @@ def test_every_module_has_a_rank() -> None:
 def test_imports_lead_downwards() -> None:
     graph = import_graph()
     assert "sor.errors" in graph["sor.types"]  # the walk sees something
-    assert {"sor._core", "sor._placement", "sor._routing"} <= graph["sor.kernels"]
+    assert "sor.market._quotes" in graph["sor.market.book"]
+    assert "sor.market._quotes" in graph["sor.routing._split_py"] or not PXD  # those of a .pxd, too
+    assert {"sor._core", "sor._placement"} <= graph["sor.kernels"]
     assert upward(graph) == []
 
 
@@ -237,6 +276,7 @@ def test_imports_make_no_circle() -> None:
         ("sor.types", "def f():\n    from .models import static", {"sor.models.static"}),
         ("sor.types", "from .models.static import allocate", {"sor.models.static"}),
         ("sor.types", "import importlib\nimportlib.import_module('sor.models.static')", {"sor.models.static"}),
+        ("sor.types", "quotes = pick('sor.market._quotes')", {"sor.market._quotes"}),
         ("sor.types", "from sor import allocate", {"sor"}),
         ("sor.cli", "from sor import __version__\nimport sorted", set()),
         ("sor.market.dbn", "from ..models import static", {"sor.models.static"}),

@@ -1,11 +1,18 @@
 """Exactly once, on brokers and consumers that are being broken.
 
     python tools/chaos.py [--messages N] [--kills N] [--seed N] [--client NAME] [--delivery at-least-once]
+                          [--orders] [--algorithm NAME] [--set-backs N] [--changes N] [--retentions N] [--anew]
 
 Three Kafka brokers (KRaft), replication 3; four consumers, two of them named, one a supervisor of two workers. Before
 each disturbance a share of the messages is produced, so that it meets a group at work. Consumers that end with a status
 that asks for it are started again, as an orchestrator would. No two brokers are down at once. At the end each message
 has to have exactly one committed result or dead letter, with the bytes of an undisturbed replay (`delivery.check`).
+
+With ``--orders`` the messages are orders, some of them repeated or refused, on books that are there before the first.
+Between two runs of all consumers the group's offsets are set back (``--set-backs``: what is answered again is counted,
+and no book may show what comes later), one symbol alone is routed for a while (``--changes``), or retention passes the
+group (``--retentions``). With ``--anew`` the input is deleted and made again at the end. Results of ``cont_kukanov``
+depend on what came before, so of these the books are compared.
 
 With ``--delivery at-least-once`` consumers are killed with results out that are not committed: the run fails where the
 checker then finds no doubles. One line of JSON goes to standard output, what happens to standard error; the exit status
@@ -35,8 +42,27 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from commands import Job, Jobs, children
-from delivery import Producing, Progress, Stuck, Verdict, check, committed_records, ends, explain, feed
-from kafka import KafkaAdminClient, KafkaConsumer
+from delivery import (
+    SYMBOLS,
+    Ledger,
+    Message,
+    Producing,
+    Progress,
+    Stuck,
+    Verdict,
+    all_of,
+    book_of,
+    check,
+    check_orders,
+    committed_records,
+    ends,
+    explain,
+    feed,
+    message,
+    orders,
+    starts,
+)
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 from kafka_broker import Cluster
 
@@ -48,6 +74,8 @@ ZOMBIE_S = 20.0  # longer than a member's session (10 s) and a transaction (15 s
 STUCK_S = 240.0  # without a commit, though messages are waiting
 END_S = 120.0  # for a process that has been asked to end
 TOPICS = ("input", "results", "letters")
+MARKET = 8_000  # messages of market data that orders are routed on
+ANEW = 4_000  # messages of a topic made again
 GROUP = "chaos"
 
 
@@ -141,10 +169,27 @@ class Crew:
         self._look_for_traceback(zombie)
         return status
 
+    @contextmanager
+    def stopped(self, *more: str) -> Iterator[None]:
+        """A time without consumers; then they start again, with more arguments."""
+        with self._lock:
+            self._end_all(RESTARTED | {-signal.SIGTERM, 128 + signal.SIGTERM})  # one may just have started
+            yield
+            self.jobs = [self._start(*command, *more) for command in self.commands]
+
+    @contextmanager
+    def finished(self) -> Iterator[None]:
+        """As `stopped`, and none starts again."""
+        self.finish()
+        yield
+
     def finish(self) -> None:
         """Ask all to end, and see that they do so in good order."""
         self._over.set()
         self._thread.join()
+        self._end_all(set())
+
+    def _end_all(self, tolerated: set[int]) -> None:
         for job in self.jobs:
             if job.process.poll() is None:
                 job.signal(signal.SIGTERM)
@@ -156,7 +201,7 @@ class Crew:
                 status = None
                 job.kill()
             self._look_for_traceback(job)
-            if status != Exit.DONE:
+            if status != Exit.DONE and status not in tolerated:
                 self._complain(job.story(f"consumer {number}, asked to end, did so with {status}"))
 
 
@@ -209,6 +254,8 @@ class Chaos:
         self.producing = producing
         self.progress = progress
         self.random = random.Random(options.seed)
+        self.ledger = Ledger()
+        self.again: list[tuple[int, int, int]] = []  # spans that the group was set back over
         self.done: Counter[str] = Counter()
         self.zombies: Counter[str] = Counter()  # by exit status
         self._last = 0
@@ -228,6 +275,9 @@ class Chaos:
             *[self.pause_other] * ((pauses + 1) // 3),
             *[self.pause_broker] * (pauses // 3),
             *[self.restart_brokers] * self.options.rolling,
+            *[self.set_back] * self.options.set_backs,
+            *[self.change_symbol] * self.options.changes,
+            *[self.pass_by] * self.options.retentions,
         ]
         self.random.shuffle(happenings)
         return happenings
@@ -244,7 +294,7 @@ class Chaos:
         self.await_all()
 
     def release(self, count: int) -> None:
-        self.producing.send(feed(self.producing.sent, count))
+        self.producing.send(messages_of(self.options, self.producing.sent, count))
 
     def await_work(self) -> None:
         """Wait until the group is at what has been released last."""
@@ -349,6 +399,66 @@ class Chaos:
         node.resume()
         await_sync(self.cluster)
 
+    def set_back(self) -> None:
+        """The group is set back by hand, partition by partition, and perhaps a second time soon after."""
+        for _ in range(self.random.randint(1, 2)):
+            with self.crew.stopped():
+                stood = self._await_empty()
+                first = starts(self.cluster.bootstrap, self.producing.topic)
+                to = {
+                    part: self.random.randint(min(first[part], at), at)
+                    for part, at in stood.items()
+                    if self.random.random() < 0.5
+                }
+                self._commit(to)
+                for part, offset in to.items():
+                    self.ledger.again(part, offset, stood[part])
+                    self.again.append((part, offset, stood[part]))
+                self._note("set back", {part: f"{stood[part]} to {to[part]}" for part in to})
+            time.sleep(self.random.uniform(3.0, 8.0))
+
+    def change_symbol(self) -> None:
+        """For a while one symbol alone is routed; then all are again."""
+        symbol = f"SYM{self.random.randrange(SYMBOLS):02d}"
+        with self.crew.stopped("--symbol", symbol):
+            before = self._await_empty()
+            self._note("changed", f"only {symbol}")
+        self.release(self.options.messages // 50)
+        self.await_all()
+        with self.crew.stopped():
+            for part, at in self._await_empty().items():
+                self.ledger.only(part, before[part], at, symbol.encode())
+
+    def pass_by(self) -> None:
+        """Retention is faster than the group."""
+        with self.crew.stopped():
+            stood = self._await_empty()
+            self.release(self.options.messages // 50)
+            gone = {
+                part: self.random.randint(at, len(self.producing.numbers[part]))
+                for part, at in stood.items()
+                if self.random.random() < 0.3
+            }
+            with KafkaAdminClient(bootstrap_servers=self.cluster.bootstrap) as admin:
+                admin.delete_records({TopicPartition(self.producing.topic, part): at for part, at in gone.items()})
+            for part, at in gone.items():
+                self.ledger.gone(part, stood[part], at)
+            self._note("passed by", {part: f"{stood[part]} to {at}" for part, at in gone.items()})
+
+    def _await_empty(self) -> dict[int, int]:
+        """Where the group stands, once it has no members: only then may its offsets be moved."""
+        with KafkaAdminClient(bootstrap_servers=self.cluster.bootstrap) as admin:
+            wait_until(lambda: not admin.describe_groups([GROUP])[GROUP]["members"], "an empty group")
+        return self.progress.by_partition()
+
+    def _commit(self, offsets: dict[int, int]) -> None:
+        places = {TopicPartition(self.producing.topic, part): at for part, at in offsets.items()}
+        with KafkaConsumer(
+            bootstrap_servers=self.cluster.bootstrap, group_id=GROUP, enable_auto_commit=False
+        ) as consumer:
+            consumer.assign(list(places))
+            consumer.commit({place: OffsetAndMetadata(at, "", -1) for place, at in places.items()}, timeout_ms=30_000)
+
     def restart_brokers(self) -> None:
         self._note("rolling restart", "all brokers")
         for node in self.cluster.nodes:
@@ -365,12 +475,18 @@ def named_of(options: argparse.Namespace) -> int:
     return options.consumers // 2 if options.named is None else options.named
 
 
+def messages_of(options: argparse.Namespace, first: int, count: int) -> Iterator[Message]:
+    return orders(first, count) if options.orders else feed(first, count)
+
+
 def commands_of(options: argparse.Namespace, servers: str) -> list[list[str]]:
     """Arguments of each consumer: the first half named, the last one a supervisor of two."""
     common = [
         *("consume", "--kafka-servers", servers, "--topic", "input", "--group", GROUP, "--allow-bad"),
         *("--results-topic", "results", "--dead-letter-topic", "letters", "--log-level", "warning"),
         *(("--client", options.client) if options.client else ()),
+        *(("--orders-topic", "orders", "--order-wait", "60") if options.orders else ()),
+        *(("--algorithm", options.algorithm, "--min-windows", "5") if options.algorithm else ()),
     ]
     if options.delivery:
         # the books from all that was before, or results would differ, and say so
@@ -408,12 +524,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {"wrong": [], "seed": options.seed, "delivery": options.delivery or "exactly-once"}
     with kept_where_wrong(report) as folder, ExitStack() as stack:
         cluster = stack.enter_context(Cluster(nodes=options.brokers))
-        for topic in TOPICS:
-            cluster.create_topic(topic, PARTS)
+        topic = "orders" if options.orders else "input"
+        for name in (*TOPICS, *(("orders",) if options.orders else ())):
+            cluster.create_topic(name, PARTS)
         jobs = stack.enter_context(Jobs(folder))
-        producing = Producing(cluster.bootstrap, "input", compression_type="lz4")
-        stack.callback(producing.close)
-        progress = Progress(cluster.bootstrap, "input", GROUP, PARTS)
+        market = producing = Producing(cluster.bootstrap, "input", compression_type="lz4")
+        stack.callback(market.close)
+        if options.orders:
+            market.send(feed(0, MARKET))
+            producing = Producing(cluster.bootstrap, topic, compression_type="lz4")
+            stack.callback(producing.close)
+        progress = Progress(cluster.bootstrap, topic, GROUP, PARTS)
         stack.callback(progress.close)
         crew = Crew(jobs.start, commands_of(options, cluster.bootstrap))
         chaos = Chaos(options, cluster, crew, producing, progress)
@@ -422,9 +543,21 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             chaos.run()
             broken = time.monotonic() - started
             say(f"all {producing.sent:,} answered")
-            crew.finish()
-            verdict = check(cluster.bootstrap, *TOPICS)
-            _keep_the_proof(cluster, verdict, folder)
+            view = book_of if options.algorithm == "cont_kukanov" else all_of
+            with crew.stopped() if options.anew else crew.finished():
+                if options.orders:
+                    verdict = check_orders(
+                        cluster.bootstrap, "results", producing, market, view=view, again=chaos.again
+                    )
+                else:
+                    verdict = check(
+                        cluster.bootstrap, *TOPICS, inputs=producing.records, ledger=chaos.ledger, view=view
+                    )
+                    _keep_the_proof(cluster, producing, verdict, folder)
+                report["wrong"] += faults(options, verdict, producing.sent)
+            if options.anew:
+                report["wrong"] += make_anew(options, cluster, view)
+                crew.finish()
         except Exception:  # noqa: BLE001 - whatever it was, what has been counted so far is worth having
             broken = time.monotonic() - started
             report["wrong"].append(traceback.format_exc())
@@ -437,11 +570,36 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "seconds": round(broken, 1),
             "seconds_with_check": round(time.monotonic() - started, 1),
         }
-        report["wrong"] += crew.wrong + faults(options, verdict, producing.sent)
+        report["wrong"] += crew.wrong
         if report["wrong"]:
             for node in cluster.nodes:
                 shutil.copy(node.log, folder / f"{node.name}.log")
     return report
+
+
+def make_anew(options: argparse.Namespace, cluster: Cluster, view: Callable[[bytes], bytes]) -> list[str]:
+    """Delete the input under the group and make it again: what it holds then is answered once, on its own books."""
+    say("the input is deleted, and made again")
+    with KafkaAdminClient(bootstrap_servers=cluster.bootstrap) as admin:
+        before = ends(cluster.bootstrap, "results") | ends(cluster.bootstrap, "letters")
+        admin.delete_topics(["input"])
+        wait_until(lambda: "input" not in admin.list_topics(), "the input is gone")
+        time.sleep(ZOMBIE_S / 4)
+    cluster.create_topic("input", PARTS)
+    producing = Producing(cluster.bootstrap, "input", compression_type="lz4")
+    progress = Progress(cluster.bootstrap, "input", GROUP, PARTS)
+
+    def inputs(partition: int) -> Iterator[Any]:
+        return producing.records(partition, lambda number: message(options.messages + number))
+
+    try:
+        producing.send(feed(options.messages, ANEW))
+        wait_until(lambda: progress.total() >= ANEW, f"{ANEW:,} messages of the new topic are answered")
+        verdict = check(cluster.bootstrap, *TOPICS, inputs=inputs, since=before, view=view)
+    finally:
+        producing.close()
+        progress.close()
+    return [f"made anew: {line}" for line in faults(argparse.Namespace(delivery=None), verdict, ANEW)]
 
 
 def faults(options: argparse.Namespace, verdict: Verdict, sent: int) -> list[str]:
@@ -458,10 +616,10 @@ def faults(options: argparse.Namespace, verdict: Verdict, sent: int) -> list[str
     return wrong
 
 
-def _keep_the_proof(cluster: Cluster, verdict: Verdict, folder: Path) -> None:
+def _keep_the_proof(cluster: Cluster, producing: Producing, verdict: Verdict, folder: Path) -> None:
     places = [place for kind in ("different", "doubled") for place in verdict.places.get(kind, [])[:2]]
     if verdict.different or verdict.missing or verdict.stray:
-        lines = [line for place in places for line in explain(cluster.bootstrap, "input", "results", place)]
+        lines = [line for place in places for line in explain(cluster.bootstrap, producing, "results", place)]
         (folder / "faults.txt").write_text("\n".join(lines) + "\n")
         memories = committed_records(cluster.bootstrap, f"{GROUP}-books")
         with suppress(Stuck, KafkaError), (folder / "books.txt").open("w") as file:
@@ -481,7 +639,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", help="handed to `sor consume`; default: nothing is")
     parser.add_argument("--delivery", choices=("exactly-once", "at-least-once"), help="default: nothing is handed on")
-    report = run(parser.parse_args())
+    parser.add_argument("--orders", action="store_true", help="the messages are orders")
+    parser.add_argument("--algorithm", help="handed to `sor consume`; default: nothing is")
+    parser.add_argument("--set-backs", type=int, default=0, help="times that the group's offsets are set back")
+    parser.add_argument("--changes", type=int, default=0, help="times that one symbol alone is routed for a while")
+    parser.add_argument("--retentions", type=int, default=0, help="times that retention passes the group")
+    parser.add_argument("--anew", action="store_true", help="delete the input at the end, and make it again")
+    options = parser.parse_args()
+    if options.orders and (options.delivery or options.changes or options.retentions or options.anew):
+        parser.error("--orders: no --delivery, --changes, --retentions or --anew")
+    report = run(options)
     print(json.dumps(report))
     for line in report["wrong"]:
         say(f"WRONG: {line}")

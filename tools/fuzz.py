@@ -1,9 +1,10 @@
 """Mutated messages through `sor consume`, exactly once: none ends it, none holds it up, all are accounted for.
 
-    python tools/fuzz.py [--messages N] [--seed N] [--client NAME]
+    python tools/fuzz.py [--messages N] [--seed N] [--client NAME] [--orders] [--algorithm NAME]
 
 Flipped bytes, truncation, wrong types, huge numbers, wrong encodings, deep nesting, nothing, 1 MB, strange keys. The
-summary, the two topics and a replay (`delivery.check`) have to agree on every message. One line of JSON goes to
+summary, the two topics and a replay (`delivery.check`) have to agree on every message. With ``--orders`` it is orders
+that are mutated, and each has to have an answer. One line of JSON goes to
 standard output; the exit status is 1 where anything is wrong.
 """
 
@@ -16,14 +17,14 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from commands import BAD, Jobs
-from delivery import Message, Producing, Verdict, check
+from delivery import Message, Producing, Verdict, all_of, book_of, check, committed_records
 from kafka_broker import Cluster, Servers
 
 from sor.market.databento_json import BOOK, HEAD
@@ -40,15 +41,43 @@ def levels(random: random.Random) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(HEAD, 1)
     row |= {name: random.randrange(1, 900) for name in BOOK}
     row |= {name: (100 if "bid" in name else 100.01) + random.randrange(9) / 100 for name in BOOK if "_px_" in name}
-    symbol = f"SYM{random.randrange(12):02d}"
-    return row | {"ts_event": 10**18, "publisher_id": random.randrange(1, 6), "sequence": 1, "symbol": symbol}
+    row |= {
+        "action": random.choice("ACMT"),
+        "side": random.choice("BAN"),
+        "price": 100.0,
+        "size": random.randrange(1, 900),
+    }
+    symbol, time = f"SYM{random.randrange(12):02d}", 10**18 + random.randrange(10**12)
+    return row | {"ts_event": time, "publisher_id": random.randrange(1, 6), "sequence": 1, "symbol": symbol}
+
+
+def terms(random: random.Random) -> dict[str, Any]:
+    """A good order."""
+    row: dict[str, Any] = {"id": f"o{random.randrange(10**6)}", "symbol": f"SYM{random.randrange(12):02d}"}
+    row |= {"side": random.choice(["buy", "sell"]), "quantity": random.randrange(1, 10**4)}
+    return row | {"algorithm": random.choice([None, "greedy_l2", "cont_kukanov"]), "limit_price": None}
+
+
+READ = ("ts_event", "publisher_id", "sequence", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00")
+Draw = Callable[[random.Random], dict[str, Any]]
 
 
 class Mutator:
-    """Draws messages; each kind is a method that makes bytes of a good message."""
+    """Draws messages; each kind is a method that makes bytes of a good message.
 
-    def __init__(self, seed: int) -> None:
+    Parameters
+    ----------
+    draw : callable
+        Draws a good message.
+    read : sequence of str
+        Its columns that matter; they are drawn as often as all others together.
+    """
+
+    def __init__(self, seed: int, draw: Draw = levels, read: Sequence[str] = READ) -> None:
         self.random = random.Random(seed)
+        self.draw = draw
+        self.read = read
+        self.columns = list(draw(random.Random(0)))
         self.kinds: list[Callable[[dict[str, Any]], bytes | None]] = [
             *(self.good, self.flipped, self.truncated, self.spliced, self.typed, self.typed, self.huge, self.huge),
             *(self.without_a_key, self.encoded, self.nested, self.nothing, self.repeated, self.not_finite),
@@ -58,7 +87,7 @@ class Mutator:
     def messages(self, count: int) -> Iterator[Message]:
         long_every = max(1, min(1_000, count // 10))
         for number in range(count):
-            row = levels(self.random)
+            row = self.draw(self.random)
             key = row["symbol"].encode()
             kinds = self.long if number % long_every == 7 else self.kinds
             value = self.random.choice(kinds)(row)
@@ -150,31 +179,59 @@ class Mutator:
         return self.random.choice([deep, self.good(row).replace(b'"#"', deep)])
 
     def _column(self) -> str:
-        """The columns that are read are drawn as often as all others together."""
-        read = ["ts_event", "publisher_id", "sequence", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00"]
-        return self.random.choice(self.random.choice([read, [*HEAD, *BOOK]]))
+        return self.random.choice(self.random.choice([self.read, self.columns]))
 
 
-def run(servers: Servers, folder: Path, count: int, seed: int, client: str | None = None) -> dict[str, Any]:
+def run(
+    servers: Servers,
+    folder: Path,
+    count: int,
+    seed: int,
+    client: str | None = None,
+    algorithm: str | None = None,
+    orders: bool = False,
+) -> dict[str, Any]:
     """Send mutated messages, consume them with one process, and report; topics are named after the folder."""
-    topics = [servers.create_topic(f"{folder.name}-{name}", PARTS) for name in ("input", "results", "letters")]
-    producing = Producing(servers.bootstrap, topics[0])
-    messages = Mutator(seed).messages(count)
-    while producing.sent < count:
-        producing.send(itertools.islice(messages, 1_000))
-    producing.close()
+    market, *topics = [
+        servers.create_topic(f"{folder.name}-{name}", PARTS) for name in ("market", "input", "results", "letters")
+    ]
+    mutator = Mutator(seed, terms, ("id", "symbol", "side", "quantity")) if orders else Mutator(seed)
+    if orders:
+        send(servers, market, good_market(seed, 1_000), 1_000)
+    send(servers, topics[0], mutator.messages(count), count)
     summary = folder / "summary.json"
     with Jobs(folder / "jobs") as jobs:
         jobs.folder.mkdir()
         jobs.start(
-            *("consume", "--kafka-servers", servers.bootstrap, "--topic", topics[0], "--group", topics[0]),
+            *("consume", "--kafka-servers", servers.bootstrap, "--group", topics[0], "--summary", summary),
+            *(("--topic", market, "--orders-topic", topics[0]) if orders else ("--topic", topics[0])),
             *("--results-topic", topics[1], "--dead-letter-topic", topics[2], "--max-messages", count),
-            *("--summary", summary, "--log-level", "error", *(("--client", client) if client else ())),
+            *("--log-level", "error", *(("--client", client) if client else ())),
+            *(("--algorithm", algorithm, "--min-windows", "2", "--horizon", "1") if algorithm else ()),
         ).finish(BAD, seconds=60 + count / 100)
     facts = json.loads(summary.read_text())
-    verdict = check(servers.bootstrap, topics[0], topics[1], topics[2])
-    counts = {name: facts[name] for name in ("messages", "results", "skipped", "bad")}
-    return {"seed": seed, "summary": counts, "wrong": faults(counts, verdict, count), **verdict.as_dict()}
+    counts = {name: facts[name] for name in ("messages", "results", "skipped", "bad", "rejected") if name in facts}
+    report: dict[str, Any] = {"seed": seed, "summary": counts}
+    if orders:
+        answers = sum(1 for _ in committed_records(servers.bootstrap, topics[1]))
+        wrong = [] if answers == count == counts["messages"] else [f"{count:,} orders, {answers:,} answers, {counts}"]
+        return report | {"wrong": wrong, "results": answers}
+    verdict = check(servers.bootstrap, *topics, view=book_of if algorithm == "cont_kukanov" else all_of)
+    return report | {"wrong": faults(counts, verdict, count), **verdict.as_dict()}
+
+
+def good_market(seed: int, count: int) -> Iterator[Message]:
+    mutator = Mutator(seed)
+    for _ in range(count):
+        row = levels(mutator.random)
+        yield row["symbol"].encode(), mutator.good(row)
+
+
+def send(servers: Servers, topic: str, messages: Iterator[Message], count: int) -> None:
+    producing = Producing(servers.bootstrap, topic)
+    while producing.sent < count:
+        producing.send(itertools.islice(messages, 1_000))
+    producing.close()
 
 
 def faults(counts: dict[str, Any], verdict: Verdict, count: int) -> list[str]:
@@ -193,9 +250,12 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--client", help="handed to `sor consume`; default: nothing is")
+    parser.add_argument("--algorithm", help="handed to `sor consume`; default: nothing is")
+    parser.add_argument("--orders", action="store_true", help="it is orders that are mutated")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sor-fuzz-") as folder, Cluster() as cluster:
-        report = run(cluster, Path(folder), options.messages, options.seed, options.client)
+        more = options.client, options.algorithm, options.orders
+        report = run(cluster, Path(folder), options.messages, options.seed, *more)
     print(json.dumps(report))
     return 1 if report["wrong"] else 0
 

@@ -9,16 +9,17 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sor.errors import InputError
-from sor.kernels import routing
+from sor.kernels import pick
 from sor.market import BookUpdate, Level
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, whole_number
 
 if TYPE_CHECKING:
-    from sor._routing_py import BookOfQuotes
+    from sor.market._quotes_py import BookOfQuotes, Rates
 else:
-    BookOfQuotes = routing.BookOfQuotes
+    quotes = pick("sor.market._quotes")
+    BookOfQuotes, Rates = quotes.BookOfQuotes, quotes.Rates
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Book(BookOfQuotes):
             str(venue_id),
             _checked("bids", bids, True),
             _checked("asks", asks, False),
-            routing.Rates(real_number("fee", fee), real_number("rebate", rebate)),
+            Rates(real_number("fee", fee), real_number("rebate", rebate)),
             whole_number("time", time, 0, 2**63 - 1),
         )
 
@@ -196,9 +197,7 @@ def _venue_at(entry: VenueEntry, time: int) -> _Venue:
     figure = entry.figure_at(time)
     part_fee, part_rebate = figure.sub_dollar_rates
     known = entry.known and figure.sub_dollar is not None
-    rates = routing.Rates(
-        figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known
-    )
+    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known)
     return _Venue(entry, rates, figure.start, figure.end)
 
 

@@ -19,7 +19,7 @@ Origin = Literal["events", "inferred", "mixed"]
 
 SECOND = 10**9  # nanoseconds
 MAX_STEPS = 7200  # of a window; with the next bound its sums stay exact in a double
-MAX_PER_STEP = 10**12  # shares
+MAX_SHARES = 10**12  # of a step, and of a window: no order and no queue is larger, and `sor.place` takes no more
 MAX_SAMPLES = 100_000
 MAX_VENUES = 256
 UNKNOWN = 2**62
@@ -112,7 +112,7 @@ class Outflows:
     horizon : int
         Length T of a window, nanoseconds: a whole number of steps, at most 7200.
     samples : int
-        Windows kept, the newest.
+        Windows kept, the newest; the attribute ``most``.
     every : int
         Length of a step, nanoseconds of event time: one window ends at the end of each.
     cancellations : bool
@@ -140,13 +140,13 @@ class Outflows:
             )
         self.cancellations = bool(cancellations)
         self._steps = self.horizon // self.every
-        self._most = whole_number("samples", samples, 1, MAX_SAMPLES)
+        self.most = whole_number("samples", samples, 1, MAX_SAMPLES)
         self._venues: dict[Hashable, _Venue] = {}
         self._recorded = 0
         self._tables: dict[tuple[Side, tuple[Hashable, ...]], np.ndarray] = {}
         self._bins = np.zeros((self._steps, 2, 0))  # shares by step, side and venue, a ring
         self._window = np.zeros((2, 0))  # their sum
-        self._samples = np.zeros((self._most, 2, 0))  # a ring; NaN where a venue was not known
+        self._samples = np.zeros((self.most, 2, 0))  # a ring; NaN where a venue was not known
         self._time = -self.horizon - 1  # the newest event time; this one makes the first row end a gap
         self._end = 0  # of the step that is going on
         self._step = 0  # its number; step 0 began before the first row
@@ -154,7 +154,7 @@ class Outflows:
     @property
     def count(self) -> int:
         """Windows kept; those in which given venues were all known: the length of `samples`."""
-        return min(self._recorded, self._most)
+        return min(self._recorded, self.most)
 
     @property
     def nbytes(self) -> int:
@@ -197,7 +197,7 @@ class Outflows:
 
     def _table(self, side: int, venues: tuple[Hashable, ...]) -> np.ndarray:
         known = [self._venues[venue].place for venue in venues if venue in self._venues]
-        oldest = self._recorded % self._most if self._recorded > self._most else 0
+        oldest = self._recorded % self.most if self._recorded > self.most else 0
         table = self._samples[: self.count, side][:, known]
         table = np.concatenate((table[oldest:], table[:oldest]))
         table = table[~np.isnan(table).any(axis=1)] if len(known) == len(venues) else np.empty((0, len(venues)))
@@ -250,7 +250,6 @@ class Outflows:
         self._bins = _widened(self._bins, 0.0)
         self._window = _widened(self._window, 0.0)
         self._samples = _widened(self._samples, math.nan)
-        self._tables.clear()
         return known
 
     def _move(self, time: int) -> None:
@@ -278,12 +277,13 @@ class Outflows:
         slot = self._bins[self._step % self._steps]
         self._window -= slot
         left = np.array([venue.take() for venue in self._venues.values()], dtype=np.float64)
-        slot[:] = np.minimum(left, MAX_PER_STEP).T
+        slot[:] = np.minimum(left, MAX_SHARES).T
         self._window += slot
         start = self._step - self._steps + 1
         if start > 0:
             known = np.array([venue.since <= start for venue in self._venues.values()])
-            self._samples[self._recorded % self._most] = np.where(known, self._window, math.nan)
+            window = np.minimum(self._window, MAX_SHARES)
+            self._samples[self._recorded % self.most] = np.where(known, window, math.nan)
             self._recorded += 1
             self._tables.clear()
         self._step += 1

@@ -496,11 +496,18 @@ def _linear(problem: Problem) -> _Relaxed:
 
 
 def _rounded(parts: Sequence[float], target: float, lot: int) -> list[float]:
-    """Limit orders in whole lots, the nearest; the market order takes what they leave of the total, in whole shares."""
+    """Limit orders in whole lots, the nearest; the market order takes what they leave of the total, in whole shares.
+
+    Where the nearest lots are more than the total, those that gained most by it go a lot down instead of up.
+    """
     limits = [math.floor(part / lot + 0.5) * float(lot) for part in parts[1:]]
     rest = 0.0
     for before, after in zip(parts, (0.0, *limits), strict=True):
         rest += before - after
+    while rest < -0.5:
+        most = max(range(len(limits)), key=lambda k: limits[k] - parts[1 + k])
+        limits[most] -= lot
+        rest += lot
     market = float(min(max(math.floor(rest + 0.5), 0), math.ceil(target)))
     return [market, *limits]
 
@@ -587,7 +594,8 @@ def place(
     certify : bool
         Whether to compute the lower bound, the value of that linear programme; needs the extra ``sor[certify]``.
     lots : int, optional
-        Limit orders are rounded to multiples of it, the market order to whole shares; the rounded answer is costed.
+        Limit orders are rounded to multiples of it, the market order to whole shares, together to no more than was
+        found; the rounded answer is costed.
     start : Placement or (market, limits), optional
         Where ``stochastic`` and ``refined`` start. ``refined`` then goes down from there alone: much faster where the
         problem has changed little, but it ends in the valley it is in.

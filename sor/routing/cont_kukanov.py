@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sor.kernels import routing
+from sor.errors import InputError
+from sor.kernels import pick
 from sor.market.book import Book
 from sor.models.placement import Placement, place
-from sor.types import CostParameters, Order, PlacementSummary
+from sor.routing.result import PlacementSummary
+from sor.types import CostParameters, Order
+
+rounded = pick("sor.market._quotes").rounded
 
 NOT_FOR_SALE = 1e6  # fee, dollars a share, of a market order that has nothing to take: none is placed
 REMEMBERED = 32  # placements a book keeps to start from
@@ -44,18 +48,18 @@ class _Problem(NamedTuple):
 class _Known(NamedTuple):
     """The last placement of an order, to start from."""
 
-    resting: list[int]
+    venues: list[Any]  # not their places in the book, which a venue that comes later moves
     problem: _Problem
     placement: Placement
     time: int  # of the last search from all starts
 
-    def start(self, resting: list[int]) -> tuple[float, list[float]]:
+    def start(self, venues: list[Any]) -> tuple[float, list[float]]:
         """As a placement at other venues: the national best is shown by now these and now those."""
-        limits = dict(zip(self.resting, self.placement.limits, strict=True))
-        return self.placement.market, [limits.get(at, 0.0) for at in resting]
+        limits = dict(zip(self.venues, self.placement.limits, strict=True))
+        return self.placement.market, [limits.get(venue, 0.0) for venue in venues]
 
-    def answers(self, resting: list[int], problem: _Problem) -> bool:
-        return self.resting == resting and self.problem[:4] == problem[:4] and self.problem.outflows is problem.outflows
+    def answers(self, venues: list[Any], problem: _Problem) -> bool:
+        return self.venues == venues and self.problem[:4] == problem[:4] and self.problem.outflows is problem.outflows
 
 
 def plan(
@@ -85,7 +89,11 @@ def plan(
     if not resting:
         return "no venue at the national best may be rested at"
     quotes = [book.quotes[at] for at in resting]
-    outflows = book.outflows.samples(order.side, [quote.order for quote in quotes])
+    venues = [quote.order for quote in quotes]
+    outflows = book.outflows.samples(order.side, venues)
+    most = book.outflows.most
+    if most < min_windows:
+        return f"min_windows is {min_windows}, and no more than {most} windows are kept: there is never a plan"
     if len(outflows) < min_windows:
         seconds = book.outflows.horizon / 1e9
         return f"only {len(outflows)} windows of {seconds:g} s of outflows are known so far, {min_windows} are needed"
@@ -101,7 +109,10 @@ def plan(
         tuple(float(quote.bid_size if buying else quote.ask_size) for quote in quotes),
         outflows,
     )
-    placed = _placed(order, book, resting, problem, parameters)
+    try:
+        placed = _placed(order, book, venues, problem, parameters)
+    except InputError as error:  # a feed may show more than the model takes, and a stream goes on
+        return str(error)
     return _planned(order, book, market, resting, half_spread, placed, len(outflows), anything=len(taking) > 0)
 
 
@@ -118,11 +129,11 @@ def _resting(order: Order, book: Book, market: Any) -> list[int]:
     ]
 
 
-def _placed(order: Order, book: Book, resting: list[int], problem: _Problem, parameters: CostParameters) -> Placement:
+def _placed(order: Order, book: Book, venues: list[Any], problem: _Problem, parameters: CostParameters) -> Placement:
     """The placement of least cost, from the last one; once a horizon from all starts."""
     key = order.side, order.quantity, parameters
     known: _Known | None = book.placements.get(key)
-    if known is not None and known.answers(resting, problem):
+    if known is not None and known.answers(venues, problem):
         return known.placement
     horizon = book.outflows.horizon if book.outflows is not None else 0
     if known is not None and not 0 <= book.time - known.time <= horizon:
@@ -134,11 +145,11 @@ def _placed(order: Order, book: Book, resting: list[int], problem: _Problem, par
         lambda_under=parameters.lambda_under,
         lambda_over=parameters.lambda_over,
         lots=1,
-        start=None if known is None else known.start(resting),
+        start=None if known is None else known.start(venues),
     )
     if len(book.placements) >= REMEMBERED:
         book.placements.clear()
-    book.placements[key] = _Known(resting, problem, placed, book.time if known is None else known.time)
+    book.placements[key] = _Known(venues, problem, placed, book.time if known is None else known.time)
     return placed
 
 
@@ -163,13 +174,13 @@ def _planned(
     summary = PlacementSummary(
         round(placed.market),
         round(sum(placed.limits)),
-        routing.rounded(placed.expected_cost),
-        routing.rounded(executed),
-        routing.rounded(placed.expected_underfill),
+        rounded(placed.expected_cost),
+        rounded(executed),
+        rounded(placed.expected_underfill),
         placed.underfill_probability,
-        routing.rounded(placed.expected_overfill),
+        rounded(placed.expected_overfill),
         placed.overfill_probability,
-        routing.rounded(half_spread, 1e10),
+        rounded(half_spread, 1e10),
         windows,
         outflows.horizon / 1e9,
         sources.pop() if len(sources) == 1 else "mixed" if sources else None,

@@ -9,24 +9,14 @@ import msgspec
 import numpy as np
 
 from sor.errors import InputError
-from sor.kernels import core, routing
+from sor.kernels import core, pick
 from sor.market.book import Book
 from sor.routing.cont_kukanov import plan
-from sor.types import (
-    ALGORITHMS,
-    OBJECTIVES,
-    Algorithm,
-    CostParameters,
-    Objective,
-    Order,
-    PlacementSummary,
-    RoutingResult,
-    Status,
-    one_of,
-    whole_number,
-)
+from sor.routing.result import PlacementSummary, RoutingResult
+from sor.types import ALGORITHMS, OBJECTIVES, Algorithm, CostParameters, Objective, Order, one_of, whole_number
 
-USABLE: frozenset[Status] = routing.USABLE
+quotes = pick("sor.market._quotes")
+splits = pick("sor.routing._split")
 
 
 class Router:
@@ -112,19 +102,31 @@ class Router:
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
-        market = routing.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
+        market = quotes.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
         levels = 1 if self.algorithm == "brute_force" else book.depth
-        rows, places = routing.usable_rows(order, book, market, levels, self.objective == "sweep")
+        rows, places = quotes.usable_rows(order, book, market, levels, self.objective == "sweep")
         placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET
         if self.algorithm == "cont_kukanov":
             fills, solution, placement = self._place(order, book, market, rows, places, warnings)
         else:
             solution = self._solve(order, order.quantity, rows, market.mid, warnings)
-            fills = routing.tally(order.side, book, places, solution.split)
+            fills = splits.tally(order.side, book, places, solution.split)
         total_cost, value = solution.total_cost, solution.objective_value
-        result: RoutingResult = routing.assemble(
-            order, book, market, fills, total_cost, value, self, warnings, placement, stream, source
+        result: RoutingResult = splits.assemble(
+            order,
+            book,
+            market,
+            fills,
+            total_cost,
+            value,
+            self.algorithm,
+            self.objective,
+            self.parameters,
+            warnings,
+            placement,
+            stream,
+            source,
         )
         return result
 
@@ -136,37 +138,37 @@ class Router:
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
             solution = self._solve(order, order.quantity, rows, market.mid, warnings)
-            return routing.tally(order.side, book, places, solution.split), solution, None
+            return splits.tally(order.side, book, places, solution.split), solution, None
         taken = self._solve(order, planned.market, rows, market.mid, warnings)
-        fills = routing.tally(order.side, book, places, taken.split)
-        routing.rest(fills, order.side, book, market, planned.limits)
+        fills = splits.tally(order.side, book, places, taken.split)
+        splits.rest(fills, order.side, book, market, planned.limits)
         if fills.executed < planned.market:
             missing = planned.market - fills.executed
             warnings.append(f"of the market order's {planned.market} shares {missing} are not displayed")
         warnings += planned.warnings
         return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
 
-    def _solve(self, order: Order, size: int, quotes: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
+    def _solve(self, order: Order, size: int, rows: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
         """Shares per row, their cost with true prices, and the value that was minimised."""
         par = self.parameters
         penalties = par.lambda_over, par.lambda_under, par.theta_queue
         if self.objective == "sweep":
-            split, cost = core.sweep(quotes, size, *penalties, 0.0)
+            split, cost = core.sweep(rows, size, *penalties, 0.0)
             return Solution(split, cost, cost)
         reference = 0.0
         if self.objective == "shortfall" and mid is None:
             warnings.append("no mid, as one side of the market shows nothing: a shortfall cannot be measured")
-            quotes = quotes[:0]
+            rows = rows[:0]
         elif self.objective == "shortfall":
             reference = mid if order.side == "buy" else -mid  # type: ignore[assignment, operator]
-        if not len(quotes):
+        if not len(rows):
             cost = core.cost(np.empty(0), np.empty((0, 4)), size, *penalties, 0.0)
             return Solution([], cost, cost)
-        split, value = core.allocate(quotes, size, *penalties, par.step, reference)
-        trap = idle_warning(quotes, par, reference)
+        split, value = core.allocate(rows, size, *penalties, par.step, reference)
+        trap = idle_warning(rows, par, reference)
         if trap:
             warnings.append(trap)
-        cost = core.cost(np.array(split, dtype=float), quotes, size, *penalties, 0.0) if reference else value
+        cost = core.cost(np.array(split, dtype=float), rows, size, *penalties, 0.0) if reference else value
         return Solution(split, cost, value)
 
 
@@ -176,14 +178,14 @@ class Solution(NamedTuple):
     objective_value: float  # dollars
 
 
-def idle_warning(quotes: np.ndarray, parameters: CostParameters, reference: float) -> str | None:
+def idle_warning(rows: np.ndarray, parameters: CostParameters, reference: float) -> str | None:
     """Says, with numbers, where leaving a share unfilled is cheaper than trading it at the best venue.
 
     A share left costs lambda_under + theta_queue less the best rebate for resting it, one traded p + f - reference.
     """
-    rows = quotes.tolist()
-    trading = min(price - reference + fee for price, _, fee, _ in rows)
-    least = trading + max(rebate for _, _, _, rebate in rows) - parameters.theta_queue
+    shown = rows.tolist()
+    trading = min(price - reference + fee for price, _, fee, _ in shown)
+    least = trading + max(rebate for _, _, _, rebate in shown) - parameters.theta_queue
     if parameters.lambda_under >= least:
         return None
     return (

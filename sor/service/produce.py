@@ -16,7 +16,7 @@ from sor.market.databento_json import message_of
 from sor.market.fields import symbol_of, time_of
 from sor.service.settings import Settings
 from sor.stream.files import FileSource
-from sor.stream.messages import DeadLetter, LogLetters
+from sor.stream.messages import DeadLetter
 from sor.stream.pipeline import Stop
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,6 @@ class Rows:
     def __init__(self, path: str) -> None:
         self.source = FileSource(path)
         self.bad = 0
-        self._letters = LogLetters()
         self._convert = _converter(self.source.decoder(depth=1))
 
     def __iter__(self) -> Iterator[Row]:
@@ -93,7 +92,7 @@ class Rows:
                 yield Row(number, *self._convert(message.value))
             except DataError as error:
                 self.bad += 1
-                self._letters.reject(DeadLetter(message.value, message.place, error.reason, str(error)))
+                DeadLetter(message.value, message.place, error.reason, str(error)).tell()
 
 
 def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:

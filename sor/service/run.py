@@ -100,7 +100,8 @@ def run_to_end(
     if stop() and not finish_is_done:
         report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return Exit.INTERRUPTED
-    return Exit.BAD_MESSAGES if pipeline.summary.bad and not settings.allow_bad else Exit.DONE
+    refused = pipeline.summary.bad or pipeline.summary.rejected
+    return Exit.BAD_MESSAGES if refused and not settings.allow_bad else Exit.DONE
 
 
 def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:

@@ -238,7 +238,7 @@ class FileResults(Sink):
     def add(self, key: str, value: bytes) -> None:
         self._lines.append(msgspec.json.format(value, indent=2) if self.pretty else value)
 
-    def commit(self, offsets: Any = None) -> None:
+    def settle(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
             self.file.write(b"\n".join(lines) + b"\n")
@@ -248,7 +248,6 @@ class FileResults(Sink):
         self._lines = []
 
     def close(self) -> None:
-        self.commit()
         if self.file is not sys.stdout.buffer:
             self.file.close()
 
@@ -258,6 +257,7 @@ class FileLetters(Sink):
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
+        self._lines: list[bytes] = []
 
     def reject(self, letter: DeadLetter) -> None:
         line = {
@@ -266,10 +266,15 @@ class FileLetters(Sink):
             "detail": letter.detail,
             "raw_base64": base64.b64encode(letter.value).decode(),
         }
-        self.file.write(json.dumps(line).encode() + b"\n")
+        self._lines.append(json.dumps(line).encode() + b"\n")
 
-    def commit(self, offsets: Any = None) -> None:
+    def settle(self) -> None:
+        lines, self._lines = self._lines, []
+        self.file.writelines(lines)
         self.file.flush()
+
+    def abort(self) -> None:
+        self._lines = []
 
     def close(self) -> None:
         self.file.close()

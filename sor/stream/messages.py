@@ -72,6 +72,10 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
         raw = base64.b64encode(self.value[:SHOWN_BYTES]).decode()
         return f"{self.where}: {self.reason}: {self.detail} (first {SHOWN_BYTES} bytes in base64: {raw})"
 
+    def tell(self) -> None:
+        """Log it."""
+        logger.warning("dead letter: %s", self.shown())
+
 
 class Source(Protocol):
     """Batches of messages; what has been answered is committed batch by batch."""
@@ -99,7 +103,11 @@ class Source(Protocol):
 
 
 class Sink:
-    """Takes results and dead letters; this one lets them go. ``commit`` returns when they are safely out."""
+    """Takes results and dead letters; this one lets them go.
+
+    A batch ends by ``commit`` and then ``settle``, or by ``abort``: what may still refuse it does so in ``commit``, and
+    what cannot be taken back is written in ``settle``.
+    """
 
     remembers = False  # whether `remember` is of use
 
@@ -116,7 +124,10 @@ class Sink:
         """State of a partition, for who takes it over; the last value of a key counts, None is to forget it."""
 
     def commit(self, offsets: Any = None) -> None:
-        """The batch, which goes up to ``offsets``, is complete."""
+        """The batch, which goes up to ``offsets``, is complete; returns when the brokers have it."""
+
+    def settle(self) -> None:
+        """The batch is final: write what no broker holds."""
 
     def abort(self) -> None:
         """The batch is void."""
@@ -164,6 +175,10 @@ class Fanout(Sink):
         for sink in self.sinks:
             sink.commit(offsets)
 
+    def settle(self) -> None:
+        for sink in self.sinks:
+            sink.settle()
+
     def abort(self) -> None:
         for sink in self.sinks:
             sink.abort()
@@ -176,5 +191,16 @@ class Fanout(Sink):
 class LogLetters(Sink):
     """Where no dead-letter sink is named, a warning each: nothing is dropped in silence."""
 
+    def __init__(self) -> None:
+        self._letters: list[DeadLetter] = []
+
     def reject(self, letter: DeadLetter) -> None:
-        logger.warning("dead letter: %s", letter.shown())
+        self._letters.append(letter)
+
+    def settle(self) -> None:
+        letters, self._letters = self._letters, []
+        for letter in letters:
+            letter.tell()
+
+    def abort(self) -> None:
+        self._letters = []

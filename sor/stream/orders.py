@@ -10,16 +10,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from sor.errors import DataError, InputError, StreamError
+from sor.errors import DataError, InputError, SorError, StreamError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.fields import symbol_of
+from sor.routing.result import SCHEMA_VERSION
 from sor.routing.router import Router
-from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, LogLetters, Message, Sink, Source, StreamState
+from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
 from sor.stream.pipeline import age_of, log_result, too_old
 from sor.stream.recovery import Partition, Reader, Record, Recovery
 from sor.stream.summary import RunSummary
-from sor.types import SCHEMA_VERSION, Order
+from sor.types import Order
 
 logger = logging.getLogger(__name__)
 
@@ -379,7 +380,6 @@ class OrderPipeline:
         self._routers: dict[tuple[str | None, str | None], Router] = {}
         self._desks: dict[int, Desk] = {}
         self._busy = False  # market data came at the last turn
-        self._letters = LogLetters()
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
 
@@ -440,13 +440,12 @@ class OrderPipeline:
         value = record.value or b""
         try:
             update = self.recovery.decoder.decode(value)
+            if self.recovery.symbol in (None, update.symbol):
+                market.books.apply(update)
+                market.doubtful = max(0, market.doubtful - 1)
         except DataError as error:
             place = KafkaPlace(self.feed.topic, record.partition, record.offset)
-            self._letters.reject(DeadLetter(value, place, error.reason, str(error), record.key))
-            return
-        if self.recovery.symbol in (None, update.symbol):
-            market.books.apply(update)
-            market.doubtful = max(0, market.doubtful - 1)
+            DeadLetter(value, place, error.reason, str(error), record.key).tell()
 
     def _await_books(self, partitions: set[int]) -> None:
         """Wait, within the bound, until the books have taken in what was there when their orders arrived."""
@@ -479,7 +478,8 @@ class OrderPipeline:
             router = self._router(asked)
         except (DataError, InputError) as error:
             reason = str(error)[:LONGEST_REASON]
-            self._reject(message, names_of(message.value), reason, "order")
+            self._reject(message, names_of(message.value), reason)
+            self.summary.bad["order"] += 1
             self.sink.reject(DeadLetter(message.value, message.place, "order", reason, message.key))
             return
         known = desk.answer_to(asked, self._since())
@@ -510,7 +510,11 @@ class OrderPipeline:
             stream = StreamState(message.lag, age_of(message.time), 0)
             self.age_ms = stream.age_ms
             halt = too_old(stream, self.terms.max_age_ms)
-        result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
+        try:
+            result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
+        except SorError as error:  # such as a quantity that cannot be placed: no fault of the stream
+            reason = str(error)[:LONGEST_REASON]
+            return self._reject(message, OrderNames(asked.id, asked.symbol), reason, "routing", place)
         result.warnings.extend(warnings)
         line = result.to_json()
         self.sink.add(asked.id, line)
@@ -531,13 +535,20 @@ class OrderPipeline:
         return router
 
     def _reject(
-        self, message: Message, names: OrderNames, reason: str, word: str, place: OrderPlace | None = None
+        self,
+        message: Message,
+        names: OrderNames,
+        reason: str,
+        word: str | None = None,
+        place: OrderPlace | None = None,
     ) -> bytes:
+        """Answer with a rejection, counted by ``word`` where there is no dead letter to count."""
         place = place or self._place(message, None)
         line = msgspec.json.encode(Rejection(names, "rejected", reason, SCHEMA_VERSION, place))
         key = names.id if names.id is not None else (message.key or b"")[:LONGEST_KEY].decode(errors="replace")
         self.sink.add(key, line)
-        self.summary.bad[word] += 1
+        if word is not None:
+            self.summary.rejected[word] += 1
         logger.log(self._level, "order %s of %s rejected: %s", names.id, names.symbol, reason)
         return line
 

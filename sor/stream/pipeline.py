@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from sor.errors import AbortedError, DataError
+from sor.errors import AbortedError, DataError, SorError, StreamError
 from sor.market import BookUpdate, Decoder
 from sor.market.book import Books
 from sor.models.static import search_space
-from sor.routing.router import USABLE, Router
+from sor.routing.result import RoutingResult
+from sor.routing.router import Router
 from sor.stream.messages import (
     BATCH,
     LONGEST_LINE,
@@ -28,11 +29,12 @@ from sor.stream.messages import (
 )
 from sor.stream.recovery import Partition, Recovery
 from sor.stream.summary import RunSummary
-from sor.types import Order, RoutingResult
+from sor.types import USABLE, Order
 
 logger = logging.getLogger(__name__)
 
 REMEMBER_S = 1.0  # between two times that a partition's last quotes are written
+MOST_ABORTS = 6  # in a row, after which the reason is one that stays
 HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
 
 TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
@@ -174,30 +176,32 @@ class Pipeline:
     def _answer(self, message: Message) -> None:
         started = time.perf_counter_ns()
         update = self._decoded(message)
-        if update is not None:
-            self._route(message, update, self._apply(message, update), started)
+        state = None if update is None else self._applied(message, update)
+        if update is not None and state is not None:
+            self._route(message, update, state, started)
         self.summary.messages += 1  # last, so that the counts add up also where a sink fails on the way
 
     def _answer_newest(self, batch: list[Message]) -> None:
         """As `_answer`, message by message, but only the last of each symbol gets a result."""
         started = time.perf_counter_ns()
-        updates = [self._decoded(message) for message in batch]
-        last: dict[tuple[int, str], int] = {}
+        last: dict[tuple[int, str], tuple[Message, BookUpdate, Partition]] = {}
         counts: Counter[tuple[int, str]] = Counter()
-        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
-            if update is not None:
-                last[message.partition, update.symbol] = i
-                counts[message.partition, update.symbol] += 1
-        for i, (message, update) in enumerate(zip(batch, updates, strict=True)):
-            if update is not None:
+        for message in batch:
+            update = self._decoded(message)
+            state = None if update is None else self._applied(message, update)
+            if update is not None and state is not None:
                 key = message.partition, update.symbol
-                state = self._apply(message, update)
-                if last[key] == i:
-                    self._route(message, update, state, started, counts[key] - 1)
-                    started = time.perf_counter_ns()
-                else:
+                if last.pop(key, None) is not None:  # so that the results come in the order of their messages
                     self.summary.skipped["conflated"] += 1
+                    self.summary.messages += 1
+                last[key] = message, update, state
+                counts[key] += 1
+            else:
+                self.summary.messages += 1
+        for key, (message, update, state) in last.items():
+            self._route(message, update, state, started, counts[key] - 1)
             self.summary.messages += 1
+            started = time.perf_counter_ns()
 
     def _decoded(self, message: Message) -> BookUpdate | None:
         """The update to apply; None where the message has been skipped or rejected."""
@@ -209,18 +213,25 @@ class Pipeline:
             update = self.decoder.decode(message.value)
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
-            letter = DeadLetter(message.value, message.place, error.reason, str(error) + cut, message.key)
-            self.sink.reject(letter)
-            summary.bad[error.reason] += 1
+            self._reject(message, error.reason, str(error) + cut)
             return None
         if self.symbol is not None and update.symbol != self.symbol:
             summary.skipped["symbol"] += 1
             return None
         return update
 
-    def _apply(self, message: Message, update: BookUpdate) -> Partition:
+    def _reject(self, message: Message, reason: str, detail: str) -> None:
+        self.sink.reject(DeadLetter(message.value, message.place, reason, detail, message.key))
+        self.summary.bad[reason] += 1
+
+    def _applied(self, message: Message, update: BookUpdate) -> Partition | None:
+        """The state that an update has been brought into; None where its book refuses it."""
         state = self._partitions[message.partition]
-        state.books.apply(update)
+        try:
+            state.books.apply(update)
+        except DataError as error:
+            self._reject(message, error.reason, str(error))
+            return None
         if self.sink.remembers:
             state.note(update)
         return state
@@ -232,7 +243,11 @@ class Pipeline:
             self.age_ms = stream.age_ms
             halt = too_old(stream, self._max_age_ms)
         book = state.books.by_symbol[update.symbol]
-        result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
+        try:
+            result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
+        except SorError as error:  # a market that an algorithm cannot work with: this message's fault, not the stream's
+            self._reject(message, "routing", str(error))
+            return
         if state.doubtful:
             state.doubtful -= 1
             result.warnings.append(str(state.caveat))
@@ -320,6 +335,7 @@ def run(
     max_messages: int | None = None,
     idle_timeout: float | None = None,
     after_poll: Callable[[], None] = lambda: None,
+    pause_s: float = 0.25,
 ) -> None:
     """Process batches until the source ends, ``stopped`` says so, or a bound is reached.
 
@@ -333,8 +349,16 @@ def run(
         Seconds without a message after which the run ends.
     after_poll : callable
         Called after each poll, for progress and signs of life.
+    pause_s : float
+        Seconds to wait after a batch that was void; after each further one in a row twice as long.
+
+    Raises
+    ------
+    StreamError
+        Also where `MOST_ABORTS` batches in a row were void.
     """
     left = max_messages
+    aborts = 0  # in a row
     last = time.monotonic()
     while not stopped() and (left is None or left > 0):
         batch = source.poll(BATCH if left is None else min(BATCH, left))
@@ -348,25 +372,43 @@ def run(
                 break
             continue
         last = time.monotonic()
-        if not _answered(source, pipeline, batch):
+        error = _answered(source, pipeline, batch)
+        if error is None:
+            aborts = 0
+            if left is not None:
+                left -= len(batch)
             continue
-        if left is not None:
-            left -= len(batch)
+        aborts += 1
+        if aborts == MOST_ABORTS:
+            raise StreamError(f"{error}; {aborts} batches in a row were void, so another try would be, too") from error
+        time.sleep(pause_s * 2 ** (aborts - 1))
 
 
-def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> bool:
-    """Answer a batch whole, or not at all: then it has been undone, and comes again."""
+def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> AbortedError | None:
+    """Answer a batch whole, or not at all: then it has been undone, and comes again, and why is returned."""
     before = pipeline.summary.copy()
     try:
         pipeline.sink.begin()
         pipeline.process(batch)
-        pipeline.sink.commit(source.offsets())
-        source.commit()
+        _commit(source, pipeline.sink)
     except AbortedError as error:
         logger.warning("%s: its %d messages are answered again", error, len(batch))
         pipeline.summary = before
         pipeline.forget()
         pipeline.sink.abort()
         source.rewind(error.unsure)
-        return False
-    return True
+        return error
+    return None
+
+
+def _commit(source: Source, sink: Sink) -> None:
+    """Make a batch final: the only place that decides in which order.
+
+    First what may still refuse it: the transaction, or without one the brokers' acknowledgements. Then what cannot be
+    taken back: files and the log. Where offsets are no part of a transaction, they come last, so that a crash before
+    that repeats messages and loses none. With a transaction, a crash between the first two steps leaves files without
+    the batch: it is in the topics, and is not answered again.
+    """
+    sink.commit(source.offsets())
+    sink.settle()
+    source.commit()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from sor.types import RoutingResult
+from sor.routing.result import RoutingResult
 
 
 class Latencies:
@@ -58,13 +58,18 @@ def _bucket(nanoseconds: int) -> int:
 
 
 class RunSummary:
-    """Counts of a run: ``messages = results + skipped + bad``, always."""
+    """Counts of a run: ``messages = results + skipped + bad + rejected``, always.
+
+    ``bad`` is what became a dead letter (of orders: with a rejection beside it), by reason. ``rejected`` is orders
+    whose answer is no split although their message is a good one, by reason: of these there is no letter.
+    """
 
     def __init__(self) -> None:
         self.messages = 0
         self.results = 0
         self.skipped: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.latencies = Latencies()
         self.ordered = self.executed = 0  # shares
         self.shortfall = self.notional_at_mid = 0.0  # dollars, of results with a mid
@@ -84,7 +89,8 @@ class RunSummary:
         """As it stands now, to go back to."""
         other = RunSummary()
         vars(other).update(vars(self))
-        other.skipped, other.bad, other.latencies = self.skipped.copy(), self.bad.copy(), self.latencies.copy()
+        other.skipped, other.latencies = self.skipped.copy(), self.latencies.copy()
+        other.bad, other.rejected = self.bad.copy(), self.rejected.copy()
         return other
 
     def as_dict(self, seconds: float) -> dict[str, Any]:
@@ -102,6 +108,7 @@ class RunSummary:
             "results": self.results,
             "skipped": dict(self.skipped),
             "bad": dict(self.bad),
+            "rejected": dict(self.rejected),
             "seconds": round(seconds, 3),
             "messages_per_second": round(self.messages / seconds, 1) if seconds > 0 else None,
             "latency_us": microseconds,
@@ -115,7 +122,7 @@ class RunSummary:
         latency = facts["latency_us"]
         lines = [
             f"messages {self.messages:,} = results {self.results:,} + skipped {_total(self.skipped)}"
-            f" + bad {_total(self.bad)}",
+            f" + bad {_total(self.bad)}" + (f" + rejected {_total(self.rejected)}" if self.rejected else ""),
         ]
         if self.results:
             lines += [

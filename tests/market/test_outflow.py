@@ -22,6 +22,7 @@ from sor.errors import InputError
 from sor.market import Event
 from sor.market.databento_csv import CsvDecoder
 from sor.market.outflow import MAX_STEPS, MAX_VENUES, SECOND, Outflows
+from sor.models.placement import place
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
 START = 10**6 * SECOND
@@ -127,6 +128,17 @@ def test_a_trade_where_no_ask_is_shown() -> None:
 def test_sums_stay_exact_however_large_the_sizes() -> None:
     huge = [((10.0, 10**12), None, None), ((9.0, 10**12), None, None), ((8.0, 1), None, None)]
     assert counted(huge) == (10**12, 0)
+
+
+def test_no_window_holds_more_than_place_takes() -> None:
+    """Each step is within the bound, and the window of two is not: the largest number stands for what is above it."""
+    outflows = Outflows(2 * SECOND, 10)
+    for second, bid in enumerate([None, (10.0, 10**12), (9.0, 10**12), (8.0, 1), (8.0, 1), (8.0, 1), (8.0, 1)]):
+        outflows.observe(1, START + second * SECOND, bid, None)
+    table = outflows.samples("buy", [1])
+    assert table[:, 0].tolist() == [10**12, 10**12, 10**12, 0.0]  # the sum is no less exact for it
+    placed = place(100, 0.01, 0.003, [0.002], [10.0], table, theta=0.0005, lambda_under=0.05, lambda_over=0.05)
+    assert placed.limits == (100.0,)
 
 
 def test_trades_only() -> None:
@@ -336,6 +348,32 @@ def test_a_venue_counts_from_the_windows_that_it_was_known_at_the_start_of() -> 
     assert len(outflows.samples("buy", ["x", "y"])) == 2
     assert outflows.samples("buy", ["x", "z"]).shape == (0, 2)
     assert outflows.samples("buy", []).shape == (9, 0)
+
+
+def test_after_a_gap_a_venue_counts_again_when_it_has_come_back() -> None:
+    """`y` stays away: nothing is known of its queue, and no quiet window is made up for it."""
+    outflows = Outflows(2 * SECOND, 100)
+    for second in range(5):
+        for venue in "xy":
+            outflows.observe(venue, START + second * SECOND, (10.0, 100 - second), None)
+    before = len(outflows.samples("buy", ["y"]))
+    later = START + 1000 * SECOND
+    for second in range(12):
+        outflows.observe("x", later + second * SECOND, (10.0, 100 - second), None)
+        if second >= 6:
+            outflows.observe("y", later + second * SECOND + 1, (10.0, 100 - second), None)
+    assert len(outflows.samples("buy", ["x"])) == before + 9  # whole windows end with seconds 2 to 10
+    assert len(outflows.samples("buy", ["y"])) == before + 3  # those that began with second 7 or later
+    assert len(outflows.samples("buy", ["x", "y"])) == before + 3
+
+
+def test_a_queue_that_is_gone_after_a_gap_says_nothing_of_the_source() -> None:
+    outflows = Outflows(SECOND, 10)
+    outflows.observe("x", START, (10.0, 100), None)
+    outflows.observe("x", START + 1000 * SECOND, (10.0, 5), None)
+    assert outflows.source("x") is None
+    outflows.observe("x", START + 1000 * SECOND + 1, (10.0, 4), None)
+    assert outflows.source("x") == "inferred"
 
 
 def test_quiet_seconds_are_samples_and_a_night_is_none() -> None:

@@ -12,8 +12,6 @@ import pytest
 from sor.errors import InputError
 from sor.market.venues import MAX_TIME, MIN_TIME, Figure, SubDollar, VenueDirectory, VenueEntry
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "us_equity_venues.json"
-
 
 def nanoseconds(*when: int) -> int:
     """UTC nanoseconds since the epoch of year, month, day, ..., by another way than the module's."""
@@ -170,10 +168,8 @@ def test_iteration_begins_as_the_file_does(directory):
 
 
 @pytest.fixture(scope="module")
-def reference() -> list[dict]:
-    if not REFERENCE.exists():
-        pytest.skip(f"the reference list is not here: {REFERENCE}")
-    return json.loads(REFERENCE.read_text(encoding="utf-8"))["venues"]
+def reference(shared: Path) -> list[dict]:
+    return json.loads((shared / "reference" / "us_equity_venues.json").read_text(encoding="utf-8"))["venues"]
 
 
 def test_reference_lists_the_same_venues_and_publishers(directory, reference):

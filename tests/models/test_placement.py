@@ -322,10 +322,10 @@ def test_a_difference_by_rounding_is_no_underfill() -> None:
 def test_lots(method: str, lots: int) -> None:
     problem = ONE | {"outflows": poisson_flows(1, 60, 2), "target": 530}
     exact, answer = place(**problem, method=method), place(**problem, method=method, lots=lots)
-    assert all(
-        limit % lots == 0 and abs(limit - before) <= lots / 2
-        for limit, before in zip(answer.limits, exact.limits, strict=True)
-    )
+    (limit,), (before,) = answer.limits, exact.limits
+    assert limit % lots == 0
+    assert before - lots < limit <= before + lots / 2
+    assert answer.market + limit <= math.floor(exact.market + before + 0.5)  # no more than was asked for
     assert answer.market == int(answer.market)
     assert 0 <= answer.market <= 530
     if 0 < answer.market < 530:
@@ -333,6 +333,44 @@ def test_lots(method: str, lots: int) -> None:
     assert answer.expected_cost == cost_of(answer, problem)
     assert answer.rounding_cost == answer.expected_cost - exact.expected_cost
     assert exact.rounding_cost is None
+
+
+@both_twins
+@pytest.mark.parametrize(
+    ("target", "outflows", "lots", "market", "limits"),
+    [
+        (250, [[5000.0]], 100, 50, (200,)),  # the nearest lots, 300, would be more than the order
+        (60, [[5000.0]], 100, 60, (0,)),
+        (260, [[5000.0]], 100, 60, (200,)),
+        (240, [[5000.0]], 100, 40, (200,)),
+        (300, [[2150.0, 2150.0]], 100, 0, (100, 200)),  # 150 each: not two lots each
+        (310, [[2160.0, 2150.0]], 100, 10, (200, 100)),  # what is nearest to its lots keeps them
+        (310, [[2150.0, 2160.0]], 100, 10, (100, 200)),
+    ],
+)
+def test_lots_do_not_make_an_order_larger(
+    target: int, outflows: list[list[float]], lots: int, market: int, limits: tuple[int, ...]
+) -> None:
+    """All would rest if it were not for lots: what is rounded away is taken."""
+    venues = len(outflows[0])
+    problem = BASE | {"rebates": [0.002] * venues, "queues": [2000.0] * venues, "target": target, "outflows": outflows}
+    exact, answer = place(**problem), place(**problem, lots=lots)
+    assert exact.market == 0
+    assert (answer.market, answer.limits) == (market, limits)
+
+
+@both_twins
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("lots", [1, 10, 100])
+def test_rounding_never_sends_more_than_was_found(seed: int, lots: int) -> None:
+    problem = random_problem(seed) | {"method": "stochastic"}
+    exact, answer = place(**problem), place(**problem, lots=lots)
+    sent, asked = answer.market + sum(answer.limits), exact.market + sum(exact.limits)
+    assert sent <= math.floor(asked + 0.5 + 1e-6)
+    assert all(after % lots == 0 for after in answer.limits)
+    assert all(
+        before - lots < after <= before + lots / 2 for before, after in zip(exact.limits, answer.limits, strict=True)
+    )
 
 
 @both_twins

@@ -11,19 +11,21 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from sor import Book, CostParameters, InputError, Order, Outflows, Router, place, placement_cost
 from sor.cli import main
 from sor.market import BookUpdate, Event
 from sor.market.book import Books
 from sor.market.venues import VenueDirectory
+from sor.routing import cont_kukanov
 from sor.stream.recovery import MARK, Partition
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 )
-IBM = CHECKOUT.parent / "shared" / "data" / "lean_ibm_20131007_mbp-1.csv.gz"
 SECOND = 10**9
 WIDE = CostParameters(lambda_over=0.05, lambda_under=0.05, theta_queue=0.0005)  # of the paper
 PENALTIES = {"theta": 0.0005, "lambda_under": 0.05, "lambda_over": 0.05}
@@ -33,6 +35,7 @@ class Recorded:
     """Outflows that stand, by venue; what the router asks of `Outflows`."""
 
     horizon = 60 * SECOND
+    most = 500
 
     def __init__(self, samples: dict[str, np.ndarray]) -> None:
         self.by_venue = samples
@@ -230,6 +233,114 @@ def test_the_same_question_has_the_same_answer_and_a_warm_start_costs_little() -
     assert len(warm.placements) == 1
 
 
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What each search has started from; the searches are the true ones."""
+    found: list[Any] = []
+
+    def placed(*arguments: Any, **options: Any) -> Any:
+        found.append(options["start"])
+        return place(*arguments, **options)
+
+    monkeypatch.setattr(cont_kukanov, "place", placed)
+    return found
+
+
+def test_a_start_belongs_to_its_venues_whoever_comes_between(starts: list[Any]) -> None:
+    """A venue that shows up later comes first by its name, and moves the others' places in the book."""
+    outflows = Recorded(samples_of())
+    book = Book("IBM")
+    for name, size in (("B", 2000), ("C", 1500)):
+        book.quote(name, bids=[(10.0, size)], asks=[(10.04, 300)], fee=0.001, rebate=0.002, time=7 * SECOND)
+    book.outflows = outflows
+    first = orders_of(routed(book, Order("IBM", "buy", 1200)), "limit")
+    limits = [first.get((name, 10.0), 0) for name in "BC"]
+    assert len(set(limits)) == 2
+    book.quote("A", bids=[(10.0, 2500)], asks=[(10.04, 300)], fee=0.001, rebate=0.001, time=8 * SECOND)
+    routed(book, Order("IBM", "buy", 1200))
+    assert starts[0] is None
+    assert starts[1][1] == [0.0, *limits]
+
+
+def test_a_search_from_everywhere_once_a_horizon(starts: list[Any]) -> None:
+    """60 s: warm until then, however often it was asked in between, and after a full search warm again."""
+    book = book_of(outflows=Recorded(samples_of()))
+    for second in (7, 20, 40, 67, 68, 90, 128, 129, 400):
+        book.quote(
+            "A", bids=[(10.0, 2000 + second)], asks=[(10.04, 300)], fee=0.003, rebate=0.002, time=second * SECOND
+        )
+        routed(book, Order("IBM", "buy", 1200))
+    assert [start is None for start in starts] == [True, False, False, False, True, False, False, True, True]
+
+
+# --- whatever may come: no error out of a running stream -------------------------------------------------------------
+
+
+def test_what_the_model_does_not_take_is_a_reason() -> None:
+    """An order and a queue beyond its bounds: no plan, and the whole order by what is displayed."""
+    large = routed(book_of(outflows=Recorded(samples_of())), Order("IBM", "buy", 10**12 + 1))
+    assert large["placement"] is None
+    assert large["execution_summary"]["total_executed"] == 1900
+    assert large["warnings"][-1].endswith("target is 1000000000001: it must be a number from 1e-12 to 1e+12")
+    book = book_of(outflows=Recorded(samples_of()))
+    book.quote("A", bids=[(10.0, 10**13)], asks=[(10.04, 300)], time=7 * SECOND)
+    wide = routed(book, Order("IBM", "buy", 1200))
+    assert wide["placement"] is None
+    assert "queues[0] is 10000000000000.0" in wide["warnings"][-1]
+
+
+def test_more_windows_than_are_kept_are_never_known() -> None:
+    outflows = Outflows(SECOND, 5)
+    for i in range(20):
+        outflows.observe("A", i * SECOND, (10.0, 2000), None)
+    result = routed(book_of(outflows=outflows), Order("IBM", "buy", 1200), min_windows=10)
+    assert "min_windows is 10, and no more than 5 windows are kept: there is never a plan" in result["warnings"][-1]
+
+
+PRICES = st.sampled_from([9.98, 9.99, 10.0, 10.01, 10.02]) | st.floats(1e-9, 1e9)
+SIZES = st.sampled_from([100, 2000, 10**12]) | st.integers(1, 10**12)
+SIDES = st.lists(st.one_of(st.none(), st.tuples(PRICES, SIZES)), min_size=1, max_size=3)
+EVENTS = st.none() | st.builds(
+    Event, st.sampled_from("ACMTFRN"), st.sampled_from("BAN"), st.none() | PRICES, st.just(0) | SIZES
+)
+WAITS = st.integers(0, 3) | st.sampled_from([-5, 60, 10**9])  # tenths of a second
+UPDATES = st.lists(st.tuples(st.sampled_from([2, 9, 60_000]), WAITS, SIDES, SIDES, EVENTS), min_size=1, max_size=40)
+PENALTIES_OF = st.sampled_from([0.0, 0.0005, 0.05]) | st.floats(0, 1e12)
+
+
+@given(
+    UPDATES,
+    st.builds(CostParameters, PENALTIES_OF, PENALTIES_OF, PENALTIES_OF),
+    st.tuples(st.sampled_from(["buy", "sell"]), st.sampled_from([1, 250, 10**12]) | st.integers(1, 2**53)),
+    st.none() | PRICES,
+    st.tuples(st.integers(1, 3), st.integers(1, 50), st.integers(1, 5), st.booleans()),
+)
+@settings(max_examples=60, deadline=None)
+@example(
+    [(2, 3, [(10.0 - i % 2, 10**12)], [(10.02, 100)], None) for i in range(40)],
+    CostParameters(0.05, 0.05, 0.0005),
+    ("buy", 1000),
+    None,
+    (3, 50, 1, True),
+)
+def test_no_update_and_no_legal_setting_ends_a_stream(
+    updates: list[Any], parameters: CostParameters, order: tuple[Any, int], limit: float | None, options: Any
+) -> None:
+    steps, windows, needed, cancellations = options
+
+    def new_outflows() -> Outflows:
+        return Outflows(steps * SECOND // 5, windows, every=SECOND // 5, cancellations=cancellations)
+
+    books = Books(DIRECTORY, depth=10, new_outflows=new_outflows)
+    router = Router(parameters, "cont_kukanov", min_windows=needed)
+    time = 10**6 * SECOND
+    for i, (publisher, wait, bids, asks, event) in enumerate(updates):
+        time += wait * SECOND // 10
+        book = books.apply(BookUpdate("IBM", publisher, time, i, bids, asks, event))
+        result = router.route(Order("IBM", order[0], order[1], limit), book)
+        assert json.loads(result.to_json())["order_size"] == order[1]
+
+
 def test_other_objectives_are_refused() -> None:
     with pytest.raises(InputError, match=r"objective is 'shortfall': cont_kukanov takes what is displayed"):
         Router(algorithm="cont_kukanov", objective="shortfall")
@@ -300,11 +411,10 @@ def test_levels_as_venues_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "cont_kukanov needs venues with queues of their own" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not IBM.exists(), reason="the IBM recording is not beside the checkout")
-def test_the_ibm_recording(tmp_path: Path) -> None:
+def test_the_ibm_recording(shared: Path, tmp_path: Path) -> None:
     """Real one-sided quotes: outflows are inferred, and market and limit orders come out together."""
     feed, out = tmp_path / "ibm.csv", tmp_path / "results.jsonl"
-    with gzip.open(IBM) as file:
+    with gzip.open(shared / "data" / "lean_ibm_20131007_mbp-1.csv.gz") as file:
         feed.write_bytes(b"".join(itertools.islice(file, 2501)))
     options = ["--lambda-under", "0.05", "--lambda-over", "0.1", "--theta-queue", "0.0005", "--output", str(out)]
     limits = ["--algorithm", "cont_kukanov", "--log-level", "error"]

@@ -12,7 +12,9 @@ from conftest import load_twin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sor import CostParameters, Order, Router, _routing_py
+from sor import CostParameters, Order
+from sor.market import _quotes_py
+from sor.routing import _split_py
 
 PRICES = st.one_of(
     st.integers(9_990, 10_010).map(lambda cents: cents / 100),
@@ -69,10 +71,20 @@ CASES = st.builds(
 )
 
 
+class HotPath(NamedTuple):
+    """Its two halves."""
+
+    quotes: ModuleType
+    split: ModuleType
+
+
+PURE = HotPath(_quotes_py, _split_py)
+
+
 @pytest.fixture(scope="module")
-def compiled() -> ModuleType:
+def compiled() -> HotPath:
     load_twin("cython")  # skips, or fails, where it is not built
-    return importlib.import_module("sor._routing")
+    return HotPath(importlib.import_module("sor.market._quotes"), importlib.import_module("sor.routing._split"))
 
 
 def split_of(rows: Any, quantity: int, resting: bool) -> list[int]:
@@ -87,9 +99,10 @@ def split_of(rows: Any, quantity: int, resting: bool) -> list[int]:
     return split
 
 
-def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
+def answers(path: HotPath, case: Case, resting: bool) -> list[bytes]:
     """A result after every update of the book."""
-    book = routing.BookOfQuotes("IBM", case.depth)
+    quotes, split = path
+    book = quotes.BookOfQuotes("IBM", case.depth)
     found = []
     for one in case.shown:
         book.show(
@@ -97,20 +110,22 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
             f"V{one.place}",
             sorted(one.bids, reverse=True),
             sorted(one.asks),
-            routing.Rates(one.fee, one.rebate, one.known, *one.parts),
+            quotes.Rates(one.fee, one.rebate, one.known, *one.parts),
             one.time,
         )
-        market = routing.survey(case.order, book, case.age, case.excluded, case.halted)
-        rows, places = routing.usable_rows(case.order, book, market, case.depth, not resting)
-        fills = routing.tally(case.order.side, book, places, split_of(rows, case.order.quantity, resting))
-        result = routing.assemble(
+        market = quotes.survey(case.order, book, case.age, case.excluded, case.halted)
+        rows, places = quotes.usable_rows(case.order, book, market, case.depth, not resting)
+        fills = split.tally(case.order.side, book, places, split_of(rows, case.order.quantity, resting))
+        result = split.assemble(
             case.order,
             book,
             market,
             fills,
             fills.cash,
             -fills.cash,
-            Router(),
+            "brute_force",
+            "sweep",
+            CostParameters(),
             market.warnings(),
             msgspec.UNSET,
             None,
@@ -133,8 +148,8 @@ def answers(routing: ModuleType, case: Case, resting: bool) -> list[bytes]:
     ),
     False,
 )
-def test_both_give_the_same_bytes(compiled: ModuleType, case: Case, resting: bool) -> None:
-    assert answers(compiled, case, resting) == answers(_routing_py, case, resting)
+def test_both_give_the_same_bytes(compiled: HotPath, case: Case, resting: bool) -> None:
+    assert answers(compiled, case, resting) == answers(PURE, case, resting)
 
 
 @given(st.one_of(st.floats(-1e9, 1e9), st.floats(allow_nan=False, allow_infinity=False)))
@@ -143,18 +158,19 @@ def test_both_give_the_same_bytes(compiled: ModuleType, case: Case, resting: boo
 @example(0.5e-8)
 @example(1.5e-8)
 @example(-0.4e-8)
-def test_rounding_is_that_of_python(compiled: ModuleType, dollars: float) -> None:
+def test_rounding_is_that_of_python(compiled: HotPath, dollars: float) -> None:
     wanted = round(dollars * 1e8) / 1e8 if abs(dollars * 1e8) < 2.0**53 else dollars
-    for routing in (compiled, _routing_py):
-        assert routing.rounded(dollars).hex() == wanted.hex()
+    for path in (compiled, PURE):
+        assert path.quotes.rounded(dollars).hex() == wanted.hex()
 
 
-def test_the_parameters_of_a_result_are_those_of_the_router(compiled: ModuleType) -> None:
-    book = compiled.BookOfQuotes("IBM", 1)
-    book.show(0, "V0", [], [(10.0, 5)], compiled.FREE, 1)
-    order, router = Order("IBM", "buy", 4), Router(CostParameters(step=7))
-    market = compiled.survey(order, book, None, frozenset(), False)
-    result = compiled.assemble(
-        order, book, market, compiled.tally("buy", book, None, [4]), 40.0, 40.0, router, [], None, 1, 2
-    )
-    assert (result.parameters.step, result.algorithm, result.stream, result.source) == (7, "brute_force", 1, 2)
+def test_a_result_says_what_it_was_asked_with(compiled: HotPath) -> None:
+    for path in (compiled, PURE):
+        book = path.quotes.BookOfQuotes("IBM", 1)
+        book.show(0, "V0", [], [(10.0, 5)], path.quotes.FREE, 1)
+        order, terms = Order("IBM", "buy", 4), ("brute_force", "notional", CostParameters(step=7))
+        market = path.quotes.survey(order, book, None, frozenset(), False)
+        fills = path.split.tally("buy", book, None, [4])
+        result = path.split.assemble(order, book, market, fills, 40.0, 40.0, *terms, [], None, 1, 2)
+        assert (result.algorithm, result.objective, result.parameters) == terms
+        assert (result.stream, result.source) == (1, 2)

@@ -53,7 +53,8 @@ def test_a_copy_stays_as_it_was():
     summary.latencies.add(10**9)
     summary.bad["json"] += 1
     assert vars(copy.latencies) == vars(filled([5, 700, 10**6]))
-    assert copy.bad == {"json": 2}
+    summary.rejected["terms"] += 1
+    assert (copy.bad, copy.rejected) == ({"json": 2}, {})
 
 
 def test_no_observation_has_no_percentile():
@@ -85,6 +86,7 @@ def test_a_run_that_saw_nothing():
         "results": 0,
         "skipped": {},
         "bad": {},
+        "rejected": {},
         "seconds": 0.0,
         "messages_per_second": None,
         "latency_us": {"p50": None, "p99": None, "max": None},
@@ -96,21 +98,24 @@ def test_a_run_that_saw_nothing():
 
 def test_the_sums_of_a_run():
     summary = RunSummary()
-    summary.messages = 7
+    summary.messages = 10
+    summary.rejected["terms"] = 3
     summary.skipped["symbol"] = 2
     summary.bad["price"] = summary.bad["cells"] = 1
     summary.add(result_of(100, [(99.0, 10)], [(101.0, 50)]), 10_000)  # 50 shares at 1 dollar above the mid
     summary.add(result_of(100, [(99.0, 10)], [(101.0, 50)], "sell"), 20_000)  # 10 shares at 1 dollar below it
     summary.add(result_of(100, [], [(101.0, 100)]), 30_000)  # no mid: counts as filled, not as a cost
     facts = summary.as_dict(2.0)
-    assert facts["messages"] == facts["results"] + sum(facts["skipped"].values()) + sum(facts["bad"].values())
+    assert facts["messages"] == facts["results"] + sum(
+        count for kind in ("skipped", "bad", "rejected") for count in facts[kind].values()
+    )
     assert facts["fill_rate"] == pytest.approx((50 + 10 + 100) / 300)
     assert facts["cost_vs_mid_bps"] == pytest.approx(1e4 * 60 / (60 * 100.0))
-    assert facts["messages_per_second"] == 3.5
+    assert facts["messages_per_second"] == 5.0
     assert facts["latency_us"]["p50"] == pytest.approx(20, rel=0.04)
     assert facts["latency_us"]["max"] == 30.0
     text = "\n".join(summary.lines(2.0))
-    assert "messages 7 = results 3 + skipped 2 (symbol 2) + bad 2 (cells 1, price 1)" in text
+    assert "messages 10 = results 3 + skipped 2 (symbol 2) + bad 2 (cells 1, price 1) + rejected 3 (terms 3)" in text
     assert "53.3% of the shares ordered" in text
     assert "+100.00 bps" in text
 

@@ -21,16 +21,17 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_broker import Servers
 
 from sor import cli
-from sor.errors import AbortedError, DataError, StreamError
+from sor.errors import AbortedError, DataError, InputError, StreamError
 from sor.kafka.kafka_python import KafkaFeed
 from sor.kafka.security import Connection
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
+from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
 from sor.service.settings import OPTIONS
 from sor.stream import orders
-from sor.stream.messages import DeadLetter, KafkaPlace, LogLetters, Message, Sink
+from sor.stream.messages import DeadLetter, KafkaPlace, Message, Sink
 from sor.stream.orders import (
     DEPTH,
     Desk,
@@ -43,6 +44,7 @@ from sor.stream.orders import (
     order_of,
 )
 from sor.stream.pipeline import run
+from sor.types import CostParameters, Order, RoutingResult
 
 SCHEMA = json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 RESULT = jsonschema.Draft202012Validator(SCHEMA)
@@ -258,12 +260,14 @@ class Bench:
         max_age_ms: float | None = None,
         symbol: str | None = None,
         objective: str = "sweep",
+        new_router: Callable[[Any, Any], Router] | None = None,
+        new_outflows: Callable[[], Outflows] | None = None,
     ) -> None:
         self.log = log
         self.sink = Noted(log)
         self.pipeline = OrderPipeline(
-            lambda: Books(DIRECTORY, "publishers", DEPTH),
-            lambda algorithm, own: Router(None, algorithm or "brute_force", own or objective),
+            lambda: Books(DIRECTORY, "publishers", DEPTH, new_outflows),
+            new_router or (lambda algorithm, own: Router(None, algorithm or "brute_force", own or objective)),
             self.sink,
             Terms(max_age_ms, wait, memory),
         )
@@ -292,7 +296,9 @@ class Bench:
         assert len(answers) == len(values)
         summary = self.pipeline.summary
         assert summary.messages == self.count
-        assert self.count == summary.results + summary.skipped["repeated"] + sum(summary.bad.values())
+        assert self.count == summary.results + summary.skipped["repeated"] + sum(
+            (summary.bad + summary.rejected).values()
+        )
         return answers
 
 
@@ -380,6 +386,46 @@ def test_a_bad_order_is_rejected_and_kept_whole(log: Log) -> None:
     assert log.records_of["sor-orders"] == [], "what is no order has no identity"
 
 
+class Refusing(Router):
+    """Refuses what has 13 shares, as an algorithm refuses what is beyond its bounds."""
+
+    def route(self, order: Order, *arguments: Any, **more: Any) -> RoutingResult:
+        if order.quantity == 13:
+            raise InputError("quantity is 13: that is unlucky")
+        return super().route(order, *arguments, **more)
+
+
+def test_what_routing_refuses_is_one_rejection_and_not_the_end(log: Log) -> None:
+    bench = Bench(log, new_router=lambda algorithm, objective: Refusing())
+    refused, routed, again, other = bench.send(
+        packed(quantity=13), packed(id="b"), packed(quantity=13), packed(quantity=14)
+    )
+    assert refused["reason"] == "quantity is 13: that is unlucky"
+    assert refused["source"]["market_data"]["offset"] == 1
+    assert routed["allocation"] == [100, 0]
+    assert again == refused, "it is an answer like any other"
+    assert "other terms" in other["reason"]
+    assert bench.pipeline.summary.rejected == {"routing": 1, "terms": 1}
+    assert (bench.pipeline.summary.bad, bench.sink.letters) == ({}, [])
+
+
+def test_a_quantity_beyond_what_can_be_placed(log: Log) -> None:
+    """With enough windows of outflows the model is asked; it takes no number so large."""
+    second = 10**9
+    for i in range(6):
+        log.add("market_data", quote(publisher=2, bid_sz_00=300 - i, ts_event=1_722_519_360 * second + i * second))
+    bench = Bench(
+        log,
+        new_router=lambda algorithm, objective: Router(
+            CostParameters(0.05, 0.05, 0.0005), "cont_kukanov", min_windows=1
+        ),
+        new_outflows=lambda: Outflows(second, 5),
+    )
+    refused, routed = bench.send(packed(quantity=1_000_000_000_001), packed(id="b"))
+    assert "1000000000001" in refused["reason"].replace(",", "")
+    assert routed["placement"] is not None
+
+
 @pytest.mark.parametrize(
     ("key", "expected"), [(None, ""), (b"\xff", "\N{REPLACEMENT CHARACTER}"), (b"x" * 9999, "x" * 1024)]
 )
@@ -394,7 +440,7 @@ def test_an_unknown_symbol_is_rejected(log: Log) -> None:
     [answer] = bench.send(packed(symbol="MSFT"))
     assert answer["reason"] == "no market data of MSFT in market_data:0"
     assert answer["source"]["market_data"]["offset"] == 1
-    assert bench.pipeline.summary.bad == {"symbol": 1}
+    assert bench.pipeline.summary.rejected == {"symbol": 1}
     assert bench.sink.letters == []
     log.add("market_data", quote("MSFT"))
     again, new = bench.send(packed(symbol="MSFT"), packed(symbol="MSFT", id="b"))
@@ -432,7 +478,7 @@ def test_other_terms_under_a_known_id_are_rejected(log: Log, other: Json) -> Non
     first, answer, again = bench.send(packed(), packed(**other), packed())
     assert "other terms" in answer["reason"]
     assert again == first, "the first result stands"
-    assert bench.pipeline.summary.bad == {"terms": 1}
+    assert bench.pipeline.summary.rejected == {"terms": 1}
 
 
 def test_an_id_is_of_a_symbol(log: Log) -> None:
@@ -560,7 +606,7 @@ def test_an_aborted_batch_is_answered_again_by_the_loop(log: Log) -> None:
     bench = Bench(log)
     bench.pipeline.sink = sink = Aborting(log)
     source = Rewinding(packed(), packed(), b"rubbish")
-    run(source, bench.pipeline)
+    run(source, bench.pipeline, pause_s=0)
     assert (source.rewound, source.committed, sink.aborted) == (1, 1, 1)
     results = [json.loads(line) for _, line in sink.added]
     assert [one["venues"][0]["ask"] for one in results[:2]] == [100.5, 100.5], "with what is known now"
@@ -633,7 +679,7 @@ def test_books_from_a_tail_have_a_caveat(log: Log) -> None:
 
 def test_bad_market_data_is_told_and_passed_over(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(LogLetters, "reject", lambda self, letter: told.append(letter.shown()))
+    monkeypatch.setattr(DeadLetter, "tell", lambda letter: told.append(letter.shown()))
     bench = Bench(log)
     log.add("market_data", b"rubbish")
     [result] = bench.send(packed())

@@ -146,12 +146,14 @@ def feeds(draw: st.DrawFn) -> list[Message]:
 Make = Callable[..., Pipeline]
 
 
-def pipeline_of(sink: Sink, log: Log | None, algorithm: str, venues_from: str, tail: int = 0) -> Pipeline:
+def pipeline_of(
+    sink: Sink, log: Log | None, algorithm: str, venues_from: str, tail: int = 0, *, conflate: bool = False
+) -> Pipeline:
     depth = DEPTH if algorithm == "greedy_l2" or venues_from == "levels" else 1
     decoder, router = JsonDecoder(depth), Router(algorithm=algorithm)  # type: ignore[arg-type]
     recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail)
     books = lambda: Books(DIRECTORY, venues_from, router.depth)  # noqa: E731
-    return Pipeline(decoder, books, router, Order("*", "buy", 700), sink, recovery=recovery)
+    return Pipeline(decoder, books, router, Order("*", "buy", 700), sink, conflate=conflate, recovery=recovery)
 
 
 KINDS = pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_a_batch_that_was_void_leaves_nothing_behind(
 
     shaken.failures = failures
     pipeline = pipeline_of(shaken, Fresh(**shaken.log(feed).topics), algorithm, venues_from)
-    run(Batches(feed, sizes), pipeline)
+    run(Batches(feed, sizes), pipeline, pause_s=0)
     assert shaken.results == alone.results
     summary = pipeline.summary
     assert summary.messages == len(feed) == summary.results + sum(summary.bad.values())

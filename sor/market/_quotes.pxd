@@ -1,4 +1,4 @@
-# C types for `_routing_py.py` where it is compiled as `sor._routing`: the names are that module's own.
+# C types for `_quotes_py.py` where it is compiled as `sor.market._quotes`: the names are that module's own.
 cimport cython
 
 cdef double UNITS
@@ -26,17 +26,14 @@ cdef class VenueQuote:
     cdef public list bids, asks
     cdef public object bid, ask, bid_size, ask_size
     cdef public str to_buy, to_sell
-    cdef object last, text
-    cdef long long last_shares
-    cdef str last_status
-    cdef bint last_buying
+    cdef public object said, text
+    cdef public long long said_shares
+    cdef public str said_status
+    cdef public bint said_buying
 
     cpdef show(self, list bids, list asks, Rates rates)
     cdef bint fees_differ(self) except -1
     cdef double price_of_fees(self, bint buying) except? -1.0
-
-    @cython.locals(price=double)
-    cdef result(self, long long shares, str status, bint buying)
 
 
 cdef class BookOfQuotes:
@@ -90,34 +87,3 @@ cdef bint all_usable(list statuses, bint empty_too) except -1
 
 @cython.locals(scaled=double)
 cpdef double rounded(double dollars, double units=*) except? -1.0
-
-
-cdef class Fills:
-    cdef public list allocation, children
-    cdef public long long executed
-    cdef public double executed_cash, cash
-
-
-@cython.locals(
-    buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
-    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t,
-    quote=VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double, fills=Fills,
-)
-cpdef Fills tally(str side, BookOfQuotes book, object places, list split)
-
-
-@cython.locals(venue=Py_ssize_t, quote=VenueQuote)
-cpdef rest(Fills fills, str side, BookOfQuotes book, Market market, list limits)
-
-
-@cython.locals(middle=double, dollars=double, per_share=double)
-cdef shortfall(str side, double executed_cash, long long executed, object mid)
-
-
-@cython.locals(
-    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=VenueQuote,
-)
-cpdef assemble(
-    object order, BookOfQuotes book, Market market, Fills fills, double total_cost, double objective_value,
-    object router, list warnings, object placement, object stream, object source
-)

@@ -1,7 +1,7 @@
-"""The hot path of routing: a symbol's book, what the market shows, and what a split of its rows means.
+"""The hot path, first half: a symbol's book, and what the market shows.
 
-One source for both backends: run as it stands, or compiled as ``sor._routing`` with the C types that
-``_routing.pxd`` gives its names (`sor.kernels` picks). So the two cannot drift apart, and give the same bits.
+One source for both backends: run as it stands, or compiled as ``sor.market._quotes`` with the C types that
+``_quotes.pxd`` gives its names (`sor.kernels` picks). So the two cannot drift apart, and give the same bits.
 """
 
 from __future__ import annotations
@@ -10,31 +10,16 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from sor.market.fields import iso_of
-from sor.types import (
-    SCHEMA_VERSION,
-    BookSummary,
-    ChildOrder,
-    ExecutionSummary,
-    MarketState,
-    OrderReference,
-    RoutingResult,
-    Shortfall,
-    Status,
-    VenueResult,
-    encode,
-)
+from sor.types import USABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from sor.market import Level
-    from sor.types import Order, Side
+    from sor.types import MarketState, Order, Side, Status
 
-USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
 UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
 MID_UNITS = 1e10  # prices have nine decimals: these give their mid digit for digit
@@ -88,9 +73,12 @@ class VenueQuote:
         self.order = order  # position among the venues: publisher id, or level, or name
         self.place = 0  # index among the quotes of the book
         self.time = 0  # of the event, nanoseconds
-        self.last_shares = 0
-        self.last_status: Status = "empty"
-        self.last_buying = True
+        # What a result last said of it, and that as JSON, kept for who writes results: most say the same again.
+        self.said: Any = None
+        self.text: Any = None
+        self.said_shares = 0
+        self.said_status: Status = "empty"
+        self.said_buying = True
         self.show([], [], FREE)
 
     def show(self, bids: list[Level], asks: list[Level], rates: Rates) -> None:
@@ -108,34 +96,7 @@ class VenueQuote:
         if self.best_bid > self.best_ask:  # a venue cannot show that: the quote is not to be believed
             self.to_buy = self.to_sell = "crossed"
             self.best_bid, self.best_ask = -math.inf, math.inf
-        self.last: VenueResult | None = None
-        self.text: msgspec.Raw | None = None  # of the last result, as JSON
-
-    def result(self, shares: int, status: Status, buying: bool) -> VenueResult:
-        """What a result says of this venue; quotes stand longer than messages, so most repeat."""
-        if (
-            self.last is None
-            or shares != self.last_shares
-            or status != self.last_status
-            or (buying != self.last_buying and self.fees_differ())
-        ):
-            price = self.price_of_fees(buying)
-            self.last = VenueResult(
-                self.venue_id,
-                self.ask,
-                self.ask_size,
-                self.rates.fee_at(price),
-                self.rates.rebate_at(price),
-                shares,
-                self.bid,
-                self.bid_size,
-                status,
-            )
-            self.text = msgspec.Raw(encode(self.last))
-            self.last_shares = shares
-            self.last_status = status
-            self.last_buying = buying
-        return self.last
+        self.said = self.text = None
 
     def fees_differ(self) -> bool:
         """Whether fees are parts of the price on either side, so that a buy's are not a sell's."""
@@ -329,128 +290,9 @@ def all_usable(statuses: list[Status], empty_too: bool) -> bool:
     return True
 
 
-# --- what a split means ----------------------------------------------------------------------------------------------
-
-
 def rounded(dollars: float, units: float = UNITS) -> float:
     """As round(), in a tenth of its time; a number too large to have such digits stays as it is."""
     scaled = dollars * units
     if -(2.0**51) < scaled < 2.0**51:
         return ((scaled + ROUNDER) - ROUNDER) / units
     return round(scaled) / units if -(2.0**53) < scaled < 2.0**53 else dollars
-
-
-class Fills:
-    """What a split of the rows means: shares by venue, cash, and the orders to send."""
-
-    def __init__(self, allocation: list[int], children: list[ChildOrder]) -> None:
-        self.allocation = allocation  # shares per venue
-        self.children = children
-        self.executed = 0  # shares executed at once
-        self.executed_cash = 0.0  # dollars for them, fees included; negative: received
-        self.cash = 0.0  # the model's: the same less the rebates of resting shares
-
-
-def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: list[int]) -> Fills:
-    """What a split means of the rows at ``places`` (None: of all)."""
-    buying = side == "buy"
-    depth = book.depth
-    allocation = [0] * len(book.quotes)
-    children: list[ChildOrder] = []
-    executed, executed_cash, resting_cash = 0, 0.0, 0.0
-    for row, quantity in enumerate(split):
-        if quantity == 0:
-            continue
-        place = row if places is None else places[row]
-        venue = place // depth
-        quote = book.quotes[venue]
-        shown = quote.asks if buying else quote.bids
-        price, size = shown[place - venue * depth]
-        taken = quantity if quantity < size else size
-        paid = price if buying else -price
-        allocation[venue] += quantity
-        executed += taken
-        executed_cash += taken * (paid + quote.rates.fee_at(price))
-        if taken:
-            children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
-        if quantity > taken:
-            resting_cash -= (quantity - taken) * quote.rates.rebate_at(price)
-            children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
-    fills = Fills(allocation, children)
-    fills.executed = executed
-    fills.executed_cash = executed_cash
-    fills.cash = executed_cash + resting_cash
-    return fills
-
-
-def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
-    """Add limit orders at the best of our own side; each is a venue's place and its shares."""
-    for venue, shares in limits:
-        quote = book.quotes[venue]
-        fills.allocation[venue] += shares
-        price = quote.bid if side == "buy" else quote.ask
-        fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
-        if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
-            market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
-
-
-def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
-    """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
-    if mid is None:
-        return Shortfall(None, None, None)
-    if not executed:
-        return Shortfall(0.0, None, None)
-    middle = mid
-    dollars = rounded(executed_cash - executed * (middle if side == "buy" else -middle))
-    per_share = dollars / executed
-    return Shortfall(dollars, per_share, 1e4 * dollars / executed / middle)
-
-
-def assemble(
-    order: Order,
-    book: BookOfQuotes,
-    market: Market,
-    fills: Fills,
-    total_cost: float,
-    objective_value: float,
-    router: Any,
-    warnings: list[str],
-    placement: Any,
-    stream: Any,
-    source: Any,
-) -> RoutingResult:
-    """The result of a split, with all that was known when it was decided."""
-    side, size = market.side, order.quantity
-    buying = side == "buy"
-    time = iso_of(book.time)
-    venues, texts = [], []
-    for place, quote in enumerate(book.quotes):
-        venues.append(quote.result(fills.allocation[place], market.statuses[place], buying))
-        texts.append(quote.text)
-    filled = fills.executed
-    result = RoutingResult(
-        book.symbol,
-        time,
-        size,
-        router.algorithm,
-        tuple(venues),
-        fills.allocation,
-        rounded(total_cost),
-        ExecutionSummary(filled, size - filled, 0, rounded(fills.cash), filled / size),
-        router.parameters,
-        SCHEMA_VERSION,
-        OrderReference(order.id, order.parent_id),
-        side,
-        router.objective,
-        rounded(objective_value),
-        market.mid,
-        shortfall(side, fills.executed_cash, filled, market.mid),
-        BookSummary(time, market.bid, market.ask, book.sequence, market.state),
-        fills.children,
-        warnings,
-        placement,
-        stream,
-        source,
-    )
-    result.__dict__["texts"] = texts
-    return result

@@ -1,0 +1,38 @@
+# C types for `_split_py.py` where it is compiled as `sor.routing._split`: the names are that module's own.
+cimport cython
+from sor.market cimport _quotes as quotes
+
+
+cdef class Fills:
+    cdef public list allocation, children
+    cdef public long long executed
+    cdef public double executed_cash, cash
+
+
+@cython.locals(
+    buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
+    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t,
+    quote=quotes.VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double, fills=Fills,
+)
+cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
+
+
+@cython.locals(venue=Py_ssize_t, quote=quotes.VenueQuote)
+cpdef rest(Fills fills, str side, quotes.BookOfQuotes book, quotes.Market market, list limits)
+
+
+@cython.locals(price=double)
+cdef described(quotes.VenueQuote quote, long long shares, str status, bint buying)
+
+
+@cython.locals(middle=double, dollars=double, per_share=double)
+cdef shortfall(str side, double executed_cash, long long executed, object mid)
+
+
+@cython.locals(
+    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote,
+)
+cpdef assemble(
+    object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost, double objective_value,
+    object algorithm, object objective, object parameters, list warnings, object placement, object stream, object source
+)

@@ -1,0 +1,177 @@
+"""The hot path, second half: what a split of a book's rows means, and the result that says so.
+
+One source for both backends, as `sor.market._quotes`: compiled, it is ``sor.routing._split``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+# Compiled, its functions and classes are those of `_quotes`, as `_split.pxd` says.
+from sor.market import _quotes_py as quotes
+from sor.market.fields import iso_of
+from sor.routing.result import (
+    SCHEMA_VERSION,
+    BookSummary,
+    ChildOrder,
+    ExecutionSummary,
+    OrderReference,
+    RoutingResult,
+    Shortfall,
+    VenueResult,
+    encode,
+)
+from sor.types import USABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sor.market._quotes_py import BookOfQuotes, Market, VenueQuote
+    from sor.types import Algorithm, CostParameters, Objective, Order, Side, Status
+
+
+class Fills:
+    """What a split of the rows means: shares by venue, cash, and the orders to send."""
+
+    def __init__(self, allocation: list[int], children: list[ChildOrder]) -> None:
+        self.allocation = allocation  # shares per venue
+        self.children = children
+        self.executed = 0  # shares executed at once
+        self.executed_cash = 0.0  # dollars for them, fees included; negative: received
+        self.cash = 0.0  # the model's: the same less the rebates of resting shares
+
+
+def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: list[int]) -> Fills:
+    """What a split means of the rows at ``places`` (None: of all)."""
+    buying = side == "buy"
+    depth = book.depth
+    allocation = [0] * len(book.quotes)
+    children: list[ChildOrder] = []
+    executed, executed_cash, resting_cash = 0, 0.0, 0.0
+    for row, quantity in enumerate(split):
+        if quantity == 0:
+            continue
+        place = row if places is None else places[row]
+        venue = place // depth
+        quote = book.quotes[venue]
+        shown = quote.asks if buying else quote.bids
+        price, size = shown[place - venue * depth]
+        taken = quantity if quantity < size else size
+        paid = price if buying else -price
+        allocation[venue] += quantity
+        executed += taken
+        executed_cash += taken * (paid + quote.rates.fee_at(price))
+        if taken:
+            children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
+        if quantity > taken:
+            resting_cash -= (quantity - taken) * quote.rates.rebate_at(price)
+            children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
+    fills = Fills(allocation, children)
+    fills.executed = executed
+    fills.executed_cash = executed_cash
+    fills.cash = executed_cash + resting_cash
+    return fills
+
+
+def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
+    """Add limit orders at the best of our own side; each is a venue's place and its shares."""
+    for venue, shares in limits:
+        quote = book.quotes[venue]
+        fills.allocation[venue] += shares
+        price = quote.bid if side == "buy" else quote.ask
+        fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
+        if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
+            market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
+
+
+def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:
+    """Executed cash less executed shares at the mid (a sell's cash is negative): positive where it costs."""
+    if mid is None:
+        return Shortfall(None, None, None)
+    if not executed:
+        return Shortfall(0.0, None, None)
+    middle = mid
+    dollars = quotes.rounded(executed_cash - executed * (middle if side == "buy" else -middle))
+    per_share = dollars / executed
+    return Shortfall(dollars, per_share, 1e4 * dollars / executed / middle)
+
+
+def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> VenueResult:
+    """What a result says of a venue; quotes stand longer than messages, so most repeat."""
+    if (
+        quote.said is None
+        or shares != quote.said_shares
+        or status != quote.said_status
+        or (buying != quote.said_buying and quote.fees_differ())
+    ):
+        price = quote.price_of_fees(buying)
+        quote.said = VenueResult(
+            quote.venue_id,
+            quote.ask,
+            quote.ask_size,
+            quote.rates.fee_at(price),
+            quote.rates.rebate_at(price),
+            shares,
+            quote.bid,
+            quote.bid_size,
+            status,
+        )
+        quote.text = msgspec.Raw(encode(quote.said))
+        quote.said_shares = shares
+        quote.said_status = status
+        quote.said_buying = buying
+    return quote.said  # type: ignore[no-any-return]
+
+
+def assemble(
+    order: Order,
+    book: BookOfQuotes,
+    market: Market,
+    fills: Fills,
+    total_cost: float,
+    objective_value: float,
+    algorithm: Algorithm,
+    objective: Objective,
+    parameters: CostParameters,
+    warnings: list[str],
+    placement: Any,
+    stream: Any,
+    source: Any,
+) -> RoutingResult:
+    """The result of a split, with all that was known when it was decided."""
+    side, size = market.side, order.quantity
+    buying = side == "buy"
+    time = iso_of(book.time)
+    venues, texts = [], []
+    for place, quote in enumerate(book.quotes):
+        venues.append(described(quote, fills.allocation[place], market.statuses[place], buying))
+        texts.append(quote.text)
+    filled = fills.executed
+    result = RoutingResult(
+        book.symbol,
+        time,
+        size,
+        algorithm,
+        tuple(venues),
+        fills.allocation,
+        quotes.rounded(total_cost),
+        ExecutionSummary(filled, size - filled, 0, quotes.rounded(fills.cash), filled / size),
+        parameters,
+        SCHEMA_VERSION,
+        OrderReference(order.id, order.parent_id),
+        side,
+        objective,
+        quotes.rounded(objective_value),
+        market.mid,
+        shortfall(side, fills.executed_cash, filled, market.mid),
+        BookSummary(time, market.bid, market.ask, book.sequence, market.state),
+        fills.children,
+        warnings,
+        placement,
+        stream,
+        source,
+    )
+    result.__dict__["texts"] = texts
+    return result
