@@ -248,8 +248,7 @@ class FileResults(Sink):
         self._lines = []
 
     def close(self) -> None:
-        if self.file is not sys.stdout.buffer:
-            self.file.close()
+        self.file.close()
 
 
 class FileLetters(Sink):
