@@ -145,12 +145,13 @@ def check(settings: config.CheckSettings) -> int:
 
 
 def paper(settings: config.PaperSettings) -> int:
-    from sor.models import paper as computing
+    from sor.models.paper import report
+    from sor.report.plots import write
 
-    for line in computing.report(settings.seed, settings.training_samples):
+    for line in report(settings.seed, settings.training_samples):
         say(line)
     if settings.folder is not None:
-        for written in computing.write(settings.folder, settings.seed, settings.training_samples):
+        for written in write(settings.folder, settings.seed, settings.training_samples):
             say(f"wrote {written}")
     return Exit.DONE
 

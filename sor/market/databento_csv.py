@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 
 from sor.errors import DataError
-from sor.market.fields import integer_of, price_of, size_of, symbol_of, time_of
+from sor.market.fields import (
+    DOLLARS,
+    check_schema,
+    check_trades_only,
+    consolidated,
+    doubts_of,
+    integer_of,
+    one_unit,
+    price_of,
+    size_of,
+    symbol_of,
+    time_of,
+    unit_of,
+)
 from sor.market.update import EVENT, BookUpdate, Level, event_of
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
+CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
-KNOWN_PUBLISHERS = 1_000  # the same of publisher ids
+KNOWN_CELLS = 1_000  # the same of publisher ids, record types and flags
 
 
 class CsvDecoder:
@@ -28,12 +43,14 @@ class CsvDecoder:
     Raises
     ------
     DataError
-        A column is missing or stands twice.
+        A column is missing or stands twice, or the columns are another schema's.
     """
 
     def __init__(self, header: bytes, depth: int = 10, *, events: bool = False) -> None:
         self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
         place = {name: i for i, name in enumerate(self.columns)}
+        if any(name in place for name in CONSOLIDATED):
+            raise consolidated("columns bid_pb_00 and ask_pb_00")
         missing = [name for name in REQUIRED if name not in place]
         if missing:
             raise DataError(
@@ -41,15 +58,40 @@ class CsvDecoder:
                 "MBP-10 as CSV is needed (with the symbol mapped)",
                 "header",
             )
-        if len(place) < len(self.columns):
-            raise DataError("a column stands twice in the header", "header")
+        twice = [name for i, name in enumerate(self.columns) if place[name] != i]
+        if twice:
+            raise DataError(f"the column {twice[0][:60]!r} stands twice in the header", "header")
         self._time, self._publisher, self._symbol = place["ts_event"], place["publisher_id"], place["symbol"]
-        self._sequence = place.get("sequence")
+        self._sequence, self._schema, self._flags = place.get("sequence"), place.get("rtype"), place.get("flags")
+        self._action = place.get("action")
         self._bids = _level_columns("bid", place, depth)
         self._asks = _level_columns("ask", place, depth)
+        self._prices = [(name, i) for name, i in place.items() if name.startswith(("bid_px_", "ask_px_"))]
         self._event = [place[name] for name in EVENT] if events and place.keys() >= set(EVENT) else None
+        if self._event is not None:
+            self._prices.append(("price", place["price"]))
+        self._unit: str | None = None  # of the file's prices, from the first ones on
         self._publishers: dict[str, int] = {}
+        self._schemas = {""}  # record types that may be routed, as they are spelled
+        self._doubts = {"": 0}  # by spelled flags
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
+
+    def learn(self, rows: list[bytes]) -> None:
+        """Take the unit of the file's prices from its first rows, and refuse a file that begins with another schema.
+
+        Raises
+        ------
+        DataError
+        """
+        table = []
+        for row in rows:
+            with contextlib.suppress(DataError):
+                table.append(self.cells(row))
+        if self._schema is not None and table:
+            check_schema(table[0][self._schema].strip())
+            if self._action is not None:
+                check_trades_only([cells[self._action] for cells in table])
+        self._unit = unit_of(cells[at] for cells in table for _, at in self._prices)
 
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one row.
@@ -57,27 +99,43 @@ class CsvDecoder:
         Raises
         ------
         DataError
-            A wrong number of cells, or a cell that is not what its column holds.
+            A wrong number of cells, a cell that is not what its column holds, or a row of another schema.
         """
         cells = self.cells(raw)
+        if self._schema is not None and cells[self._schema] not in self._schemas:
+            self._check_schema(cells[self._schema])
+        unit = self._unit or unit_of(cells[at] for _, at in self._prices)
         venue = cells[self._publisher]
         publisher = self._publishers.get(venue)
         if publisher is None:
             publisher = integer_of("publisher_id", venue, 65535)
-            if len(self._publishers) < KNOWN_PUBLISHERS:
+            if len(self._publishers) < KNOWN_CELLS:
                 self._publishers[venue] = publisher
-        sequence = self._sequence
-        return BookUpdate(
+        sequence, event, doubts = self._sequence, None, 0
+        if self._event is not None:
+            event = event_of(*[cells[at] for at in self._event])
+            one_unit("price", cells[self._event[2]], unit, "file")
+        if self._flags is not None:
+            flags = cells[self._flags]
+            doubts = self._doubts[flags] if flags in self._doubts else self._new_doubts(flags)
+        update = BookUpdate(
             symbol_of(cells[self._symbol]),
             publisher,
             time_of("ts_event", cells[self._time]),
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
-            self._levels(cells, self._bids),
-            self._levels(cells, self._asks),
-            None if self._event is None else event_of(*[cells[at] for at in self._event]),
+            self._levels(cells, self._bids, unit),
+            self._levels(cells, self._asks, unit),
+            event,
+            doubts,
         )
+        if unit != self._unit:
+            self._unit = unit
+            self._known.clear()  # of rows that were refused
+        return update
 
-    def _levels(self, cells: list[str], columns: list[tuple[str, int, str, int]]) -> list[Level | None]:
+    def _levels(
+        self, cells: list[str], columns: list[tuple[str, int, str, int]], unit: str | None
+    ) -> list[Level | None]:
         levels = []
         known = self._known
         for price_name, price_at, size_name, size_at in columns:
@@ -86,12 +144,32 @@ class CsvDecoder:
                 levels.append(known[spelled])
             except KeyError:
                 price, size = price_of(price_name, spelled[0]), size_of(size_name, spelled[1])
+                one_unit(price_name, spelled[0], unit, "file")
                 level = (price, size) if size and price is not None else None
                 if len(known) >= KNOWN_LEVELS:
                     known.clear()
                 known[spelled] = level
                 levels.append(level)
         return levels
+
+    def _check_schema(self, spelled: str) -> None:
+        check_schema(spelled.strip())
+        if len(self._schemas) < KNOWN_CELLS:
+            self._schemas.add(spelled)
+
+    def _new_doubts(self, spelled: str) -> int:
+        doubts = doubts_of(spelled)
+        if len(self._doubts) < KNOWN_CELLS:
+            self._doubts[spelled] = doubts
+        return doubts
+
+    def check_units(self, cells: list[str]) -> None:
+        """Refuse a row whose prices are in another unit than the file's, where nothing else of it is decoded."""
+        self._unit = self._unit or unit_of(cells[at] for _, at in self._prices)
+        pointed = self._unit == DOLLARS
+        for name, at in self._prices:
+            if ("." in cells[at]) != pointed:
+                one_unit(name, cells[at], self._unit, "file")
 
     def cells(self, raw: bytes) -> list[str]:
         """The row's cells, as many as there are columns."""

@@ -1,7 +1,12 @@
-"""Databento MBP-1 and MBP-10 as JSON messages, one flat object each, keys named as the CSV's columns."""
+"""Databento MBP-1 and MBP-10 as JSON messages, one object each.
+
+Flat, with keys named as the CSV's columns, or as Databento writes them: what all records have within ``hd``, and the
+book in ``levels``, a list of ``{"bid_px": ..., "ask_px": ..., "bid_sz": ..., "ask_sz": ...}``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from operator import attrgetter
@@ -10,7 +15,21 @@ from typing import Any
 import msgspec
 
 from sor.errors import DataError
-from sor.market.fields import integer_of, price_of, size_of, symbol_of, time_of
+from sor.market.fields import (
+    BOOKS,
+    DOLLARS,
+    check_schema,
+    check_trades_only,
+    consolidated,
+    doubts_of,
+    integer_of,
+    one_unit,
+    price_of,
+    size_of,
+    symbol_of,
+    time_of,
+    unit_of,
+)
 from sor.market.update import EVENT, BookUpdate, Level, event_of
 
 LEVELS = 10
@@ -18,15 +37,24 @@ HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth pric
 BOOK = tuple(
     f"{side}_{what}_{level:02d}" for level in range(LEVELS) for what in ("px", "sz", "ct") for side in ("bid", "ask")
 )
+CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
+REQUIRED = ("ts_event", "publisher_id", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00")
 Scalar = int | float | str | None
+UNSET = msgspec.UNSET
 
 # Every column is declared: msgspec is slower at skipping a key that it does not know than at decoding one.
 _Message = msgspec.defstruct(
     "_Message",
-    [(name, Scalar, msgspec.UNSET) for name in (*HEAD, "sequence", *BOOK, "symbol")],
+    [
+        *((name, Scalar, UNSET) for name in (*HEAD, "sequence", *BOOK, "symbol", *CONSOLIDATED)),
+        *((name, Any, UNSET) for name in ("hd", "levels")),
+    ],
     gc=False,
 )
 _NAN = (b"NaN", b"Infinity")
+_ROUTABLE = frozenset({UNSET, None, *BOOKS})  # record types that need no second look
+_required = attrgetter(*REQUIRED)
+_prices = attrgetter(*(name for name in BOOK if "_px_" in name))
 
 
 class JsonDecoder:
@@ -43,6 +71,7 @@ class JsonDecoder:
     def __init__(self, depth: int = LEVELS, *, events: bool = False) -> None:
         self._event = attrgetter(*EVENT) if events else None
         self._decode = msgspec.json.Decoder(_Message).decode
+        self._unit: str | None = None  # of a file's prices; a topic may have several producers
         self._sides = [
             (
                 [(f"{side}_px_{i:02d}", f"{side}_sz_{i:02d}") for i in range(min(depth, LEVELS))],
@@ -51,44 +80,124 @@ class JsonDecoder:
             for side in ("bid", "ask")
         ]
 
+    def learn(self, rows: list[bytes]) -> None:
+        """Take the unit of the file's prices from its first rows, and refuse a file that begins with another schema.
+
+        Raises
+        ------
+        DataError
+        """
+        messages = []
+        for row in rows:
+            try:
+                messages.append(self._read(row))
+            except DataError as error:
+                if error.reason == "schema" and not messages:
+                    raise
+        if messages and messages[0].rtype is not UNSET:
+            check_trades_only([message.action for message in messages])
+        self._unit = unit_of(price for message in messages for price in _prices(message))
+
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one message.
 
         Raises
         ------
         DataError
-            Not JSON, a key missing, or a value that is not what its key holds.
+            Not JSON, a key missing, a value that is not what its key holds, or a record of another schema.
         """
+        message = self._read(raw)
+        if UNSET in _required(message):
+            missing = next(name for name in REQUIRED if getattr(message, name) is UNSET)
+            hint = " (is map_symbols off?)" if missing == "symbol" else ""
+            raise DataError(f"no key {missing!r} in the message{hint}", "key")
+        symbol = symbol_of(message.symbol)
+        publisher = integer_of("publisher_id", message.publisher_id, 65535)
+        time = time_of("ts_event", message.ts_event)
+        sequence, flags, event = message.sequence, message.flags, None
+        spelled: set[type] = set()
+        bids = _levels(message, *self._sides[0], spelled)
+        asks = _levels(message, *self._sides[1], spelled)
+        if self._event is not None:
+            event = event_of(*(value or None for value in self._event(message)))
+            if event is not None and event.price is not None:
+                spelled.add(_kind(message.price))
+        if len(spelled) > 1 or self._unit is not None:
+            self._check_unit(message)
+        return BookUpdate(
+            symbol,
+            publisher,
+            time,
+            None if sequence in (None, UNSET) else integer_of("sequence", sequence, 2**64 - 1),
+            bids,
+            asks,
+            event,
+            0 if flags is UNSET else doubts_of(flags),
+        )
+
+    def _read(self, raw: bytes) -> Any:
+        """The message's values, those of nested records where flat ones have them."""
         message: Any
         try:
             message = self._decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             message = _with_nan(raw, error)
-        for name in ("ts_event", "publisher_id", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00"):
-            if getattr(message, name) is msgspec.UNSET:
-                raise DataError(f"no key {name!r} in the message", "key")
-        sequence = message.sequence
-        return BookUpdate(
-            symbol_of(message.symbol),
-            integer_of("publisher_id", message.publisher_id, 65535),
-            time_of("ts_event", message.ts_event),
-            None if sequence in (None, msgspec.UNSET) else integer_of("sequence", sequence, 2**64 - 1),
-            _levels(message, *self._sides[0]),
-            _levels(message, *self._sides[1]),
-            None if self._event is None else event_of(*(value or None for value in self._event(message))),
-        )
+        if message.hd is not UNSET:
+            _flatten(message)
+        if message.rtype not in _ROUTABLE:
+            check_schema(message.rtype)
+        if message.bid_pb_00 is not UNSET or message.ask_pb_00 is not UNSET:
+            raise consolidated("bid_pb and ask_pb")
+        return message
+
+    def _check_unit(self, message: Any) -> None:
+        unit, where = (self._unit, "file") if self._unit is not None else (unit_of(_prices(message)), "message")
+        for names, values_of in self._sides:
+            values = iter(values_of(message))
+            for (name, _), price, _ in zip(names, values, values, strict=True):
+                one_unit(name, price, unit, where)
+        if self._event is not None:
+            one_unit("price", message.price, unit, where)
 
 
-def _levels(message: Any, names: list[tuple[str, str]], values_of: Any) -> list[Level | None]:
+def _levels(message: Any, names: list[tuple[str, str]], values_of: Any, spelled: set[type]) -> list[Level | None]:
+    """The levels of a side; how their prices are spelled goes into ``spelled``: as int or float."""
     levels: list[Level | None] = []
     values = iter(values_of(message))
     for (price_name, size_name), raw_price, raw_size in zip(names, values, values, strict=True):
-        if raw_price is msgspec.UNSET or raw_size is msgspec.UNSET:
+        if raw_price is UNSET or raw_size is UNSET:
             break
         price = price_of(price_name, raw_price)
         size = size_of(size_name, raw_size)
-        levels.append((price, size) if size and price is not None else None)
+        if price is None:
+            levels.append(None)
+            continue
+        spelled.add(float if type(raw_price) is float else _kind(raw_price))
+        levels.append((price, size) if size else None)
     return levels
+
+
+def _kind(price: Any) -> type:
+    """How a price is spelled: int in 1e-9 dollars, float in dollars."""
+    if type(price) is str and "." in price:
+        return float
+    return float if unit_of((price,)) == DOLLARS else int
+
+
+def _flatten(message: Any) -> None:
+    """Put what a nested record holds where a flat one has it."""
+    if not isinstance(message.hd, dict) or not isinstance(message.levels, list | msgspec.UnsetType):
+        raise DataError("hd must be an object and levels a list, as Databento writes them", "json")
+    values = [(name, message.hd.get(name, UNSET)) for name in ("ts_event", "rtype", "publisher_id")]
+    for i, level in enumerate((message.levels or [])[:LEVELS]):
+        if not isinstance(level, dict):
+            raise DataError(f"levels[{i}] must be an object", "json")
+        values += [(f"{name}_{i:02d}", value) for name, value in level.items()]
+    for name, value in values:
+        if isinstance(value, dict | list | bool):
+            raise DataError(f"{name} is {str(value)[:60]}: it must be a number, a text or null", "json")
+        with contextlib.suppress(AttributeError):  # a key that flat messages do not have
+            setattr(message, name, value)
 
 
 def _with_nan(raw: bytes, error: Exception) -> Any:

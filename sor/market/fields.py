@@ -1,8 +1,11 @@
-"""Databento's two spellings of a number: decimal and ISO text, or integers of 1e-9 dollars and of nanoseconds.
+"""What Databento's columns hold: two spellings of every number, record types, and flags.
 
 A price spelled as an integer is in 1e-9 dollars, whether it stands in a CSV cell or in JSON; one with a point or
 an exponent is in dollars. A price is absent where it is empty, null, NaN, zero or Databento's undefined value,
 and a size where it is empty, null, NaN, zero, negative or undefined: then the level shows nothing.
+
+One value alone cannot say which it is where dollars are written without a point (742000 beside 742100.25), so a file
+has one unit and a message has one: whatever contradicts it is refused (`unit_of`, `one_unit`).
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from calendar import timegm
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
@@ -22,11 +26,49 @@ UNDEFINED_TIME = 2**64 - 1
 SMALLEST_INTEGER_PRICE = 100_000  # $0.0001, the finest tick: a smaller integer was meant as dollars
 LARGEST_PRICE = 1e9  # dollars
 LARGEST_SIZE = 10**12  # shares
+SMALLEST_INTEGER_TIME = 631_152_000 * 10**9  # 1990: a smaller integer was meant as seconds, milli- or microseconds
 LARGEST_TIME = 2**63 - 1
 ABSENT = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>"})
 
-_HEAD = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d", re.ASCII)
-_TAIL = re.compile(r"(?:\.(\d{1,9}))?(?:Z|([+-])([01]\d|2[0-3]):?([0-5]\d))?", re.ASCII)
+DOLLARS, UNITS = "dollars", "integers of 1e-9 dollars"  # how prices are spelled
+
+SCHEMAS = {  # by record type; those that are one venue's book need no words
+    0: "trades",
+    17: "ohlcv",
+    18: "status",
+    19: "definition",
+    20: "imbalance",
+    21: "error",
+    22: "symbol mapping",
+    23: "system",
+    24: "statistics",
+    32: "ohlcv-1s",
+    33: "ohlcv-1m",
+    34: "ohlcv-1h",
+    35: "ohlcv-1d",
+    36: "ohlcv-eod",
+    160: "mbo",
+    177: "cmbp-1",
+    178: "tcbbo",
+    192: "cbbo-1s",
+    193: "cbbo-1m",
+    194: "tcbbo",
+    195: "bbo-1s",
+    196: "bbo-1m",
+}
+BOOKS = frozenset({1, 10})  # MBP-1 and MBP-10
+FEW_TRADES = 3  # of which a book feed may begin with nothing else
+USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed is needed"
+
+MAYBE_BAD_BOOK, BAD_TS_RECV = 4, 8  # flags of a row
+DOUBTS = MAYBE_BAD_BOOK | BAD_TS_RECV
+
+_TIME = re.compile(
+    r"(?P<date>\d{4}(?P<dash>-?)\d\d(?P=dash)\d\d)[Tt ]"
+    r"(?P<hour>\d\d)(?P<colon>:?)(?P<minute>\d\d)(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?"
+    r"(?:[Zz]|(?P<sign>[+\u2212-])(?P<off>[01]\d|2[0-3])(?::?(?P<minutes>[0-5]\d))?)?",
+    re.ASCII,
+)
 
 
 def price_of(name: str, value: Any) -> float | None:
@@ -51,7 +93,7 @@ def price_of(name: str, value: Any) -> float | None:
         return number if 0.0 < number <= LARGEST_PRICE else _unusual_price(name, number)
     if number is None:
         return None
-    raise DataError(f"{name} is {value!r}: not a price", "price")
+    raise DataError(f"{name} is {str(value)[:60]!r}: not a price", "price")
 
 
 def _integer_price(name: str, units: int) -> float | None:
@@ -65,13 +107,50 @@ def _integer_price(name: str, units: int) -> float | None:
         )
     if not 0 < units <= LARGEST_PRICE * 1e9:
         raise DataError(f"{name} is {str(units)[:30]}: an integer price is in 1e-9 dollars, above 0", "price")
-    return units / 1e9
+    return units / 1_000_000_000  # of two integers, so rounded once
 
 
 def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
     raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
+
+
+def unit_of(prices: Iterable[Any]) -> str | None:
+    """The unit that prices are spelled in, None where there are none: one with a point says it for all."""
+    found = None
+    for price in prices:
+        unit = _spelling(price)
+        if unit == DOLLARS:
+            return unit
+        found = found or unit
+    return found
+
+
+def one_unit(name: str, price: Any, unit: str | None, where: str) -> None:
+    """Refuse a price that is spelled in another unit than its file or message.
+
+    Raises
+    ------
+    DataError
+    """
+    spelled = _spelling(price)
+    if unit is not None and spelled not in (None, unit):
+        raise DataError(
+            f"{name} is {str(price)[:60]}, which would be {spelled}, and the prices of this {where} are {unit}"
+            + (f": write {str(price)[:60]}.0 for dollars" if spelled == UNITS else ""),
+            "price",
+        )
+
+
+def _spelling(price: Any) -> str | None:
+    try:
+        number = _number("", price) if type(price) is str else price
+    except DataError:
+        return None  # refused where it is decoded
+    if type(number) is int:
+        return None if number in (0, UNDEFINED_PRICE) else UNITS
+    return None if type(number) is not float or math.isnan(number) or number == 0.0 else DOLLARS
 
 
 def size_of(name: str, value: Any) -> int:
@@ -124,27 +203,40 @@ def time_of(name: str, value: Any) -> int:
             digits = value[17:19] + value[20:29]
             if digits.isdecimal() and digits.isascii() and digits < "6":
                 return _in_range(name, value, _minute(name, value[:17]) * 10**9 + int(digits))
-        if value.isdecimal() and value.isascii() and len(value) < 21:
-            value = int(value)
-        else:
-            return _iso_time(name, value)
-    if type(value) is not int or not 0 < value < LARGEST_TIME:
-        raise _no_time(name, str(value))
+        if not (value.isdecimal() and value.isascii() and len(value) < 21):
+            return _in_range(name, value, _iso_time(name, value))
+        value = int(value)
+    if type(value) is not int or not SMALLEST_INTEGER_TIME <= value < LARGEST_TIME:
+        raise _no_time(name, str(value), _unit_meant(value))
     return value
 
 
+def _unit_meant(value: Any) -> str:
+    """What an integer that is too small to be nanoseconds looks like."""
+    if type(value) is not int or not 0 < value < SMALLEST_INTEGER_TIME:
+        return ""
+    meant = "microseconds" if value >= 10**14 else "milliseconds" if value >= 10**11 else "seconds"
+    return f" (an integer before 1990 is not taken for nanoseconds: are these {meant}?)"
+
+
 def _iso_time(name: str, text: str) -> int:
-    tail = _TAIL.fullmatch(text, 19)
-    if tail is None:
+    """Nanoseconds since the epoch, maybe before it."""
+    match = _TIME.fullmatch(text)
+    if match is None:
         raise _no_time(name, text)
-    fraction, sign, hours, minutes = tail.groups()
-    time = _seconds(name, text[:19]) * 10**9
-    if fraction:
-        time += int(fraction.ljust(9, "0"))
-    if sign:
-        offset = (int(hours) * 60 + int(minutes)) * 60 * 10**9
-        time += offset if sign == "-" else -offset
-    return _in_range(name, text, time)
+    hour, minute, second = int(match["hour"]), int(match["minute"]), int(match["second"])
+    if second == 60 or hour == 24:
+        raise _no_time(name, text, " (not a leap second, and not the hour 24)")
+    date = match["date"].replace("-", "")
+    try:
+        start = datetime(int(date[:4]), int(date[4:6]), int(date[6:]), hour, minute, second)
+    except ValueError:
+        raise _no_time(name, text) from None
+    seconds = timegm(start.timetuple())
+    if match["sign"]:
+        offset = (int(match["off"]) * 60 + int(match["minutes"] or 0)) * 60
+        seconds += -offset if match["sign"] == "+" else offset
+    return seconds * 10**9 + int((match["fraction"] or "").ljust(9, "0"))
 
 
 def _in_range(name: str, text: str, time: int) -> int:
@@ -153,9 +245,10 @@ def _in_range(name: str, text: str, time: int) -> int:
     return time
 
 
-def _no_time(name: str, text: str) -> DataError:
+def _no_time(name: str, text: str, why: str = "") -> DataError:
     return DataError(
-        f"{name} is {text[:60]!r}: it must be an ISO 8601 time or an integer of nanoseconds, within 1970 and 2262",
+        f"{name} is {text[:60]!r}: it must be an ISO 8601 date and time to the second, with at most nine decimals, "
+        f"or an integer of nanoseconds, within 1970 and 2262{why}",
         "time",
     )
 
@@ -163,16 +256,7 @@ def _no_time(name: str, text: str) -> DataError:
 @lru_cache(maxsize=1024)  # a day has 390 minutes of trading
 def _minute(name: str, text: str) -> int:
     """Seconds since the epoch at the start of a minute, from ``2024-08-01T13:36:``."""
-    return _seconds(name, text + "00")
-
-
-def _seconds(name: str, text: str) -> int:
-    try:
-        if _HEAD.fullmatch(text) is None:
-            raise ValueError
-        return timegm(datetime.fromisoformat(text).timetuple())
-    except ValueError:
-        raise _no_time(name, text) from None
+    return _iso_time(name, text + "00") // 10**9
 
 
 def iso_of(time: int) -> str:
@@ -189,5 +273,53 @@ def _calendar(minute: int) -> str:
 
 def symbol_of(value: Any) -> str:
     if type(value) is not str or not value or len(value) > 64 or not value.isprintable():
+        if type(value) in (int, float):
+            raise DataError(f'symbol is the number {str(value)[:60]}: it must be a text, in quotes ("...")', "symbol")
         raise DataError(f"symbol is {str(value)[:80]!r}: it must be a printable text of 1 to 64 characters", "symbol")
     return value
+
+
+# --- what a row is ---------------------------------------------------------------------------------------------------
+
+
+def check_schema(record_type: Any) -> None:
+    """Refuse what is not one venue's book; nothing where a row says nothing (None or an empty text).
+
+    Raises
+    ------
+    DataError
+    """
+    if record_type in (None, ""):
+        return
+    number = integer_of("rtype", record_type, 255)
+    if number not in BOOKS:
+        raise DataError(f"rtype is {number}, {SCHEMAS.get(number, 'of no known schema')}: {USE_INSTEAD}", "schema")
+
+
+def consolidated(where: str) -> DataError:
+    """The refusal of quotes that name the publisher of each side."""
+    return DataError(
+        f"{where}: these are consolidated quotes (cmbp-1, cbbo-1s, cbbo-1m or tcbbo), not one venue's book: "
+        f"{USE_INSTEAD}",
+        "schema",
+    )
+
+
+def check_trades_only(actions: list[Any]) -> None:
+    """Refuse TBBO, which is told from MBP-1 by its rows alone: each is a trade, with the quotes before it.
+
+    Raises
+    ------
+    DataError
+    """
+    if len(actions) >= FEW_TRADES and set(actions) == {"T"}:
+        raise DataError(
+            f"each of the first {len(actions)} rows is a trade (action T): this is tbbo, whose quotes are those "
+            f"before a trade: {USE_INSTEAD}",
+            "schema",
+        )
+
+
+def doubts_of(value: Any) -> int:
+    """Those of the flags that make a row doubtful, `MAYBE_BAD_BOOK` and `BAD_TS_RECV`."""
+    return integer_of("flags", value, 255) & DOUBTS if value not in (None, "") else 0

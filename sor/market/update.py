@@ -70,6 +70,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
         By level; None where a level shows nothing.
     event : Event or None
         What has happened, where the decoder was asked for it and the feed says it.
+    doubts : int
+        Flags of the feed that make this book doubtful: `sor.market.fields.MAYBE_BAD_BOOK` and ``BAD_TS_RECV``.
     """
 
     symbol: str
@@ -79,9 +81,13 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     bids: list[Level | None]
     asks: list[Level | None]
     event: Event | None = None
+    doubts: int = 0
 
 
 class Decoder(Protocol):
     """Turns one raw message into an update, or raises `sor.errors.DataError` with what is wrong."""
 
     def decode(self, raw: bytes) -> BookUpdate: ...
+
+    def learn(self, rows: list[bytes]) -> None:
+        """Take from a file's first rows what holds for all of them, and refuse a file of another schema."""

@@ -14,6 +14,7 @@ from kafka import errors as kafka_errors
 from sor import kernels
 from sor.errors import ConnectError, DataError, InputError, SorError, StreamError
 from sor.kafka import kafka_python as kafka
+from sor.kafka import private
 from sor.market.venues import VenueDirectory
 from sor.service import rules
 from sor.service.settings import (
@@ -158,7 +159,7 @@ def _feed(path: str) -> str:
         message = next((message for message in source if message.value), None)
         if message is None:
             raise InputError(f"{path} has no row")
-        update = decoder.decode(message.value)
+        update = decoder.decode(message.whole())
     except DataError as error:
         raise InputError(f"{path}, first row: {error}") from None
     finally:
@@ -178,7 +179,7 @@ def _venues(settings: RoutingSettings) -> str:
 
 def _brokers(admin: Any, timeout: float) -> str:
     """That each address which the brokers give out takes connections: a client has to reach all of them."""
-    addresses = sorted((broker.host, broker.port) for broker in admin._manager.cluster.brokers())  # told on connecting
+    addresses, speaking = private.brokers_of(admin)
     for host, port in addresses:
         try:
             socket.create_connection((host, port), timeout=min(max(timeout, 1.0), LONGEST_WAIT_S)).close()
@@ -187,7 +188,7 @@ def _brokers(admin: Any, timeout: float) -> str:
                 f"the cluster says that it can be reached at {host}:{port}, which this host cannot ({error}): "
                 "is that broker running, and are its advertised.listeners right?"
             ) from None
-    version = ".".join(map(str, admin._manager.broker_version))
+    version = ".".join(map(str, speaking))
     listed = ", ".join(f"{host}:{port}" for host, port in addresses)
     return f"{len(addresses)} at {listed}, speaking the protocol of Kafka {version}"
 

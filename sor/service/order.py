@@ -30,9 +30,9 @@ def send_order(settings: OrderSettings) -> int:
         order_of(value)
     except DataError as error:
         raise InputError(str(error)) from None
-    from sor.kafka import kafka_python as kafka
+    from sor.kafka.ask import ask
 
-    place, answer = kafka.ask(
+    place, answer = ask(
         settings.connection,
         (str(settings.orders_topic), asked.symbol.encode(), value),
         str(settings.results_topic),

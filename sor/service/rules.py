@@ -105,16 +105,16 @@ def _check_topics(settings: StreamSettings) -> None:
     ]
     if settings.orders_topic is not None:
         roles.insert(0, ("--orders-topic", settings.orders_topic))
-    if settings.exactly_once:
-        for kept, what in (("books", "its last quotes"), ("orders", "which orders it knows")):
-            memory = f"{settings.group}-{kept}"
-            try:
-                topic_name(memory)
-            except ValueError as error:
+    for kept, what in (("books", "its last quotes"), ("orders", "which orders it knows")):
+        memory = f"{settings.group}-{kept}"
+        try:
+            topic_name(memory)
+        except ValueError as error:
+            if settings.exactly_once:
                 raise InputError(
                     f"--group is {settings.group!r}: {memory!r} is where the group keeps {what}, and must be {error}"
                 ) from None
-            roles.append((f"where the group keeps {what}", memory))
+        roles.append((f"where the group keeps {what}", memory))
     for number, (option, name) in enumerate(roles):
         for other, taken in roles[number + 1 :]:
             if name is None or taken is None or not option.startswith("--"):

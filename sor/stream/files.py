@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import itertools
 import json
 import os
-import select
-import sys
-import zlib
+import stat
 from collections import deque
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
@@ -22,15 +19,42 @@ from sor.market import Decoder
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder
 from sor.stream.messages import BATCH, LONGEST_LINE, DeadLetter, FilePlace, Message, Sink
+from sor.stream.packed import START, Packed, opened, packing_of
 
 CHUNK = 2**16  # bytes read at a time
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
+LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
+
+MARK = b"\xef\xbb\xbf"  # byte-order mark of UTF-8
+OTHERS = (  # what a file of another kind begins with
+    ((b"DBN",), "Databento's binary format: export it as CSV (pretty_px, pretty_ts and map_symbols may be on)"),
+    ((b"\xff\xfe", b"\xfe\xff"), "UTF-16 text: iconv -f UTF-16 -t UTF-8 makes it readable"),
+    ((b"[",), "a JSON array: one object a line is needed, which jq -c '.[]' writes"),
+    ((b"PK\x03\x04",), "a zip archive (or a spreadsheet): unpack it, or pack it with gzip"),
+    ((b"\x1f\x9d", b"\x1f\xa0"), "a .Z archive of compress: unpack it, or pack it with gzip"),
+    ((b"7z\xbc\xaf\x27\x1c",), "a 7z archive: unpack it, or pack it with gzip"),
+    ((b"Rar!",), "a rar archive: unpack it, or pack it with gzip"),
+    ((b"\x04\x22\x4d\x18",), "an lz4 archive: unpack it, or pack it with gzip"),
+    ((b"\xff\x06\x00\x00sNaPpY",), "a snappy archive: unpack it, or pack it with gzip"),
+    ((b"\x5d\x00\x00",), "a .lzma archive: unpack it, or pack it with xz"),
+    ((b"PAR1",), "a parquet file: write it as CSV"),
+    ((b"ARROW1", b"FEA1"), "an Arrow file: write it as CSV"),
+    ((b"\x89HDF",), "an HDF5 file: write it as CSV"),
+)
 
 
 class Lines:
-    """Lines of a file or pipe, plain or gzip, as they come.
+    """Lines of a file or pipe, plain or packed, as they come.
 
-    A line longer than `LONGEST_LINE` is cut there, so that no input can take all memory.
+    A line longer than `LONGEST_LINE` is cut there, so that no input can take all memory. A line that the input ends in
+    has no end: it is handed out, and `unfinished`; the rest of a line in a damaged archive is not.
+
+    Attributes
+    ----------
+    count : int
+        Lines handed out.
+    unfinished : int or None
+        Number of the last line, where nothing says that it is whole.
 
     Raises
     ------
@@ -40,19 +64,23 @@ class Lines:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.count = 0  # lines handed out
-        self._raw = _open(path)
+        self.count = 0
+        self.unfinished: int | None = None
         self._ready: deque[bytes] = deque()
         self._rest = b""  # the start of a line whose end has not come yet
         self._cutting = False  # within a line too long
         self._ended = False
         self._failure: StreamError | None = None
+        self._raw = opened(path)
         try:
-            start = self._raw.peek(2)[:2]
+            packing = packing_of(self._raw.peek(START))
+            self._file = self._raw if packing is None else Packed(self._raw, packing)
         except OSError as error:
             self._raw.close()
-            raise InputError(f"cannot read {path}: {error.strerror}") from None
-        self._file: Any = gzip.GzipFile(fileobj=self._raw) if start == b"\x1f\x8b" else self._raw
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        except InputError as error:
+            self._raw.close()
+            raise InputError(f"{path} {error}") from None
         self._may_wait = not os.path.isfile(path)
         self._peeked = True  # what was peeked at is there, whatever the pipe says
 
@@ -76,23 +104,31 @@ class Lines:
         self.count += len(lines)
         return lines
 
+    def ahead(self, limit: int) -> list[bytes]:
+        """The next lines, at most ``limit``, which stay to be taken; of a pipe those that have come already."""
+        while len(self._ready) < limit and not self._ended and not self._may_wait:
+            self._read()
+        return list(itertools.islice(self._ready, limit))
+
     def _more_within(self, wait: float | None) -> bool:
         if self._peeked or wait is None:
             self._peeked = False
             return True
-        return bool(select.select([self._raw], [], [], wait)[0])
+        return self._raw.waits(wait)
 
     def _read(self) -> None:
         try:
-            chunk = self._file.read1(CHUNK)
-        except (OSError, EOFError, zlib.error) as error:
+            chunk = self._file.read(CHUNK)
+        except (OSError, EOFError) as error:
             after = self.count + len(self._ready)
             self._failure = StreamError(f"{self.path}, after line {after}: {error}")
-            chunk = b""
+            self._ended = True
+            return
         if not chunk:
             self._ended = True
             if self._rest and not self._cutting:
-                self._add(self._rest)
+                self._ready.append(self._rest)
+                self.unfinished = self.count + len(self._ready)
             return
         first, *others = chunk.split(b"\n")
         self._rest += first
@@ -109,24 +145,11 @@ class Lines:
         self._ready.append(line[:-1] if line.endswith(b"\r") else line)
 
     def close(self) -> None:
-        if self.path != "-":
-            self._file.close()
-            self._raw.close()  # GzipFile leaves it open
-
-
-def _open(path: str) -> Any:
-    try:
-        if path != "-":
-            return open(path, "rb")
-        if sys.stdin is None:
-            raise InputError("standard input is closed: there is nothing to read")
-        return sys.stdin.buffer
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        self._raw.close()
 
 
 class FileSource:
-    """Messages of a recorded feed: Databento MBP-1 or MBP-10 as CSV or JSON Lines, plain or gzip.
+    """Messages of a recorded feed: Databento MBP-1 or MBP-10 as CSV or JSON Lines, plain or packed.
 
     Parameters
     ----------
@@ -137,12 +160,14 @@ class FileSource:
     ------
     InputError
         The file cannot be opened, is empty, or is of a format that this is not.
+    StreamError
+        It cannot be read as far as its first line's end.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.partitions = {0}
-        self.name = "-" if path == "-" else os.path.basename(path)
+        self.name = "-" if path == "-" else shown(os.path.basename(path))
         self.header: bytes | None = None
         self._lines = Lines(path)
         self._first: list[bytes] = []  # lines read and not yet handed out
@@ -151,45 +176,77 @@ class FileSource:
         except BaseException:
             self.close()
             raise
-        if first.lstrip().startswith(b"{"):
+        if first.startswith(b"{"):
             self._first = [first]
         else:
             self.header = first
 
     def _first_line(self) -> bytes:
         lines = self._lines.take(1)
-        if not lines or not lines[0].strip():
+        if not lines or not lines[0].removeprefix(MARK).strip():
             raise InputError(f"{self.path} is empty or starts with a blank line: it must be Databento MBP-1 or MBP-10")
-        if lines[0].startswith((b"DBN", b"\x28\xb5\x2f\xfd")):
-            raise InputError(
-                f"{self.path} holds Databento's binary format or zstd: export it as CSV "
-                "(pretty_px, pretty_ts and map_symbols may be on), plain or .gz"
-            )
-        return lines[0]
+        line = lines[0].removeprefix(MARK)
+        packing = packing_of(line)
+        if packing is not None:
+            raise InputError(f"{self.path} is packed twice: unpack it once")
+        if line[257:262] == b"ustar":
+            raise InputError(f"{self.path} is a tar archive: unpack it")
+        for starts, what in OTHERS:
+            if line.startswith(starts):
+                raise InputError(f"{self.path} is {what}")
+        if b"\0" in line[:2] and line[:2] != b"\0\0":
+            raise InputError(f"{self.path} is UTF-16 text without a byte-order mark, or no text")
+        text = line.strip()
+        if text == b"{":
+            raise InputError(f"{self.path} is JSON over several lines: one object a line is needed, as jq -c writes it")
+        return text if text.startswith(b"{") else line
 
     def decoder(self, depth: int, *, events: bool = False) -> Decoder:
-        """The decoder for this file's format."""
-        if self.header is None:
-            return JsonDecoder(depth, events=events)
+        """The decoder for this file's format, which has learned from its first rows.
+
+        Raises
+        ------
+        InputError
+            The header, or the first row, is of another schema.
+        """
+        decoder: Decoder
         try:
-            return CsvDecoder(self.header, depth, events=events)
+            if self.header is None:
+                decoder = JsonDecoder(depth, events=events)
+            else:
+                decoder = CsvDecoder(self.header, depth, events=events)
+            decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()
-            raise InputError(f"{self.path}, line 1: {error}") from None
+            end = " (the line has no end: is the file still being written?)" if self._lines.unfinished == 1 else ""
+            raise InputError(f"{self.path}, line 1: {error}{end}" if self.header else f"{self.path}: {error}") from None
+        return decoder
 
-    def poll(self, limit: int) -> list[Message] | None:
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
         if self._first:
             lines: list[bytes] | None = [self._first.pop()]
             number = 1
         else:
             number = self._lines.count + 1
-            lines = self._lines.take(limit, POLL_S)
+            lines = self._lines.take(limit, POLL_S if wait_s is None else wait_s)
         if lines is None:
             return None
-        return [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
+        messages = [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
+        if messages and self._lines.unfinished == number + len(lines) - 1 and not self._is_whole(lines[-1]):
+            messages[-1] = msgspec.structs.replace(messages[-1], unfinished=True)
+        return messages
+
+    def _is_whole(self, line: bytes) -> bool:
+        """Whether a line without an end has all its parts: a cut object is no JSON, a cut row may well be a row."""
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self.header is None and isinstance(msgspec.json.decode(line), dict)
+        return False
 
     def place_of(self, partition: int) -> FilePlace:
         return FilePlace(self.name, self._lines.count)
+
+    def lost(self) -> set[int]:
+        return set()
 
     def offsets(self) -> None:
         """A file remembers nothing."""
@@ -206,6 +263,23 @@ class FileSource:
             yield from batch
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere, whatever bytes it is made of."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def same_file(path: str, target: str | int) -> bool:
+    """Whether what is read from ``path`` (``-``: standard input) is the regular file that ``target`` names.
+
+    ``target`` may be a descriptor, such as that of standard output. False where either cannot be told.
+    """
+    try:
+        read, written = os.stat(0 if path == "-" else path), os.stat(target)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(read.st_mode) and os.path.samestat(read, written)
+
+
 def has_one_publisher(path: str, rows: int) -> bool:
     """Whether the first ``rows`` messages of a file that can be read all come from one publisher."""
     source = FileSource(path)
@@ -216,7 +290,7 @@ def has_one_publisher(path: str, rows: int) -> bool:
         with contextlib.suppress(StreamError):
             for message in itertools.islice(source, rows):
                 with contextlib.suppress(DataError):
-                    publishers.add(decoder.decode(message.value).publisher_id)
+                    publishers.add(decoder.decode(message.whole()).publisher_id)
                 if len(publishers) > 1:
                     break
     finally:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from sor.errors import DataError
+
 logger = logging.getLogger(__name__)
 
 BATCH = 1000  # messages between two commits
@@ -43,6 +45,17 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     partition: int = 0
     time: int | None = None  # of the record, milliseconds since the epoch
     lag: int | None = None  # messages behind it in its partition, when it was polled
+    unfinished: bool = False  # the input ended within it
+
+    def whole(self) -> bytes:
+        """Its bytes; a `sor.errors.DataError` where they may be a part of it only."""
+        if self.unfinished:
+            raise DataError(
+                "the last line has no end, so this may be a part of it: is the file still being written? "
+                "If it is whole, end it with a line break",
+                "unfinished",
+            )
+        return self.value
 
 
 class StreamState(msgspec.Struct, frozen=True, gc=False):
@@ -87,8 +100,14 @@ class Source(Protocol):
     def place_of(self, partition: int) -> Place | None:
         """The first message of the last batch in a partition, or the next to come; None where it cannot be told."""
 
-    def poll(self, limit: int) -> list[Message] | None:
-        """The next messages, at most ``limit``; none yet (an empty list), or None at the end."""
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
+        """The next messages, at most ``limit``; none yet (an empty list), or None at the end.
+
+        They are waited for at most ``wait_s`` seconds, by default as long as the source likes to.
+        """
+
+    def lost(self) -> set[int]:
+        """Partitions whose state has to go, since this was last asked: taken away, or not what they were."""
 
     def offsets(self) -> Any:
         """How far the last batch goes, for `Sink.commit`."""

@@ -79,6 +79,9 @@ class Answering(Protocol):
     def publishers(self) -> set[int]:
         """Publisher ids seen."""
 
+    def wait_s(self) -> float | None:
+        """How long the source may wait for messages; None: as it likes."""
+
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
 
@@ -149,6 +152,9 @@ class Pipeline:
         """Publisher ids seen."""
         return set().union(*(state.books.publishers for state in self._partitions.values()))
 
+    def wait_s(self) -> float | None:
+        return None
+
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
         for partition in source.partitions - self._partitions.keys():
@@ -214,7 +220,7 @@ class Pipeline:
             summary.skipped["blank"] += 1
             return None
         try:
-            update = self.decoder.decode(message.value)
+            update = self.decoder.decode(message.whole())
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
             self._reject(message, error.reason, str(error) + cut)
@@ -365,9 +371,11 @@ def run(
     aborts = 0  # in a row
     last = time.monotonic()
     while not stopped() and (left is None or left > 0):
-        batch = source.poll(BATCH if left is None else min(BATCH, left))
+        batch = source.poll(BATCH if left is None else min(BATCH, left), pipeline.wait_s())
         if batch is None:
             break
+        if lost := source.lost():
+            pipeline.forget(lost)
         after_poll()
         pipeline.prepare(source)
         if not batch:

@@ -8,6 +8,7 @@ import io
 import json
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sor.market.fields import iso_of, time_of
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 LATEST = 2**63 - 2  # nanoseconds
+IN_1990 = 631_152_000 * 10**9  # integers before are seconds, milliseconds or microseconds
 NO_PRICE, NO_SIZE = 2**63 - 1, 2**32 - 1
 
 COLUMNS = "ts_event publisher_id sequence bid_px_00 ask_px_00 bid_sz_00 ask_sz_00 symbol".split()  # noqa: SIM905
@@ -63,6 +65,14 @@ def outcome(decode: Any, *arguments: Any, **keywords: Any) -> BookUpdate | str:
     assert caught.reason.isidentifier()
     assert str(caught)
     return caught.reason
+
+
+def outcome_of(call: Any, *arguments: Any) -> Any:
+    """What a call returns, or the reason of its `DataError`."""
+    try:
+        return call(*arguments)
+    except DataError as error:
+        return error.reason
 
 
 def assert_sound(update: BookUpdate) -> None:
@@ -161,6 +171,8 @@ def test_all_rows_of_the_sample_against_the_csv_module():
 @example(1)
 @example(LATEST)
 @example(10**9 - 1)
+@example(IN_1990 - 1)
+@example(IN_1990)
 def test_all_nine_digits_survive(time):
     text = iso_of(time)
     assert len(text) == 30
@@ -168,8 +180,8 @@ def test_all_nine_digits_survive(time):
     assert (EPOCH + timedelta(seconds=time // 10**9)).strftime("%Y-%m-%dT%H:%M:%S") == text[:19]
     assert int(text[20:29]) == time % 10**9
     assert time_of("ts_event", text) == time
-    assert time_of("ts_event", str(time)) == time
-    assert time_of("ts_event", time) == time
+    for number in (str(time), time):
+        assert outcome_of(time_of, "ts_event", number) == (time if time >= IN_1990 else "time")
 
 
 @given(st.integers(10**14, LATEST - 10**14), st.integers(-14 * 60, 14 * 60), st.booleans())
@@ -177,6 +189,36 @@ def test_offsets(time, minutes, colon):
     local = iso_of(time + minutes * 60 * 10**9)[:-1]
     sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
     assert time_of("ts_event", f"{local}{sign}{hours:02d}{':' if colon else ''}{rest:02d}") == time
+    if rest == 0:
+        assert time_of("ts_event", f"{local}{sign}{hours:02d}") == time
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2024-08-01T13:36:32.491911683z",
+        "2024-08-01t13:36:32,491911683Z",
+        "20240801T133632.491911683Z",
+        "20240801T093632,491911683-04",
+        "2024-08-01T19:06:32.491911683+05:30",
+        "2024-08-01T09:36:32.491911683\u221204:00",  # the minus sign that the standard has
+        "2024-08-01T13:36:32.491911683+00",
+        "2024-08-01T13:36:32.491911683-00:00",
+        "2024-08-02T13:35:32.491911683+23:59",
+    ],
+)
+def test_every_form_of_iso_8601_to_the_second(text):
+    assert time_of("ts_event", text) == ISO_TIME
+
+
+@pytest.mark.parametrize(
+    ("number", "unit"), [(1722519392, "seconds"), (1722519392491, "milliseconds"), (1722519392491911, "microseconds")]
+)
+def test_a_time_in_another_unit_is_not_taken_for_nanoseconds(number, unit):
+    for decode in (lambda: csv_update(cells=changed(ts_event=str(number))), lambda: json_update(ts_event=number)):
+        with pytest.raises(DataError, match=f"are these {unit}\\?") as caught:
+            decode()
+        assert caught.value.reason == "time"
 
 
 @pytest.mark.parametrize("digits", range(10))
@@ -205,6 +247,19 @@ BAD_TIMES = {
     "blank in the fraction": "2024-08-01T13:36:32. 12345678Z",
     "other digits": "2024-08-01T13:36:32.12345678\uff11Z",
     "an offset beyond a day": "2024-08-01T13:36:32.123456789+99:99",
+    "a leap second, nine digits": "2016-12-31T23:59:60.000000000Z",
+    "a leap second, short": "2016-12-31T23:59:60Z",
+    "61 seconds, nine digits": "2024-08-01T13:36:61.000000000Z",
+    "99 seconds, nine digits": "2024-08-01T13:36:99.999999999Z",
+    "60 minutes": "2024-08-01T13:60:00.000000000Z",
+    "the hour 24, nine digits": "2024-08-01T24:00:00.000000000Z",
+    "the hour 24, short": "2024-08-01T24:00:00Z",
+    "the hour 25": "2024-08-01T25:00:00.000000000Z",
+    "an offset with seconds": "2024-08-01T13:36:32+05:30:15",
+    "half extended": "2024-0801T13:36:32Z",
+    "a week": "2024-W31-4T13:36:32Z",
+    "a day of the year": "2024-214T13:36:32Z",
+    "a sign and no offset": "2024-08-01T13:36:32+",
 }
 
 
@@ -284,14 +339,83 @@ def test_an_integer_too_small_for_nanodollars_is_refused(cell):
 
 
 def test_the_smallest_integer_price_is_the_finest_tick():
-    assert csv_update(cells=changed(ask_px_00="100000")).asks == [(0.0001, 36)]
+    assert csv_update(cells=changed(bid_px_00="", ask_px_00="100000")).asks == [(0.0001, 36)]
 
 
 @given(st.integers(100_000, 10**18))
+@example(18014398509481983)  # rounded to a double before it is divided, it is $18014398.509481985
 def test_integer_and_decimal_prices_are_the_same_number(units):
     text = f"{units // 10**9}.{units % 10**9:09d}"
-    assert csv_update(cells=changed(ask_px_00=str(units))).asks == [(float(Decimal(units) / 10**9), 36)]
-    assert csv_update(cells=changed(ask_px_00=text)) == json_update(ask_px_00=units)
+    wanted = [(float(Fraction(units, 10**9)), 36)]
+    for price in (str(units), text):
+        assert csv_update(cells=changed(bid_px_00="", ask_px_00=price)).asks == wanted
+        assert json_update(bid_px_00=None, ask_px_00=price).asks == wanted
+    assert json_update(bid_px_00=None, ask_px_00=units).asks == wanted
+    number = json.dumps({**dict(zip(COLUMNS, GOOD, strict=True)), "bid_px_00": None, "ask_px_00": "?"})
+    assert JsonDecoder().decode(number.replace('"?"', text).encode()).asks == wanted
+    nested = JsonDecoder().decode(databento_json(units=units))
+    assert nested.asks == wanted
+
+
+# --- one unit --------------------------------------------------------------------------------------------------------
+
+WHOLE = {"bid_px_00": "741400", "ask_px_00": "742000"}  # as some write $741,400 and $742,000
+POINTED = {"bid_px_00": "741500.5", "ask_px_00": "742100.25"}
+MIXED = [{**WHOLE, "ask_px_00": "742100.25"}, {**WHOLE, "bid_px_00": "741500.5"}]
+
+
+def test_prices_of_a_file_have_one_unit():
+    """A column of dollars, some of them written without a point, is never read as 1e-9 dollars here and there."""
+    rows = [",".join(changed(**cells)).encode() for cells in (WHOLE, POINTED, *MIXED)]
+    decoder = CsvDecoder(",".join(COLUMNS).encode())
+    decoder.learn(rows)
+    for row in (rows[0], *rows[2:]):
+        with pytest.raises(
+            DataError, match=r"px_00 is 74[12][04]00, .* this file are dollars: write 74[12][04]00\.0"
+        ) as caught:
+            decoder.decode(row)
+        assert caught.value.reason == "price"
+    assert decoder.decode(rows[1]).asks == [(742100.25, 36)]
+
+
+@pytest.mark.parametrize("first", [WHOLE, POINTED])
+def test_where_nothing_could_be_learned_the_first_good_row_decides(first):
+    other = POINTED if first is WHOLE else WHOLE
+    decoder = CsvDecoder(",".join(COLUMNS).encode())
+    assert outcome(decoder.decode, ",".join(changed(**other, symbol="")).encode()) == "symbol"  # decides nothing
+    good = decoder.decode(",".join(changed(**first)).encode())
+    assert good.bids == [(0.0007414 if first is WHOLE else 741500.5, 100)]
+    assert outcome(decoder.decode, ",".join(changed(**other)).encode()) == "price"
+    assert outcome(decoder.decode, ",".join(changed(**first)).encode()) == good
+
+
+@pytest.mark.parametrize("cells", MIXED)
+@pytest.mark.parametrize("number", [str, lambda cell: json.loads(cell)])
+def test_prices_of_a_message_have_one_unit(cells, number):
+    values = {name: number(cell) for name, cell in cells.items()}
+    with pytest.raises(DataError, match=r"is 74[12][04]00, which would be integers of 1e-9 dollars") as caught:
+        json_update(**values)
+    assert caught.value.reason == "price"
+    assert outcome(json_update, **{**values, "bid_px_00": 0, "ask_px_00": None}) == json_update(
+        bid_px_00=None, ask_px_00=None
+    )
+
+
+def test_prices_of_a_file_of_messages_have_one_unit():
+    decoder = JsonDecoder()
+    rows = [json.dumps({**dict(zip(COLUMNS, GOOD, strict=True)), **cells}).encode() for cells in (WHOLE, POINTED)]
+    decoder.learn(rows)
+    assert outcome(decoder.decode, rows[0]) == "price"
+    assert decoder.decode(rows[1]).asks == [(742100.25, 36)]
+
+
+def test_an_event_is_in_the_unit_of_the_quotes():
+    row = ",".join([*GOOD, "T", "A", "222820000000", "100"]).encode()
+    header = ",".join([*COLUMNS, "action", "side", "price", "size"]).encode()
+    message = message_of([*COLUMNS, "action", "side", "price", "size"], row.decode().split(","))
+    for decode in (CsvDecoder(header, events=True).decode, JsonDecoder(events=True).decode):
+        raw = row if decode.__self__.__class__ is CsvDecoder else message
+        assert outcome(decode, raw) == "price"
 
 
 HUGE = "1" + "0" * 400
@@ -402,7 +526,7 @@ def test_a_column_missing(column):
 
 
 def test_a_column_twice():
-    with pytest.raises(DataError, match="twice") as caught:
+    with pytest.raises(DataError, match="the column 'ask_px_00' stands twice") as caught:
         CsvDecoder(",".join([*COLUMNS, "ask_px_00"]).encode())
     assert caught.value.reason == "header"
 
@@ -416,6 +540,135 @@ def test_bytes_that_are_no_text():
     decoder = CsvDecoder(",".join(COLUMNS).encode())
     assert outcome(decoder.decode, b"\xff" + ",".join(GOOD).encode()) == "encoding"
     assert outcome(CsvDecoder, b"\xff\xfe") == "encoding"
+
+
+# --- what a row is ---------------------------------------------------------------------------------------------------
+
+
+def databento_json(*, pretty: bool = False, units: int = 222830000000, count: int = 1, **more: Any) -> bytes:
+    """A record as Databento's encoders write it, with numbers in text."""
+
+    def dollars(value: int | None) -> str | None:
+        if value is None:
+            return None if pretty else str(NO_PRICE)
+        return f"{value // 10**9}.{value % 10**9:09d}" if pretty else str(value)
+
+    time = GOOD[0] if pretty else str(ISO_TIME)
+    shown = [
+        {
+            "bid_px": dollars(None),
+            "ask_px": dollars(units + i * 10**7),
+            "bid_sz": 0,
+            "ask_sz": 36 + i,
+            "bid_ct": 0,
+            "ask_ct": 1,
+        }
+        for i in range(count)
+    ]
+    head = {"ts_event": time, "rtype": 1 if count == 1 else 10, "publisher_id": 2, "instrument_id": 38}
+    record = {
+        "ts_recv": time, "hd": head, "action": "A", "side": "N", "depth": 0, "price": dollars(units), "size": 5,
+        "flags": 128, "ts_in_delta": 1000, "sequence": 7, "levels": shown, "symbol": "AAPL",
+    }  # fmt: skip
+    record |= {key: value for key, value in more.items() if key not in head}
+    head = {key: value for key, value in {**head, **more}.items() if key in head and value is not ...}
+    record |= {"hd": more.get("hd", head)}
+    return json.dumps({key: value for key, value in record.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("depth", [1, 10])
+def test_the_json_of_databento(pretty, count, depth):
+    raw = databento_json(pretty=pretty, count=count)
+    asks = [(float(Decimal(22283 + i) / 100), 36 + i) for i in range(min(count, depth))]
+    wanted = BookUpdate("AAPL", 2, ISO_TIME, 7, [None] * len(asks), asks)
+    assert JsonDecoder(depth).decode(raw) == wanted
+    event = Event("A", "N", 222.83, 5)
+    assert JsonDecoder(depth, events=True).decode(raw) == msgspec.structs.replace(wanted, event=event)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"levels": ...}, "key"), ({"levels": []}, "key"), ({"symbol": ...}, "key"), ({"levels": [7]}, "json"),
+        ({"levels": {"bid_px": 1}}, "json"), ({"hd": 7}, "json"), ({"hd": {}}, "key"), ({"publisher_id": True}, "json"),
+        ({"rtype": []}, "json"), ({"levels": [{"bid_px": {}}]}, "json"), ({"levels": [{"bid_px": "1.5"}]}, "key"),
+    ],
+)  # fmt: skip
+def test_broken_json_of_databento(more, reason):
+    assert outcome(JsonDecoder().decode, databento_json(**more)) == reason
+
+
+SCHEMAS = {0: "trades", 22: "symbol mapping", 160: "mbo", 177: "cmbp-1", 178: "tcbbo", 192: "cbbo-1s", 193: "cbbo-1m",
+           194: "tcbbo", 195: "bbo-1s", 196: "bbo-1m", 99: "no known schema"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "name"), SCHEMAS.items())
+def test_another_schema_is_known_by_its_record_type(number, name):
+    flat = {**dict(zip(COLUMNS, GOOD, strict=True)), "rtype": number}
+    cases = [
+        (CsvDecoder(",".join(["rtype", *COLUMNS]).encode()), ",".join([str(number), *GOOD]).encode()),
+        (JsonDecoder(), json.dumps(flat).encode()),
+        (JsonDecoder(), json.dumps(flat | {"rtype": str(number)}).encode()),
+        (JsonDecoder(), databento_json(rtype=number)),
+        (JsonDecoder(), databento_json(rtype=number, levels=...)),
+    ]
+    for decoder, raw in cases:
+        for call in (decoder.decode, lambda raw, decoder=decoder: decoder.learn([raw])):
+            with pytest.raises(DataError, match=rf"rtype is {number}, .*{name}: MBP-1 or MBP-10 .* needed") as caught:
+                call(raw)
+            assert caught.value.reason == "schema"
+
+
+@pytest.mark.parametrize("rtype", ["1", "10", ""])
+def test_books_and_rows_without_a_record_type_go_on(rtype):
+    assert CsvDecoder(",".join(["rtype", *COLUMNS]).encode()).decode(",".join([rtype, *GOOD]).encode()) == WANTED
+    assert json_update(rtype=rtype) == json_update(rtype=int(rtype) if rtype else None) == WANTED
+
+
+def test_consolidated_quotes_are_known_by_their_columns():
+    with pytest.raises(DataError, match=r"consolidated quotes .* MBP-1 or MBP-10") as caught:
+        CsvDecoder(",".join([*COLUMNS, "bid_pb_00", "ask_pb_00"]).encode())
+    assert caught.value.reason == "schema"
+    assert outcome(json_update, ask_pb_00=81) == "schema"
+    level = {"bid_px": "1.5", "ask_px": "1.6", "bid_sz": 1, "ask_sz": 1, "bid_pb": 81, "ask_pb": 81}
+    assert outcome(JsonDecoder().decode, databento_json(levels=[level], rtype=...)) == "schema"
+
+
+def test_quotes_before_trades_are_known_by_their_rows():
+    """TBBO has the record type of MBP-1."""
+    columns = ["rtype", "action", *COLUMNS]
+    for actions, refused in (("TTT", True), ("TTA", False), ("AAA", False), ("TT", False)):
+        rows = [["1", action, *GOOD] for action in actions]
+        for decoder, raw in (
+            (CsvDecoder(",".join(columns).encode()), [",".join(row).encode() for row in rows]),
+            (JsonDecoder(), [message_of(columns, row) for row in rows]),
+        ):
+            assert outcome_of(decoder.learn, raw) == ("schema" if refused else None)
+
+
+def test_a_symbol_that_is_a_number():
+    for number in (600519, 600519.5):
+        with pytest.raises(DataError, match=rf"symbol is the number {number}: it must be a text, in quotes"):
+            json_update(symbol=number)
+
+
+@pytest.mark.parametrize(
+    ("flags", "doubts"), [("", 0), ("0", 0), ("128", 0), ("130", 0), ("132", 4), ("8", 8), ("255", 12)]
+)
+def test_flags_that_make_a_row_doubtful(flags, doubts):
+    wanted = msgspec.structs.replace(WANTED, doubts=doubts)
+    assert CsvDecoder(",".join(["flags", *COLUMNS]).encode()).decode(",".join([flags, *GOOD]).encode()) == wanted
+    assert json_update(flags=int(flags) if flags else None) == wanted
+    assert JsonDecoder().decode(databento_json(flags=int(flags) if flags else None)).doubts == doubts
+
+
+@pytest.mark.parametrize("flags", ["many", "-1", "256", "1.5"])
+def test_flags_of_another_kind(flags):
+    decoder = CsvDecoder(",".join(["flags", *COLUMNS]).encode())
+    assert outcome(decoder.decode, ",".join([flags, *GOOD]).encode()) == "number"
+    assert outcome(json_update, flags=flags) == "number"
 
 
 # --- fuzz ------------------------------------------------------------------------------------------------------------
@@ -534,7 +787,7 @@ ANYTHING = (
 EVENT_COLUMNS = [*COLUMNS, "action", "side", "price", "size"]
 EVENTS = [
     (["T", "A", "222.82", "100"], Event("T", "A", 222.82, 100)),
-    (["C", "B", "222820000000", "100"], Event("C", "B", 222.82, 100)),
+    (["C", "B", "222.820000000", "100"], Event("C", "B", 222.82, 100)),
     (["C", "", "222.82", "0"], Event("C", "N", 222.82, 0)),  # the IBM recording's size
     (["R", "N", "", "0"], Event("R", "N", None, 0)),
     (["", "", "", ""], None),
@@ -596,8 +849,9 @@ def test_the_sample_has_an_event_in_every_row() -> None:
 
 
 def test_an_update_without_an_event_is_kept_as_before() -> None:
-    """What is remembered of quotes is JSON: its bytes are those of the versions that knew no events."""
+    """What is remembered of quotes is JSON: its bytes are those of the versions that knew no events and no flags."""
     assert b"event" not in msgspec.json.encode(WANTED)
+    assert b"doubts" not in msgspec.json.encode(WANTED)
     event = msgspec.structs.replace(WANTED, event=Event("T", "A", 222.82, 100))
     assert msgspec.json.decode(msgspec.json.encode(event), type=BookUpdate) == event
     assert msgspec.json.decode(msgspec.json.encode(WANTED), type=BookUpdate) == WANTED

@@ -14,11 +14,12 @@ from stream.test_state import Batches, pipeline_of, quote
 
 from sor.errors import AbortedError, DataError, InputError, StreamError
 from sor.market.book import Books
+from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.stream.files import FileLetters, FileResults
 from sor.stream.messages import DeadLetter, Fanout, LogLetters, Message, Sink
 from sor.stream.pipeline import MOST_ABORTS, run
-from sor.types import Order, RoutingResult
+from sor.types import Order
 
 
 class Topics(Sink):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import io
 import itertools
 import json
+import lzma
 import os
 import re
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zlib
@@ -26,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sor.cli import main
+from sor.stream.files import same_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = CHECKOUT / "sample.csv"
@@ -133,7 +137,7 @@ def test_no_row_is_unaccounted_for(rows, end, only, last):
         dead = [json.loads(line) for line in letters.read_bytes().splitlines()]
 
     assert_adds_up(summary)
-    read = feed_lines(content if last else content.removesuffix(end))
+    read, unfinished = feed_lines(content if last else content.removesuffix(end))
     assert summary["messages"] == len(read)
     assert summary["results"] == len(results)
     assert sum(summary["bad"].values()) == len(dead)
@@ -149,18 +153,22 @@ def test_no_row_is_unaccounted_for(rows, end, only, last):
     for letter in dead:
         raw = read[letter["place"]["line"] - 2]
         assert base64.b64decode(letter["raw_base64"]) == raw
+        if letter["place"]["line"] == unfinished:
+            assert letter["reason"] == "unfinished"
+            continue
         assert letter["reason"] == BAD.get(raw, letter["reason"])
         assert raw not in (GOOD, OTHER, EMPTY_ASK, b"")
+    assert unfinished in (None, *(letter["place"]["line"] for letter in dead))
     assert sum(raw == b"" for raw in read) == summary["skipped"].get("blank", 0)
     assert f"messages {len(read):,} = results {len(results):,}" in err.getvalue()
 
 
-def feed_lines(content: bytes) -> list[bytes]:
-    """Lines below the header without their ends."""
-    parts = content.split(b"\n")
-    if parts[-1] == b"":
-        parts.pop()
-    return [part.rstrip(b"\r") for part in parts[1:]]
+def feed_lines(content: bytes) -> tuple[list[bytes], int | None]:
+    """Lines below the header without their ends, a line feed or a carriage return and a line feed; the number of the
+    last one where it has no end."""
+    *parts, rest = content.split(b"\n")
+    found = [part.removesuffix(b"\r") for part in parts]
+    return ([*found, rest] if rest else found)[1:], len(found) + 1 if rest and found else None
 
 
 def test_the_whole_sample(replay):
@@ -180,8 +188,8 @@ def test_the_whole_sample(replay):
     at_mid = sum(r["execution_summary"]["total_executed"] * r["reference_price"] for r in done.results)
     assert done.summary["cost_vs_mid_bps"] == pytest.approx(1e4 * dollars / at_mid)
     assert list(done.summary) == [
-        "messages", "results", "skipped", "bad", "seconds", "messages_per_second", "latency_us", "fill_rate",
-        "cost_vs_mid_bps"]  # fmt: skip
+        "messages", "results", "skipped", "bad", "rejected", "seconds", "messages_per_second", "latency_us",
+        "fill_rate", "cost_vs_mid_bps"]  # fmt: skip
     latency = done.summary["latency_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
 
@@ -319,7 +327,8 @@ def test_a_truncated_gzip_fails_but_answers_what_it_held(replay, options):
     assert done.status == 4
     assert "feed.csv" in done.err
     assert "end-of-stream" in done.err
-    assert len(done.results) >= rows - 1
+    assert len(done.results) == rows
+    assert done.summary["bad"] == {}
 
 
 def test_a_corrupt_gzip_fails(replay):
@@ -330,6 +339,74 @@ def test_a_corrupt_gzip_fails(replay):
     assert re.search(r"error: .*feed.csv, after line \d+: ", done.err)
     assert "Traceback" not in done.err
     assert replay(b"\x1f\x8b" + b"junk" * 10).status == 4
+
+
+PACKINGS = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": lambda content: pytest.importorskip("zstandard").ZstdCompressor().compress(content),
+}
+packings = pytest.mark.parametrize("pack", PACKINGS.values(), ids=PACKINGS)
+
+
+@packings
+def test_packed_files(replay, pack):
+    """Known by how they begin; whole, of several members, or of many rows."""
+    for content in (pack(lines(GOOD, OTHER)), pack(lines(GOOD)) + pack(OTHER + b"\n")):
+        done = replay(content)
+        assert (done.status, len(done.results)) == (0, 2)
+    many = [SAMPLE_LINES[1:][i % 1000] for i in range(5000)]
+    whole = replay(pack(b"\n".join([SAMPLE_LINES[0], *many]) + b"\n"))
+    assert (whole.status, len(whole.results)) == (0, 5000)
+    assert replay(b"\n".join([SAMPLE_LINES[0], *many]) + b"\n").results == whole.results
+
+
+@packings
+def test_damaged_archives(replay, pack):
+    """Whole lines before the damage are answered; nothing that is left out is left out in silence."""
+    rows = [*SAMPLE_LINES, b""]
+    whole = pack(b"\n".join(rows))
+    more = pack(b"\n".join(rows[1:]))
+    for part in (whole[: len(whole) // 2], whole[:-1], whole + more[:-3], whole + b"garbage", whole[:20]):
+        done = replay(part, "--venues-from", "publishers")
+        assert done.status == 4, len(part)
+        assert done.summary.get("bad", {}) == {}
+        assert re.search(r"error: .*feed.csv, after line \d+: ", done.err)
+        for result in done.results[: len(SAMPLE_LINES) - 1]:
+            cells = SAMPLE_LINES[result["source"]["line"] - 1].split(b",")
+            assert result["symbol"].encode() == cells[-1]
+    assert len(done.results) == 0
+
+
+@packings
+def test_an_archive_cut_within_its_header_is_damaged(replay, pack):
+    whole = pack(HEADER[:-20])
+    done = replay(whole[: len(whole) - 9])
+    assert done.status == 4
+    assert "no column" not in done.err
+
+
+@packings
+def test_packed_standard_input_in_pieces(pack, tmp_path):
+    content = pack(lines(*[GOOD, OTHER] * 100))
+    out = tmp_path / "out"
+    process = subprocess.Popen(**command("-", "--output", str(out), stdin=subprocess.PIPE, bufsize=0))
+    for i in range(len(content)):
+        process.stdin.write(content[i : i + 1])
+        time.sleep(0.5 if i < 1 else 0)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.read_bytes().count(b"\n") == 200
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    """A hundred megabytes of one byte are a hundred bytes of bzip2."""
+    bomb = tmp_path / "feed.csv.bz2"
+    bomb.write_bytes(bz2.compress(lines(GOOD)) + bz2.compress(b"x" * 100_000_000) + bz2.compress(b"\n" + GOOD + b"\n"))
+    status, kilobytes = status_and_peak(bomb, "--dead-letter-file", str(tmp_path / "dead"))
+    assert status == 1
+    assert kilobytes < 150_000
 
 
 def messages(*rows: bytes) -> bytes:
@@ -350,6 +427,15 @@ def test_json_lines(replay, tmp_path):
     from_csv = replay(lines(GOOD, OTHER, GOOD)).results
     for one, other in zip(done.results, from_csv, strict=True):
         assert one | {"source": None} == other | {"source": None}
+
+
+def a_tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("feed.csv")
+        member.size = len(lines(GOOD))
+        archive.addfile(member, io.BytesIO(lines(GOOD)))
+    return packed.getvalue()
 
 
 HUGE = b"1" + b"0" * 400
@@ -400,7 +486,29 @@ WRONG_FILES = {
     "missing column": (HEADER.replace(b"ask_px_00", b"other") + b"\n" + GOOD, "no column ask_px_00"),
     "binary": (bytes(range(128, 256)) * 10, "not UTF-8"),
     "DBN": (b"DBN\x01" + bytes(100), "binary format"),
-    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(100), "binary format or zstd"),
+    "a JSON array": (b"[" + messages(GOOD).strip() + b"]", "a JSON array: one object a line"),
+    "a JSON array over lines": (b"[\n" + messages(GOOD) + b"]", "a JSON array: one object a line"),
+    "JSON over lines": (json.dumps(json.loads(messages(GOOD)), indent=1).encode(), "JSON over several lines"),
+    "UTF-16": (lines(GOOD).decode().encode("utf-16"), "UTF-16 text: iconv"),
+    "UTF-16, most significant first": (b"\xfe\xff" + lines(GOOD).decode().encode("utf-16-be"), "UTF-16 text: iconv"),
+    "UTF-16 without a mark": (lines(GOOD).decode().encode("utf-16-le"), "UTF-16 text without a byte-order mark"),
+    "zip": (b"PK\x03\x04" + bytes(100), "a zip archive"),
+    "compress": (b"\x1f\x9d\x90" + bytes(100), "a .Z archive"),
+    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(100), "a 7z archive"),
+    "lz4": (b"\x04\x22\x4d\x18" + bytes(100), "an lz4 archive"),
+    "lzma": (lzma.compress(lines(GOOD), format=lzma.FORMAT_ALONE), "a .lzma archive"),
+    "tar": (a_tar(), "a tar archive"),
+    "tar.gz": (gzip.compress(a_tar()), "a tar archive"),
+    "packed twice": (gzip.compress(bz2.compress(lines(GOOD))), "packed twice"),
+    "DBN in gzip": (gzip.compress(b"DBN\x01" + bytes(100)), "binary format"),
+    "parquet": (b"PAR1" + bytes(100), "a parquet file"),
+    "consolidated": (HEADER + b",bid_pb_00,ask_pb_00\n" + GOOD + b",81,81\n", "consolidated quotes (cmbp-1"),
+    "snapshots": (b"rtype," + HEADER + b"\n195," + GOOD + b"\n", "bbo-1s: MBP-1 or MBP-10"),
+    "consolidated JSON": (messages(GOOD).replace(b"{", b'{"rtype": 177, '), "cmbp-1: MBP-1 or MBP-10"),
+    "quotes before trades": (
+        b"rtype,action," + HEADER + (b"\n1,T," + GOOD) * 5 + b"\n",
+        "each of the first 5 rows is a trade (action T)",
+    ),
     "text": (b"hello\n", "no column ts_event"),
     "NUL": (bytes(5000), "no column"),
 }
@@ -430,12 +538,104 @@ def test_a_header_alone(replay):
         assert done.summary["fill_rate"] is done.summary["cost_vs_mid_bps"] is done.summary["latency_us"]["p50"] is None
 
 
-def test_a_byte_order_mark(replay):
-    assert len(replay(b"\xef\xbb\xbf" + lines(GOOD)).results) == 1
+@pytest.mark.parametrize("feed", [lines(GOOD, OTHER), messages(GOOD, OTHER), b" " + messages(GOOD, OTHER)])
+def test_a_byte_order_mark(replay, feed):
+    done = replay(b"\xef\xbb\xbf" + feed)
+    assert (done.status, len(done.results)) == (0, 2)
 
 
-def test_no_line_break_at_the_end(replay):
-    assert len(replay(lines(GOOD, GOOD).rstrip(b"\n")).results) == 2
+DATABENTO = [
+    {
+        "ts_recv": f"2024-08-01T13:36:00.{i}00000000Z",
+        "hd": {"ts_event": f"2024-08-01T13:36:00.{i}00000000Z", "rtype": 1, "publisher_id": p, "instrument_id": 38},
+        "action": "A", "side": "B", "depth": 0, "price": "222.810000000", "size": 100, "flags": 128,
+        "ts_in_delta": 1000, "sequence": i,
+        "levels": [{"bid_px": f"222.8{i}0000000", "ask_px": "222.840000000", "bid_sz": 200, "ask_sz": 300}],
+        "symbol": "AAPL",
+    }
+    for i, p in ((1, 2), (2, 9), (3, 7))
+]  # fmt: skip
+
+
+def test_the_json_lines_of_databento(replay):
+    feed = b"".join(json.dumps(record).encode() + b"\n" for record in DATABENTO)
+    done = replay(feed, name="feed.json")
+    assert (done.status, len(done.results)) == (0, 3)
+    last = done.results[-1]
+    assert [venue["bid"] for venue in last["venues"]] == [222.81, 222.83, 222.82]  # by publisher
+    assert last["timestamp"] == "2024-08-01T13:36:00.300000000Z"
+    VALIDATOR.validate(last)
+
+
+def test_prices_of_one_file_have_one_unit(replay):
+    header = b"ts_event,publisher_id,symbol,bid_px_00,ask_px_00,bid_sz_00,ask_sz_00\n"
+    rows = [
+        b"2024-08-01T13:36:00.000000001Z,2,BRK.A,741500.5,742100.25,2,3\n",
+        b"2024-08-01T13:36:00.100000000Z,9,BRK.A,741400,742000,1,2\n",
+    ]
+    for feed in (rows, rows[::-1]):
+        for options in ((), ("--venues-from", "publishers")):
+            done = replay(header + b"".join(feed), *options)
+            assert (done.status, len(done.results), done.summary["bad"]) == (1, 1, {"price": 1})
+            assert done.results[0]["venues"][0]["ask"] == 742100.25
+            assert "the prices of this file are dollars: write 741400.0 for dollars" in done.err
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """Any bytes name a file."""
+    feed = os.path.join(os.fsencode(tmp_path), b"donn\xe9es.csv")
+    with open(feed, "wb") as file:
+        file.write(lines(GOOD, *BAD))
+    letters = tmp_path / "dead.jsonl"
+    for more in ((), ("--log-format", "json"), ("--dead-letter-file", str(letters)), ("--venues-from", "publishers")):
+        run = subprocess.run(timeout=60, **command(feed, *more))
+        assert run.returncode == 1
+        assert json.loads(run.stdout)["source"]["file"] == "donn\\xe9es.csv"
+        assert b"Traceback" not in run.stderr
+    assert json.loads(letters.read_text().splitlines()[0])["place"]["file"] == "donn\\xe9es.csv"
+    missing = subprocess.run(timeout=60, **command(feed + b"x"))
+    assert missing.returncode == 2
+    assert b"Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 5, len(GOOD), len(GOOD) + 1])
+def test_a_last_line_without_an_end_is_no_row(replay, tmp_path, cut):
+    """A cut row may look whole: AAPL becomes AAP, a size of 36 becomes 3."""
+    whole = lines(OTHER, GOOD)
+    letters = tmp_path / "dead.jsonl"
+    done = replay(whole[:-cut], "--dead-letter-file", str(letters))
+    rest = whole[:-cut].rpartition(b"\n")[2]
+    assert [r["source"]["line"] for r in done.results] == [2]
+    assert done.summary["bad"] == ({"unfinished": 1} if rest else {})
+    assert done.status == (1 if rest else 0)
+    dead = [json.loads(line) for line in letters.read_text().splitlines()]
+    assert [base64.b64decode(letter["raw_base64"]) for letter in dead] == ([rest] if rest else [])
+    if rest:
+        assert dead[0]["place"] == {"file": "feed.csv", "line": 3}
+        assert "end it with a line break" in dead[0]["detail"]
+
+
+def test_standard_input_that_ends_in_the_middle():
+    run = subprocess.run(timeout=60, **command("-", "--venues-from", "publishers"), input=lines(GOOD, GOOD)[:-4])
+    assert run.returncode == 1
+    assert run.stdout.count(b"\n") == 1
+    assert b"-:3: unfinished: the last line has no end" in run.stderr
+
+
+def test_the_last_object_needs_no_end(replay):
+    """Unlike a row it says itself where it ends."""
+    feed = messages(GOOD, OTHER)
+    done = replay(feed.removesuffix(b"\n"), name="feed.jsonl")
+    assert (done.status, len(done.results)) == (0, 2)
+    for cut in (2, 3, 20):
+        done = replay(feed[:-cut], name="feed.jsonl")
+        assert (done.status, len(done.results), done.summary["bad"]) == (1, 1, {"unfinished": 1})
+
+
+def test_an_unfinished_header_is_told(replay):
+    done = replay(HEADER[:-3])
+    assert done.status == 2
+    assert "the line has no end: is the file still being written?" in done.err
 
 
 def test_a_line_of_three_megabytes_is_one_bad_row(replay):
@@ -470,6 +670,56 @@ def test_standard_input_that_is_closed():
                          capture_output=True, check=False, timeout=60)  # fmt: skip
     assert run.returncode == 2
     assert b"Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("what", ["/dev/null", "write only"])
+def test_odd_standard_input(tmp_path, what):
+    """With a folder there Python itself does not start."""
+    flags = os.O_WRONLY | os.O_CREAT if what == "write only" else os.O_RDONLY
+    descriptor = os.open(tmp_path / "file" if what == "write only" else what, flags)
+    try:
+        run = subprocess.run(timeout=60, **command("-", stdin=descriptor))
+    finally:
+        os.close(descriptor)
+    assert run.returncode == 2
+    assert b"Traceback" not in run.stderr
+    assert re.search(rb"error: (cannot read -: \w+|- is empty)", run.stderr)
+
+
+def test_standard_input_that_does_not_block():
+    """Whoever has the other end may have set that; nothing there yet is not the end."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    process = subprocess.Popen(**command("-", stdin=reading))
+    try:
+        for piece in (lines(GOOD), GOOD[:9], GOOD[9:] + b"\n"):
+            time.sleep(0.5)
+            os.write(writing, piece)
+        os.close(writing)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        os.close(reading)
+    assert process.returncode == 0
+    assert out.count(b"\n") == 2
+
+
+def test_what_is_the_same_file(tmp_path):
+    feed, link, other = tmp_path / "feed", tmp_path / "link", tmp_path / "other"
+    feed.write_bytes(b"")
+    other.write_bytes(b"")
+    link.symlink_to(feed)
+    assert same_file(str(feed), str(link))
+    assert not same_file(str(feed), str(other))
+    assert not same_file(str(feed), str(tmp_path / "none"))
+    assert not same_file("/dev/null", "/dev/null")  # written to without harm
+    with feed.open("ab") as file:
+        assert same_file(str(feed), file.fileno())
+    script = "import sys; from sor.stream.files import same_file; print(same_file('-', sys.argv[1]))"
+    for name, found in ((link, b"True"), (other, b"False")):
+        with feed.open("rb") as file:
+            run = subprocess.run([sys.executable, "-c", script, str(name)], stdin=file, capture_output=True, check=True)
+        assert run.stdout.strip() == found
 
 
 # --- what a venue is -------------------------------------------------------------------------------------------------
@@ -633,19 +883,23 @@ def test_a_pipe_that_comes_in_pieces_is_the_same_feed(pack, tmp_path):
     assert out.count(b"\n") == len(rows) + 1
 
 
-def peak_memory(path: Path) -> int:
-    """Kilobytes that a replay takes at most."""
+def status_and_peak(path: Path, *options: str) -> tuple[int, int]:
+    """Exit status of a replay, and the kilobytes that it takes at most (its own: ``ru_maxrss`` counts the parent's)."""
     script = (
-        "import resource, sys; from sor.cli import main;"
-        "status = main(['replay', sys.argv[1], '--output', '/dev/null']);"
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pathlib import Path; from sor.cli import main;"
+        "status = main(['replay', *sys.argv[1:], '--output', '/dev/null']);"
+        "print(status, *[line.split()[1] for line in Path('/proc/self/status').open() if 'VmHWM' in line])"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(path)], cwd=CHECKOUT, capture_output=True, check=True, timeout=60
-    )
+    command = [sys.executable, "-c", script, str(path), *options]
+    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True, timeout=120)
     status, kilobytes = run.stdout.split()
-    assert status == b"0"
-    return int(kilobytes)
+    return int(status), int(kilobytes)
+
+
+def peak_memory(path: Path) -> int:
+    status, kilobytes = status_and_peak(path)
+    assert status == 0
+    return kilobytes
 
 
 def test_memory_stays_flat(tmp_path):
