@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sor.errors import InputError
 from sor.kernels import pick
 from sor.market import BookUpdate, Level
+from sor.market.fields import DOUBTS
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, whole_number
@@ -43,6 +44,8 @@ class Book(BookOfQuotes):
         What leaves the queues, where it is kept.
     placements : dict
         The last placements of ``cont_kukanov``, to start from.
+    doubts : dict
+        What the feed itself doubts of a venue's quote, by venue id, until the venue's next good one.
     time : int
         Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
         and live routing agree on what is stale.
@@ -52,6 +55,11 @@ class Book(BookOfQuotes):
         super().__init__(symbol, whole_number("depth", depth, 1, 1000))
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
+        self.doubts: dict[str, str] = {}
+
+    def warnings(self) -> list[str]:
+        """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
+        return [self.doubts[venue_id] for venue_id in sorted(self.doubts)]
 
     def quote(
         self,
@@ -138,7 +146,16 @@ class Books:
         self.publishers.add(update.publisher_id)
         book.sequence = update.sequence
         self._apply(book, update)
+        if update.doubts or book.doubts:
+            self._doubt(book, update)
         return book
+
+    def _doubt(self, book: Book, update: BookUpdate) -> None:
+        venue_id = self._venue(update.publisher_id, update.time).entry.venue_id
+        book.doubts.pop(venue_id, None)
+        reasons = [f"{words} ({flag})" for bit, (flag, words) in DOUBTS.items() if update.doubts & bit]
+        if reasons:
+            book.doubts[venue_id] = f"{venue_id}: the feed says that {' and that '.join(reasons)}"
 
     def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
         entry = self._venue(update.publisher_id, update.time).entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,6 +52,9 @@ class Stop:
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # signals are another's there
+            yield
+            return
         before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
@@ -74,6 +78,9 @@ class Answering(Protocol):
     @property
     def publishers(self) -> set[int]:
         """Publisher ids seen."""
+
+    def wait_s(self) -> float | None:
+        """How long the source may wait for messages; None: as it likes."""
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
@@ -144,6 +151,9 @@ class Pipeline:
     def publishers(self) -> set[int]:
         """Publisher ids seen."""
         return set().union(*(state.books.publishers for state in self._partitions.values()))
+
+    def wait_s(self) -> float | None:
+        return None
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
@@ -218,6 +228,8 @@ class Pipeline:
         if self.symbol is not None and update.symbol != self.symbol:
             summary.skipped["symbol"] += 1
             return None
+        if update.doubts:
+            summary.doubt(update.doubts)
         return update
 
     def _reject(self, message: Message, reason: str, detail: str) -> None:
@@ -361,9 +373,11 @@ def run(
     aborts = 0  # in a row
     last = time.monotonic()
     while not stopped() and (left is None or left > 0):
-        batch = source.poll(BATCH if left is None else min(BATCH, left))
+        batch = source.poll(BATCH if left is None else min(BATCH, left), pipeline.wait_s())
         if batch is None:
             break
+        if lost := source.lost():
+            pipeline.forget(lost)
         after_poll()
         pipeline.prepare(source)
         if not batch:
