@@ -11,6 +11,7 @@ taker fee ``f`` and maker rebate ``r``::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,8 @@ import numpy as np
 from sor.errors import InputError
 from sor.kernels import core
 from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, truth, whole_number
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
@@ -129,6 +132,12 @@ def _penalties(lambda_over: Any, lambda_under: Any, theta_queue: Any) -> tuple[f
     )
 
 
+def _told_of(searched: str, size: int, answer: Allocation) -> Allocation:
+    """Debug mode: what an allocator looked at, and what it chose."""
+    logger.debug("%s for %d shares: split %s, cost %.9g", searched, size, answer.split, answer.cost)
+    return answer
+
+
 # --- public functions ------------------------------------------------------------------------------------------------
 
 
@@ -230,8 +239,14 @@ def allocate(
     over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     if not truth("resting", resting):
-        return Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
-    return Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
+        answer = Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
+        searched = "the displayed shares of"
+    else:
+        answer = Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
+        searched = "two straight pieces of each of"
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate: {searched} {len(quotes)} venues in steps of {grid if resting else 1}", size, answer)
+    return answer
 
 
 def allocate_exhaustive(
@@ -273,7 +288,10 @@ def allocate_exhaustive(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {_told(splits)} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    return Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
+    answer = Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate_exhaustive: {splits:,} splits over {len(quotes)} venues", size, answer)
+    return answer
 
 
 def allocate_greedy_l2(
@@ -309,4 +327,7 @@ def allocate_greedy_l2(
     quotes, counts = level_quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
-    return Allocation(core.per_venue(fills, counts), cost)
+    answer = Allocation(core.per_venue(fills, counts), cost)
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate_greedy_l2: {len(quotes)} levels of {len(counts)} venues", size, answer)
+    return answer
