@@ -9,16 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from sor.errors import Exit
 from sor.kafka.common import Identity
 from sor.market.databento_json import JsonDecoder
-from sor.service import settings as config
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import depth_of, new_order_pipeline, new_pipeline, wants_events
 from sor.service.run import perform, run_to_end
-from sor.service.settings import Settings
+from sor.service.settings import ConsumeSettings
 from sor.service.supervisor import Supervisor
 from sor.stream.files import FileResults
 from sor.stream.messages import Fanout, Sink
@@ -32,9 +29,8 @@ logger = logging.getLogger(__name__)
 FINAL = frozenset({Exit.DONE, Exit.BAD_MESSAGES, Exit.WRONG_CALL, Exit.FENCED})
 
 
-def consume(settings: Settings) -> int:
+def consume(settings: ConsumeSettings) -> int:
     """Route every message of a Kafka topic."""
-    config.check_delivery(settings)
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
     client = _client(settings.client)
@@ -65,7 +61,7 @@ def consume(settings: Settings) -> int:
         return run_to_end(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
 
 
-def _file_sinks(settings: Settings) -> list[Sink]:
+def _file_sinks(settings: ConsumeSettings) -> list[Sink]:
     """What of results and dead letters goes to no topic."""
     sinks: list[Sink] = []
     if settings.results_topic is None or settings.output is not None:
@@ -75,23 +71,25 @@ def _file_sinks(settings: Settings) -> list[Sink]:
     return sinks
 
 
-def _answering(settings: Settings, sink: Sink) -> Pipeline | OrderPipeline:
+def _answering(settings: ConsumeSettings, sink: Sink) -> Pipeline | OrderPipeline:
     """What answers: every message of the market data, or orders on its books."""
     venues_from = settings.venues_from or "publishers"
     if settings.orders_topic is not None:
         return new_order_pipeline(settings, venues_from, sink)
     decoder = JsonDecoder(depth_of(settings, venues_from), events=wants_events(settings))
-    return new_pipeline(settings, decoder, venues_from, sink, logging.INFO)
+    return new_pipeline(
+        settings, decoder, venues_from, sink, logging.INFO, conflate=settings.conflate, max_age=settings.max_age
+    )
 
 
-def _connector(client: Any, settings: Settings, identity: Identity) -> Callable[[], Any]:
+def _connector(client: Any, settings: ConsumeSettings, identity: Identity) -> Callable[[], Any]:
     """What connects a producer, each time with the same transactional id; None where no topic is written to."""
     topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
     transactional_id = identity.transactional_id if settings.exactly_once else None
     return lambda: client.connect_producer(settings.connection, topics, transactional_id) if topics else None
 
 
-def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, connect: Callable[[], Any]) -> Sink:
+def _topic_sink(client: Any, settings: ConsumeSettings, producer: Any, source: Any, connect: Callable[[], Any]) -> Sink:
     if producer is None:
         return Sink()
     topics = settings.results_topic, settings.dead_letter_topic
@@ -103,7 +101,7 @@ def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, con
 
 
 def _recovery(
-    client: Any, settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
+    client: Any, settings: ConsumeSettings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
 ) -> Recovery:
     """How the state of a partition comes back; given to the pipeline."""
     memory, tail, symbol = settings.memory_topic, settings.bootstrap_messages, settings.symbol
@@ -122,7 +120,7 @@ def _recovery(
 
 
 def _telemetry(
-    settings: Settings, stack: contextlib.ExitStack, pipeline: Answering, state: Callable[[], Any]
+    settings: ConsumeSettings, stack: contextlib.ExitStack, pipeline: Answering, state: Callable[[], Any]
 ) -> Callable[[], None]:
     """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
     if settings.metrics_port is None and settings.snapshot_file is None:
@@ -162,7 +160,7 @@ def _client(name: str) -> Any:
     return kafka
 
 
-def _supervise(settings: Settings) -> int:
+def _supervise(settings: ConsumeSettings) -> int:
     """Run the command in several processes."""
     from sor.service.telemetry import Workers, serving
 
@@ -175,7 +173,5 @@ def _supervise(settings: Settings) -> int:
         return Supervisor(settings.workers, work, FINAL, workers).watch(Exit.STREAM_FAILED)
 
 
-def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
-    return perform(
-        "consume", lambda: msgspec.structs.replace(settings, worker=number, snapshot_file=snapshot_file), consume
-    )
+def _run_worker(settings: ConsumeSettings, number: int, snapshot_file: str) -> int:
+    return perform("consume", lambda: settings.replaced(worker=number, snapshot_file=snapshot_file), consume)

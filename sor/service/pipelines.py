@@ -13,7 +13,7 @@ from sor.market.book import Books
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
-from sor.service.settings import Settings
+from sor.service.settings import ConsumeSettings, RoutingSettings
 from sor.stream.messages import Sink
 from sor.stream.orders import DEPTH, OrderPipeline, Terms
 from sor.stream.pipeline import Pipeline
@@ -22,11 +22,22 @@ from sor.types import Order
 logger = logging.getLogger(__name__)
 
 
-def new_pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink, log_level: int) -> Pipeline:
+def new_pipeline(
+    settings: RoutingSettings,
+    decoder: Decoder,
+    venues_from: str,
+    sink: Sink,
+    log_level: int,
+    *,
+    conflate: bool = False,
+    max_age: float | None = None,
+) -> Pipeline:
     directory = VenueDirectory.load(settings.venues)
     router = _routers(settings, directory)(None, None)
     order = Order("*", settings.side, settings.order_size, settings.limit_price)
-    _log_configuration(settings, venues_from)
+    logger.info("SOR Configuration: Order size: %d", settings.order_size)
+    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    _log_configuration(settings, venues_from, f"{settings.side}{limit}")
     return Pipeline(
         decoder,
         lambda: Books(directory, venues_from, router.depth, _new_outflows(settings)),
@@ -34,23 +45,23 @@ def new_pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: S
         order,
         sink,
         symbol=settings.symbol,
-        conflate=settings.conflate,
-        max_age=settings.max_age,
+        conflate=conflate,
+        max_age=max_age,
         log_level=log_level,
     )
 
 
-def new_order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPipeline:
+def new_order_pipeline(settings: ConsumeSettings, venues_from: str, sink: Sink) -> OrderPipeline:
     directory = VenueDirectory.load(settings.venues)
     new_router = _routers(settings, directory)
     new_router(None, None)  # so that defaults that do not go together are told at the start
     age = settings.max_age
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
-    _log_configuration(settings, venues_from)
+    _log_configuration(settings, venues_from, f"orders from {settings.orders_topic}, books from {settings.topic}")
     return OrderPipeline(lambda: Books(directory, venues_from, DEPTH, _new_outflows(settings)), new_router, sink, terms)
 
 
-def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
+def _routers(settings: RoutingSettings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
     """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
     age = settings.max_quote_age
     excluded = directory.check_ids(settings.exclude_venues)
@@ -64,33 +75,27 @@ def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, An
     )
 
 
-def _new_outflows(settings: Settings) -> Callable[[], Outflows] | None:
+def _new_outflows(settings: RoutingSettings) -> Callable[[], Outflows] | None:
     """What each book counts, where it is needed."""
     if settings.algorithm != "cont_kukanov":
         return None
     return partial(Outflows, settings.horizon * 10**9, settings.windows)
 
 
-def depth_of(settings: Settings, venues_from: str) -> int:
+def depth_of(settings: RoutingSettings, venues_from: str) -> int:
     """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
     return 1 if settings.algorithm == "brute_force" and venues_from == "publishers" else 10
 
 
-def wants_events(settings: Settings) -> bool:
+def wants_events(settings: RoutingSettings) -> bool:
     """Whether what has happened is of interest, beside what it has left."""
-    return bool(settings.algorithm == "cont_kukanov")
+    return settings.algorithm == "cont_kukanov"
 
 
-def _log_configuration(settings: Settings, venues_from: str) -> None:
+def _log_configuration(settings: RoutingSettings, venues_from: str, what: str) -> None:
     par = settings.parameters
     if kernels.BACKEND == "python":
         logger.warning("pure-Python kernels, the same results but slower: %s", kernels.WHY)
-    if settings.orders_topic is None:
-        logger.info("SOR Configuration: Order size: %d", settings.order_size)
-        limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
-        what = f"{settings.side}{limit}"
-    else:
-        what = f"orders from {settings.orders_topic}, books from {settings.topic}"
     logger.info(
         "SOR Configuration: %s, algorithm %s, objective %s, venues from %s, kernels %s",
         what,
