@@ -176,14 +176,19 @@ class Order(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         # Numpy's scalars and whole floats are welcome, but plain numbers and texts go on from here.
-        force_setattr(self, "symbol", text("symbol", self.symbol))
-        force_setattr(self, "side", one_of("side", self.side, SIDES))
-        force_setattr(self, "quantity", whole_number("quantity", self.quantity, 1))
-        if self.limit_price is not None:
+        # What is plain already stays as it is: an order is made for every message.
+        if type(self.symbol) is not str or not self.symbol.isascii() or not self.symbol:
+            force_setattr(self, "symbol", text("symbol", self.symbol))
+        if type(self.side) is not str or self.side not in SIDES:
+            force_setattr(self, "side", one_of("side", self.side, SIDES))
+        if type(self.quantity) is not int or not 1 <= self.quantity <= MAX_ORDER:
+            force_setattr(self, "quantity", whole_number("quantity", self.quantity, 1))
+        price = self.limit_price
+        if price is not None and (type(price) is not float or not 0.0 < price <= MAX_NUMBER):
             force_setattr(self, "limit_price", real_number("limit_price", self.limit_price, math.ulp(0.0)))
-        if self.id is not None:
+        if self.id is not None and (type(self.id) is not str or not self.id.isascii()):
             force_setattr(self, "id", text("id", self.id, empty=True))
-        if self.parent_id is not None:
+        if self.parent_id is not None and (type(self.parent_id) is not str or not self.parent_id.isascii()):
             force_setattr(self, "parent_id", text("parent_id", self.parent_id, empty=True))
 
 

@@ -77,7 +77,7 @@ def _packed_slowly(venues: list[Any]) -> np.ndarray:
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
-    if isinstance(array, np.ma.MaskedArray):
+    if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         raise InputError("venues is a masked array: it must be a plain one, without the venues that are masked")
     if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
         raise InputError(
@@ -238,7 +238,7 @@ def allocate(
     grid = whole_number("step", step, 1)
     over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
-    if not truth("resting", resting):
+    if resting is not True and not truth("resting", resting):
         answer = Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
         searched = "the displayed shares of"
     else:
