@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class Book(BookOfQuotes):
         super().__init__(symbol, whole_number("depth", depth, 1, 1000))
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
+        self.turn = 0  # of its last update, among those of all books beside it
 
     def quote(
         self,
@@ -102,6 +104,13 @@ class Books:
         Levels kept for a publisher.
     new_outflows : callable, optional
         Makes the outflows that each book keeps, for ``cont_kukanov``; only publishers have queues.
+    most : int, optional
+        Books kept; beyond that those go whose symbols have not been heard of for longest.
+
+    Attributes
+    ----------
+    evicted : dict
+        Publisher ids of the books that have gone, by symbol; whoever keeps quotes elsewhere empties it.
     """
 
     def __init__(
@@ -110,11 +119,17 @@ class Books:
         venues_from: str = "publishers",
         depth: int = 1,
         new_outflows: Callable[[], Outflows] | None = None,
+        most: int | None = None,
     ) -> None:
         one_of("venues_from", venues_from, VENUES_FROM)
         if new_outflows is not None and venues_from == "levels":
             raise InputError("venues_from is 'levels': cont_kukanov needs venues with queues of their own, publishers")
         self._new_outflows = new_outflows
+        self._most = most
+        self._turn = 0  # updates so far
+        self._before: dict[str, _Before | None] | None = None  # books as they were when `begin` was called
+        self.evicted: dict[str, list[int]] = {}
+        self.venues_from = venues_from
         self.directory = directory
         self.by_symbol: dict[str, Book] = {}
         self.publishers: set[int] = set()
@@ -132,13 +147,41 @@ class Books:
 
     def _bring(self, update: BookUpdate) -> Book:
         book = self.by_symbol.get(update.symbol)
+        if self._before is not None and update.symbol not in self._before:
+            self._before[update.symbol] = None if book is None else _before(book)
         if book is None:
+            if self._most is not None and len(self.by_symbol) >= self._most:
+                self._make_room(self._most)
             book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
             book.outflows = None if self._new_outflows is None else self._new_outflows()
         self.publishers.add(update.publisher_id)
+        self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
         self._apply(book, update)
         return book
+
+    def _make_room(self, most: int) -> None:
+        """Some at a time: to find the oldest takes a look at all."""
+        for book in heapq.nsmallest(max(1, most // 64), self.by_symbol.values(), key=_turn_of):
+            if self._before is not None and book.symbol not in self._before:
+                self._before[book.symbol] = _before(book)
+            orders = {quote.order for quote in book.quotes}
+            ids = [one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders]
+            self.evicted[book.symbol] = ids if self.venues_from == "publishers" else sorted(self.publishers)
+            del self.by_symbol[book.symbol]
+
+    def begin(self) -> None:
+        """From now on keep what `undo` needs."""
+        self._before = {}
+
+    def undo(self) -> None:
+        """Take back all updates since `begin`, which costs as much as the books that they changed."""
+        before, self._before = self._before or {}, None
+        for symbol, kept in before.items():
+            if kept is None:
+                self.by_symbol.pop(symbol, None)
+            else:
+                self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
 
     def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
         entry = self._venue(update.publisher_id, update.time).entry
@@ -181,6 +224,34 @@ class Books:
     def _level(self, level: int) -> _Venue:
         found = self._levels[level] = _venue_at(self.directory.level_venue(level), 0)
         return found
+
+
+class _Before(NamedTuple):
+    """A book as it was: its quotes are replaced and never changed, so that it is enough to hold them."""
+
+    quotes: list[tuple[Any, ...]]  # arguments of `show`
+    time: int
+    sequence: int | None
+    turn: int
+    outflows: Outflows | None
+    placements: dict[Any, Any]
+
+
+def _before(book: Book) -> _Before:
+    quotes = [(one.order, one.venue_id, one.bids, one.asks, one.rates, one.time) for one in book.quotes]
+    outflows = None if book.outflows is None else book.outflows.copy()
+    return _Before(quotes, book.time, book.sequence, book.turn, outflows, dict(book.placements))
+
+
+def _as_before(book: Book, kept: _Before) -> Book:
+    for quote in kept.quotes:
+        book.show(*quote)
+    _, book.time, book.sequence, book.turn, book.outflows, book.placements = kept
+    return book
+
+
+def _turn_of(book: Book) -> int:
+    return book.turn
 
 
 class _Venue(NamedTuple):

@@ -81,8 +81,11 @@ class Answering(Protocol):
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is to be remembered to the sink."""
 
-    def forget(self, partitions: set[int] | None = None) -> None:
-        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+    def undo(self) -> None:
+        """The last batch did not take place: take back what it did to the state."""
+
+    def forget(self, partitions: set[int]) -> None:
+        """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
 
 
 class Pipeline:
@@ -136,6 +139,8 @@ class Pipeline:
         self._template = order
         self._orders: dict[str, Order] = {}
         self._partitions: dict[int, Partition] = {}
+        self._remembers = sink.remembers
+        self._batch: set[int] = set()  # partitions whose state the last batch has changed
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
         self._trap_told = router.objective == "sweep" and router.algorithm != "cont_kukanov"  # which have no trap
@@ -147,7 +152,10 @@ class Pipeline:
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
-        for partition in source.partitions - self._partitions.keys():
+        new = source.partitions - self._partitions.keys()
+        if new and self.recovery is not None:
+            self.recovery.start()
+        for partition in new:
             place = source.place_of(partition)
             if place is None:
                 continue
@@ -160,18 +168,35 @@ class Pipeline:
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is new in the books to the sink."""
+        self._batch = set()
+        if self._remembers:
+            for partition in {message.partition for message in batch}:
+                self._begin(partition)
         if self._conflate:
             self._answer_newest(batch)
         else:
             for message in batch:
                 self._answer(message)
-        if self.sink.remembers:
+        if self._remembers:
             self._remember(batch)
 
-    def forget(self, partitions: set[int] | None = None) -> None:
-        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
-        for partition in list(self._partitions) if partitions is None else partitions:
+    def forget(self, partitions: set[int]) -> None:
+        """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
+        for partition in partitions:
             self._partitions.pop(partition, None)
+
+    def undo(self) -> None:
+        """The last batch did not take place: the books are as they were before it."""
+        for partition in self._batch & self._partitions.keys():
+            self._partitions[partition].undo()
+
+    def _begin(self, partition: int) -> Partition:
+        """State that is about to change within this batch."""
+        state = self._partitions[partition]
+        if partition not in self._batch:
+            self._batch.add(partition)
+            state.begin()
+        return state
 
     def _answer(self, message: Message) -> None:
         started = time.perf_counter_ns()
@@ -228,12 +253,10 @@ class Pipeline:
         """The state that an update has been brought into; None where its book refuses it."""
         state = self._partitions[message.partition]
         try:
-            state.books.apply(update)
+            state.apply(update, message.place.offset if self._remembers else None)  # type: ignore[union-attr]
         except DataError as error:
             self._reject(message, error.reason, str(error))
             return None
-        if self.sink.remembers:
-            state.note(update)
         return state
 
     def _route(self, message: Message, update: BookUpdate, state: Partition, started: int, conflated: int = 0) -> None:
@@ -248,9 +271,9 @@ class Pipeline:
         except SorError as error:  # a market that an algorithm cannot work with: this message's fault, not the stream's
             self._reject(message, "routing", str(error))
             return
-        if state.doubtful:
-            state.doubtful -= 1
-            result.warnings.append(str(state.caveat))
+        if state.doubtful or state.reopened:
+            result.warnings.extend(state.caveats(update.symbol))
+            state.doubtful = max(0, state.doubtful - 1)
         self.sink.add(update.symbol, result.to_json())
         self.summary.add(result, time.perf_counter_ns() - started)
         if self._logs:
@@ -283,7 +306,7 @@ class Pipeline:
         )
         new = [partition for remembered, partition in due if remembered < 0]
         for partition in new or [partition for _, partition in due[:1]]:
-            state = self._partitions[partition]
+            state = self._begin(partition)
             state.remembered = now
             for key, value in state.memories(self.router.depth):
                 self.sink.remember(partition, key, value)
@@ -394,7 +417,9 @@ def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> Abor
     except AbortedError as error:
         logger.warning("%s: its %d messages are answered again", error, len(batch))
         pipeline.summary = before
-        pipeline.forget()
+        if error.unsure:  # it may have taken place, and then the source goes on after it
+            pipeline.forget({message.partition for message in batch})
+        pipeline.undo()
         pipeline.sink.abort()
         source.rewind(error.unsure)
         return error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sor.errors import AbortedError, StreamError
+from sor.errors import AbortedError, DataError, StreamError
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
 from sor.market.venues import VenueDirectory
@@ -29,6 +30,7 @@ DEPTH = 3
 class Entry(NamedTuple):
     offset: int
     value: bytes | None
+    key: bytes | None = None
 
 
 class Log:
@@ -40,6 +42,9 @@ class Log:
 
     def make_like(self, topic: str, like: str) -> None:
         self.topics.setdefault(topic, [])
+
+    def identity(self, topic: str) -> str | None:
+        return None
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         entries = self.topics[topic]
@@ -77,7 +82,7 @@ class Remembering(Sink):
         self.results += self._batch[0]
         for key, value in self._batch[1]:
             self.memory.pop(key, None)
-            self.memory[key] = Entry(self._next, value)
+            self.memory[key] = Entry(self._next, value, key)
             self._next += 1
 
     def log(self, feed: list[Message], first: int = 0) -> Log:
@@ -89,11 +94,16 @@ class Remembering(Sink):
 class Batches:
     """A source of one partition that can be rewound."""
 
-    def __init__(self, messages: list[Message], sizes: list[int]) -> None:
+    def __init__(self, messages: list[Message], sizes: list[int], start: int = 0) -> None:
         self.messages = messages
         self.partitions = {0}
         self._sizes = iter(sizes)
-        self._start = self._end = 0
+        self._start = self._end = start
+
+    @property
+    def position(self) -> int:
+        """What comes next."""
+        return self._end
 
     def place_of(self, partition: int) -> Any:
         return self.messages[self._start].place
@@ -147,13 +157,22 @@ Make = Callable[..., Pipeline]
 
 
 def pipeline_of(
-    sink: Sink, log: Log | None, algorithm: str, venues_from: str, tail: int = 0, *, conflate: bool = False
+    sink: Sink,
+    log: Log | None,
+    algorithm: str,
+    venues_from: str,
+    tail: int = 0,
+    *,
+    conflate: bool = False,
+    symbol: str | None = None,
 ) -> Pipeline:
     depth = DEPTH if algorithm == "greedy_l2" or venues_from == "levels" else 1
     decoder, router = JsonDecoder(depth), Router(algorithm=algorithm)  # type: ignore[arg-type]
-    recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail)
+    recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail, symbol=symbol)
     books = lambda: Books(DIRECTORY, venues_from, router.depth)  # noqa: E731
-    return Pipeline(decoder, books, router, Order("*", "buy", 700), sink, conflate=conflate, recovery=recovery)
+    return Pipeline(
+        decoder, books, router, Order("*", "buy", 700), sink, symbol=symbol, conflate=conflate, recovery=recovery
+    )
 
 
 KINDS = pytest.mark.parametrize(
@@ -199,6 +218,96 @@ def test_a_batch_that_was_void_leaves_nothing_behind(
     assert shaken.results == alone.results
     summary = pipeline.summary
     assert summary.messages == len(feed) == summary.results + sum(summary.bad.values())
+
+
+class Session(NamedTuple):
+    """What one process does, and with which options; before it starts the group may have been moved."""
+
+    symbol: str | None
+    algorithm: str
+    venues_from: str
+    go_to: int | None  # set back to, or forward
+    retention: int  # offset before which the input has been deleted
+    batches: list[int]
+    voids: int  # commits that do not take place
+    flushes: bool  # every batch is remembered
+
+
+sessions = st.builds(
+    Session,
+    st.sampled_from([None, None, "A", "B"]),
+    st.sampled_from(["brute_force", "brute_force", "greedy_l2"]),
+    st.sampled_from(["publishers", "publishers", "publishers", "levels"]),
+    st.one_of(st.none(), st.integers(0, 30)),
+    st.one_of(st.just(0), st.just(0), st.integers(0, 30)),
+    st.lists(st.integers(1, 4), max_size=4),
+    st.integers(0, 2),
+    st.booleans(),
+)
+
+
+def shown(books: Books) -> dict[str, Any]:
+    """All that a result shows of books."""
+    return {
+        symbol: (book.time, book.sequence, [(one.venue_id, one.time, one.bids, one.asks) for one in book.quotes])
+        for symbol, book in books.by_symbol.items()
+    }
+
+
+def replayed(feed: list[Message], session: Session) -> dict[str, Any]:
+    decoder = JsonDecoder(DEPTH if session.algorithm == "greedy_l2" or session.venues_from == "levels" else 1)
+    books = Books(DIRECTORY, session.venues_from, Router(algorithm=session.algorithm).depth)  # type: ignore[arg-type]
+    for message in feed:
+        with contextlib.suppress(DataError):
+            update = decoder.decode(message.value)
+            if session.symbol in (None, update.symbol):
+                books.apply(update)
+    return shown(books)
+
+
+@settings(max_examples=150)
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from("ABC"), st.sampled_from([1, 2, 3]), st.integers(-5, 5)), min_size=30, max_size=30
+    ),
+    plan=st.lists(sessions, min_size=2, max_size=6),
+    tail=st.sampled_from([1, 3, 100]),
+)
+def test_no_history_gives_a_book_of_the_future(kinds: list[Any], plan: list[Session], tail: int) -> None:
+    """Answered, remembered, crashed, set back, with other options, while the input's start goes: the books are
+    those of a replay of the whole input, or say what they may lack; and they never hold what has not happened yet.
+    """
+    feed = [
+        message_of(
+            i, symbol, publisher, 10**18 + 10 * i + late * 10, [(99.0 - i, 100, 100.0 + i, 100), (9.0, 1, 900.0, 1)]
+        )
+        for i, (symbol, publisher, late) in enumerate(kinds)
+    ]
+    memory, position, start, doubted = Remembering(), 0, 0, False
+    for session in plan:
+        start = max(start, session.retention)
+        position = max(position if session.go_to is None else session.go_to, start)
+        log = memory.log(feed, start)
+        pipeline = pipeline_of(memory, log, session.algorithm, session.venues_from, tail, symbol=session.symbol)
+        source = Batches(feed, session.batches, position)
+        if position == len(feed):
+            continue
+        pipeline.prepare(source)
+        state = pipeline._partitions[0]
+        found, expected = shown(state.books), replayed(feed[:position], session)
+        doubted |= state.caveat is not None
+        if not doubted:
+            assert found == expected
+        for _, _, quotes in found.values():
+            asks = [ask for quote in quotes for ask, _ in quote[3] if ask < 900]
+            assert all(ask < 100 + position for ask in asks), "a book of the future"
+        memory.failures = session.voids
+        with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0 if session.flushes else 60.0):
+            run(source, pipeline, pause_s=0, max_messages=sum(session.batches) or None if session.batches else 0)
+        memory.failures = 0
+        position = source.position
+        if not doubted:
+            assert shown(state.books) == replayed(feed[:position], session)
 
 
 def quote(offset: int, publisher: int, ask: float, time: int = 0) -> Message:
@@ -318,7 +427,7 @@ def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCap
     feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
     state, _ = remembered(feed, 2)
     assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
-    assert "goes on at 2: what group-books holds is of later messages (up to 4), and is not used" in caplog.text
+    assert "goes on at 2: of 2 quotes group-books knows only later ones, which are not used" in caplog.text
 
 
 def test_messages_after_the_last_quotes_kept_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
