@@ -213,13 +213,14 @@ def sor_consume(client: str, workers: int = 1) -> Callable[..., list[str]]:
 def sor_watched(servers: str, topic: str, results: str, answer: bytes, delivery: str) -> None:
     """`sor consume` with a stopwatch around the poll and the sink's commit, which waits for the brokers."""
     from sor.cli import main
-    from sor.kafka import kafka_python as kafka
+    from sor.kafka.sinks import KafkaSink, TransactionalSink
+    from sor.kafka.source import KafkaSource
 
     watch = Stopwatch()
-    poll = kafka.KafkaSource.poll
+    poll = KafkaSource.poll
 
-    def polled(self: Any, limit: int) -> Any:
-        batch = poll(self, limit)
+    def polled(self: Any, limit: int, wait_s: float | None = None) -> Any:
+        batch = poll(self, limit, wait_s)
         watch.polled(len(batch or ()))
         return batch
 
@@ -230,8 +231,8 @@ def sor_watched(servers: str, topic: str, results: str, answer: bytes, delivery:
 
         return committed
 
-    kafka.KafkaSource.poll = polled  # type: ignore[method-assign]
-    for sink in (kafka.KafkaSink, kafka.TransactionalSink):
+    KafkaSource.poll = polled  # type: ignore[method-assign]
+    for sink in (KafkaSink, TransactionalSink):
         sink.commit = timed(sink.commit)  # type: ignore[method-assign]
     main(sor_consume("kafka-python")(servers, topic, results, delivery)[3:])
 

@@ -124,9 +124,9 @@ def order(settings: Settings, path: str | None) -> int:
         order_of(value)
     except DataError as error:
         raise InputError(str(error)) from None
-    from sor.kafka import kafka_python as kafka
+    from sor.kafka.ask import ask
 
-    place, answer = kafka.ask(
+    place, answer = ask(
         settings.connection,
         (str(settings.orders_topic), asked.symbol.encode(), value),
         str(settings.results_topic),
@@ -172,12 +172,13 @@ def check(settings: Settings, path: str | None) -> int:
 
 def paper(settings: Settings, path: str | None) -> int:
     """the tables of Cont and Kukanov's paper beside ours, and studies of their model"""
-    from sor.models import paper as computing
+    from sor.models.paper import report
+    from sor.report.plots import write
 
-    for line in computing.report(settings.seed, settings.training_samples):
+    for line in report(settings.seed, settings.training_samples):
         print(line, flush=True)
     if settings.folder is not None:
-        for written in computing.write(settings.folder, settings.seed, settings.training_samples):
+        for written in write(settings.folder, settings.seed, settings.training_samples):
             print(f"wrote {written}", flush=True)
     return Exit.DONE
 

@@ -6,6 +6,7 @@ SorError
 └── StreamError  a broker or a file that fails: ``retriable`` says whether trying again can help
     ├── ConnectError  no broker answered in time
     ├── AbortedError  a batch is void, and comes again
+    ├── RefusedError  the brokers refuse something for good: whoever runs this has to act
     └── FencedError   another process has taken this one's place
 """
 
@@ -80,6 +81,12 @@ class AbortedError(StreamError):
     def __init__(self, message: str, *, unsure: bool = False) -> None:
         super().__init__(message, retriable=True)
         self.unsure = unsure
+
+
+class RefusedError(StreamError):
+    """The brokers refuse something for good, as a limit, a permission or a setting is in the way."""
+
+    status = Exit.WRONG_CALL  # which no supervisor starts again
 
 
 class FencedError(StreamError):

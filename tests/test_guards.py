@@ -262,6 +262,14 @@ def test_imports_lead_downwards() -> None:
     assert upward(graph) == []
 
 
+def test_the_mathematics_imports_no_market() -> None:
+    """The rank alone would let it: a model takes numbers, wherever they come from."""
+    graph = import_graph()
+    models = {module for module in graph if module.startswith("sor.models.")}
+    assert "sor.models.placement" in models
+    assert {module: names for module in models if (names := {n for n in graph[module] if "market" in n})} == {}
+
+
 def test_imports_make_no_circle() -> None:
     """Within a rank, too: raises CycleError with the circle."""
     assert list(TopologicalSorter(import_graph()).static_order())

@@ -1,4 +1,4 @@
-"""Kafka as source and sink, on confluent-kafka (librdkafka): names and semantics of `kafka_python`.
+"""confluent-kafka (librdkafka) behind `Port`, `Group`, `Log` and `Cluster`.
 
 librdkafka calls back on our thread, within a poll. A partition that a rebalance takes away goes at once, with what
 the same poll has already brought of it; one that a rebalance brings starts after the poll. So all that a poll returns
@@ -8,58 +8,84 @@ of a partition comes from one stay of it here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from sor.errors import AbortedError, InputError, SorError, StreamError
+from sor.errors import InputError, RefusedError, StreamError
 from sor.kafka.common import (
     BATCH_BYTES,
-    COMMIT_MS,
-    FENCED_S,
     FETCH_MS,
-    FLUSH_S,
-    HEARTBEAT_MS,
+    LARGEST_REQUEST,
     LINGER_MS,
-    LOOK_S,
-    METADATA_MS,
-    NEW_PRODUCERS,
-    POLL_MS,
     RECONNECT_MS,
-    RECOVERY_S,
-    SESSION_MS,
-    TRANSACTION_MS,
+    RETRY_S,
+    ClientError,
     Identity,
+    Kind,
     Offsets,
-    TopicSink,
+    Record,
+    await_topic,
     awaiting_brokers,
-    fenced,
     no_broker,
-    patience,
-    watched,
+    other_assignors,
 )
 from sor.kafka.handshake import greet
+from sor.kafka.reader import KafkaFeed, KafkaReader
 from sor.kafka.security import Connection
-from sor.stream.messages import BATCH, KafkaPlace, Message
+from sor.kafka.sinks import Headers, KafkaSink, TransactionalSink
+from sor.kafka.source import KafkaSource, Polled
+from sor.kafka.waiting import Deadline
+from sor.stream.messages import KafkaPlace, Message
 
 try:
     import confluent_kafka
-    from confluent_kafka import KafkaError, KafkaException, TopicPartition
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+    from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 except ModuleNotFoundError:
     raise InputError("client is 'confluent': confluent-kafka is not installed (pip install 'sor[confluent]')") from None
 
 logger = logging.getLogger(__name__)
 
-POLL_S = POLL_MS / 1000
-COMMIT_S = COMMIT_MS / 1000
-RETRY_S = 0.05
-
-REFUSED = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # waiting does not help
-FORBIDDEN = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}
+CALL_S = 0.5  # longest call while connecting, as no signal is seen within one
+REFUSED_LOGIN = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # waiting does not help
+FORBIDDEN = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+REFUSED = FORBIDDEN | {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+}
 REBALANCED = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID}
+UNSETTLED = {  # as while a topic is made, or a leader or coordinator changes
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
+}
 UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._WAIT_COORD, KafkaError._ALL_BROKERS_DOWN}
 UNWELCOME = {  # the brokers want no more of a producer
     KafkaError._FATAL,
@@ -70,6 +96,9 @@ UNWELCOME = {  # the brokers want no more of a producer
 }
 
 
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
 def _story(error: Any) -> str:
     return f"{error.name()}: {error.str()}"
 
@@ -77,6 +106,37 @@ def _story(error: Any) -> str:
 def _error_of(error: Any) -> Any:
     """The client's own error within an exception of its."""
     return error.args[0]
+
+
+def _client_error(error: Any) -> ClientError:
+    code, story = error.code(), _story(error)
+    if _is_fenced(error):
+        return ClientError(Kind.FENCED, story)
+    if code in REBALANCED:
+        return ClientError(Kind.REBALANCED, story)
+    if code in REFUSED:
+        return ClientError(Kind.REFUSED, story)
+    if code == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
+        return ClientError(Kind.FATAL, other_assignors(story))
+    again = not error.fatal() and (error.retriable() or code in UNANSWERED | UNSETTLED)
+    return ClientError(Kind.RETRIABLE if again else Kind.FATAL, story)
+
+
+def _is_fenced(error: Any) -> bool:
+    """Whether another has this instance id; among the messages only the words say what is fatal."""
+    return bool(
+        error.code() == KafkaError.FENCED_INSTANCE_ID
+        or (error.code() == KafkaError._FATAL and KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str())
+    )
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Says what an error of the client comes to."""
+    try:
+        yield
+    except KafkaException as error:
+        raise _client_error(_error_of(error)) from None
 
 
 # --- connecting ------------------------------------------------------------------------------------------------------
@@ -107,7 +167,7 @@ def _settings(connection: Connection) -> dict[str, Any]:
     return debug | {
         "bootstrap.servers": connection.servers,
         "reconnect.backoff.max.ms": RECONNECT_MS,
-        "topic.metadata.refresh.interval.ms": METADATA_MS,
+        "topic.metadata.refresh.interval.ms": _ms(connection.timing.metadata),
         "logger": _Lines,
         **_security(connection),
     }
@@ -130,17 +190,6 @@ def _security(connection: Connection) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _for_reading(connection: Connection, isolation: str) -> dict[str, Any]:
-    return _settings(connection) | {
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "isolation.level": isolation,
-        "allow.auto.create.topics": False,
-        "fetch.wait.max.ms": FETCH_MS,
-        "check.crcs": True,
-    }
-
-
 @contextlib.contextmanager
 def _connecting(what: str, connection: Connection) -> Iterator[None]:
     """Says plainly why a client could not be connected."""
@@ -153,82 +202,66 @@ def _connecting(what: str, connection: Connection) -> Iterator[None]:
         reason = _error_of(error)
         if reason.code() in UNANSWERED:
             raise no_broker(what, connection) from None
-        raise StreamError(f"{what} at {connection.servers}: {_story(reason)}") from None
+        kind = RefusedError if reason.code() in REFUSED else StreamError
+        raise kind(f"{what} at {connection.servers}: {_story(reason)}") from None
 
 
-def _connected(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any], seconds: float) -> tuple[Any, Any]:
-    """A client that brokers have answered, and the metadata of their topics.
-
-    Waits are short, as no signal is seen within a call.
-    """
+def _connected(make: Callable[[dict[str, Any]], Any], settings: dict[str, Any], connection: Connection) -> Any:
+    """A client that brokers have answered. Waits are short, as no signal is seen within a call."""
     errors = _Errors()
     client = make(settings | {"error_cb": errors})
-    deadline = time.monotonic() + seconds
+    deadline = Deadline(connection.timeout)
     while True:
         try:
-            return client, client.list_topics(timeout=POLL_S)
+            client.list_topics(timeout=CALL_S)
+            return client
         except KafkaException:
             client.poll(0)  # which is when errors are told
-            if errors.last is not None and errors.last.code() in REFUSED:
+            if errors.last is not None and errors.last.code() in REFUSED_LOGIN:
                 raise KafkaException(errors.last) from None
-            if time.monotonic() > deadline:
+            if deadline.passed:
                 raise
+
+
+def _connect_consumer(connection: Connection, what: str, more: dict[str, Any]) -> Any:
+    settings = _settings(connection) | {
+        "group.id": "sor",  # the client wants one, and does not join it where it is given its partitions
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",  # where to go on is ours to say
+        "allow.auto.create.topics": False,
+        "fetch.wait.max.ms": FETCH_MS,
+        "check.crcs": True,
+    }
+    with _connecting(what, connection):
+        return _connected(confluent_kafka.Consumer, settings | more, connection)
 
 
 def _has(client: Any, topic: str) -> bool:
     """Whether a topic is there, with a leader for every partition."""
     with contextlib.suppress(KafkaException):
-        found = client.list_topics(topic, timeout=POLL_S).topics[topic]
+        found = client.list_topics(topic, timeout=CALL_S).topics[topic]
         return found.error is None and all(one.leader >= 0 for one in found.partitions.values())
     return False
 
 
-def connect_producer(connection: Connection, topics: Sequence[str], transactional_id: str | None = None) -> Any:
-    """An idempotent producer whose messages all in-sync replicas acknowledge, for topics that exist."""
-    settings = _settings(connection) | {
-        "enable.idempotence": True,
-        "acks": "all",
-        "linger.ms": LINGER_MS,
-        "batch.size": BATCH_BYTES,
-        "compression.type": "lz4",
-        "partitioner": "murmur2_random",  # that of kafka-python and of Java: a key keeps its partition
-        "allow.auto.create.topics": False,
-        "delivery.report.only.error": True,
-    }
-    if transactional_id is None:
-        settings |= {"message.timeout.ms": int(FLUSH_S * 1000)}
-    else:
-        settings |= {"transactional.id": transactional_id, "transaction.timeout.ms": TRANSACTION_MS}
-    with _connecting("producer", connection):
-        producer, _ = _connected(_Producer, settings, connection.timeout)
-    deadline = time.monotonic() + max(connection.timeout, 1.0)
-    where = f"topic {{}} does not exist at {connection.servers}"
-    for topic in topics:
-        with patience(f"{where.format(topic)} yet; waiting for it", connection.timeout):
-            while not _has(producer, topic):
-                if time.monotonic() > deadline:
-                    raise StreamError(
-                        f"{where.format(topic)}, and nobody made it within {connection.timeout:g} s"
-                    ) from None
-                time.sleep(RETRY_S)
-    if transactional_id is not None:
-        with _connecting("transactions", connection):
-            _until_answered(lambda: producer.init_transactions(POLL_S), time.monotonic() + max(connection.timeout, 1.0))
-    return producer
+def _ms(seconds: float) -> int:
+    return int(1e3 * seconds)
 
 
-def _until_answered(call: Callable[[], Any], deadline: float | None = None) -> None:
-    """Make a call again where it may yet succeed."""
-    while True:
-        try:
-            call()
-        except KafkaException as error:
-            late = deadline is not None and time.monotonic() > deadline
-            if late or not _error_of(error).retriable() or _error_of(error).txn_requires_abort():
-                raise
-            time.sleep(RETRY_S)
-        else:
-            return
+def _take(consumer: Any, limit: int, wait_s: float) -> list[Any]:
+    """What is there, at most ``limit`` messages and errors; where there is nothing, what comes first.
+
+    A batch call alone would wait for the whole batch.
+    """
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    return [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
+
+
+# --- sinks -----------------------------------------------------------------------------------------------------------
 
 
 class _Producer(confluent_kafka.Producer):  # type: ignore[misc]
@@ -242,271 +275,216 @@ class _Producer(confluent_kafka.Producer):  # type: ignore[misc]
         self.failure = self.failure or error
 
 
-# --- reading apart from a group --------------------------------------------------------------------------------------
+def connect_producer(
+    connection: Connection, topics: Sequence[str], transactional_id: str | None = None
+) -> ProducerPort:
+    """The producer of a sink to these topics; with an id, its transactions end those of who had it before."""
+    timing = connection.timing
+    limits = TopicCluster(connection).limits(topics)
+    settings = _settings(connection) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": LINGER_MS,
+        "batch.size": min([BATCH_BYTES, *limits.values()]),
+        "message.max.bytes": LARGEST_REQUEST,
+        "compression.type": "lz4",
+        "partitioner": "murmur2_random",  # that of kafka-python and of Java: a key keeps its partition
+        "allow.auto.create.topics": False,
+        "delivery.report.only.error": True,
+    }
+    if transactional_id is None:
+        settings |= {"message.timeout.ms": _ms(timing.flush)}
+    else:
+        settings |= {"transactional.id": transactional_id, "transaction.timeout.ms": _ms(timing.transaction)}
+    with _connecting("producer", connection):
+        producer = _connected(_Producer, settings, connection)
+    for topic in topics:
+        await_topic(topic, connection, functools.partial(_has, producer, topic))
+    if transactional_id is not None:
+        with _connecting("transactions", connection):
+            deadline = Deadline(max(connection.timeout, 1.0))
+            _until_answered(lambda: producer.init_transactions(CALL_S), deadline)
+    return ProducerPort(producer, limits, connection, transactional=transactional_id is not None)
 
 
-class Record(NamedTuple):
-    offset: int
-    value: bytes | None
+def _until_answered(call: Callable[[], Any], deadline: Deadline | None = None) -> None:
+    """Make a call again where it may yet succeed; without a deadline a watchdog has to look after it."""
+    while True:
+        try:
+            call()
+        except KafkaException as error:
+            reason = _error_of(error)
+            if not reason.retriable() or reason.txn_requires_abort():
+                raise
+            if not (deadline or Deadline(1.0)).pause(RETRY_S):
+                raise
+        else:
+            return
 
 
-class KafkaReader:
-    """Reads ranges of partitions, apart from any group (see `sor.stream.recovery.Reader`)."""
+class ProducerPort:
+    """See `sor.kafka.sinks.Port`."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        nobody = {"group.id": "sor"}  # the client wants one, and never joins it
-        at_ends = {"enable.partition.eof": True, "auto.offset.reset": "earliest"}
-        with _connecting("reader", connection):
-            settings = _for_reading(connection, "read_committed") | nobody | at_ends
-            self._consumer, _ = _connected(confluent_kafka.Consumer, settings, connection.timeout)
-            # sees where a log ends beyond open transactions
-            settings = _for_reading(connection, "read_uncommitted") | nobody
-            self._last, _ = _connected(confluent_kafka.Consumer, settings, connection.timeout)
+    def __init__(self, producer: Any, limits: dict[str, int], connection: Connection, *, transactional: bool) -> None:
+        self.producer = producer
+        self.limits = limits
+        self._seconds = connection.timing.flush
+        self._transactional = transactional
 
-    def make_like(self, topic: str, like: str) -> None:
-        connection = self.connection
-        with _connecting("admin client", connection):
-            admin, metadata = _connected(AdminClient, _settings(connection), connection.timeout)
-            wanted = list(metadata.topics[like].partitions.values())
-            there = metadata.topics[topic].partitions if topic in metadata.topics else {}
-            if not there:
-                replicas = min(len(partition.replicas) for partition in wanted)
-                settings = {"cleanup.policy": "compact"}
-                new = NewTopic(topic, len(wanted), replicas, config=settings)
-                try:
-                    admin.create_topics([new])[topic].result(COMMIT_S)
-                    logger.info("topic %s made: %d partitions, compacted", topic, len(wanted))
-                except KafkaException as error:
-                    if _error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another member was faster
-                        raise
-                deadline = time.monotonic() + COMMIT_S
-                while not _has(admin, topic) and time.monotonic() < deadline:
-                    time.sleep(RETRY_S)
-            elif len(there) < len(wanted):
-                raise StreamError(
-                    f"topic {topic} has {len(there)} partitions: {like} has {len(wanted)}, so it needs as many"
-                )
-
-    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        deadline = time.monotonic() + RECOVERY_S
+    def send(
+        self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None, partition: int | None
+    ) -> None:
+        where = -1 if partition is None else partition
         while True:
             try:
-                first, last = self._last.get_watermark_offsets(TopicPartition(topic, partition), timeout=COMMIT_S)
-            except KafkaException as error:  # a topic just made, or a broker that has gone
-                if time.monotonic() > deadline:
-                    raise StreamError(f"reading {topic}:{partition}: {_story(_error_of(error))}") from None
-                time.sleep(RETRY_S)
+                self.producer.produce(topic, value, key, where, headers=headers)
+            except BufferError:
+                self.producer.poll(RETRY_S)  # the queue is full
+            except KafkaException as error:
+                raise self._client_error(_error_of(error)) from None
             else:
-                return first, last
+                return
 
-    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
-        if start >= end:
-            return
-        position, deadline = start, time.monotonic() + RECOVERY_S
+    def flush(self) -> None:
+        with self._translated():
+            left = self.producer.flush(self._seconds)
+        failure, self.producer.failure = self.producer.failure, None
+        if failure is not None:
+            raise self._client_error(failure)
+        if left:
+            raise ClientError(Kind.RETRIABLE, f"{left} not acknowledged within {self._seconds:g} s")
+
+    def begin(self) -> None:
+        self.producer.failure = None
+        self._ask(self.producer.begin_transaction)
+
+    def commit(self, offsets: Offsets) -> None:
+        self._ask(lambda: self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation))
+        self._ask(self.producer.commit_transaction)  # which fails where a message was not delivered
+
+    def abort(self) -> None:
+        self._ask(self.producer.abort_transaction)
+
+    def _ask(self, call: Callable[[], Any]) -> None:
+        with self._translated():
+            _until_answered(call)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            self._consumer.assign([TopicPartition(topic, partition, start)])
-            while position < end:
-                taken = [one for one in _take(self._consumer, BATCH) if one.partition() == partition]
-                for one in taken:
-                    if one.topic() != topic:
-                        continue
-                    error = one.error()
-                    if error is None:
-                        position = one.offset() + 1
-                        if position <= end:
-                            yield Record(one.offset(), one.value())
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        position = one.offset()  # past what is no message; of an open transaction, its start
-                    else:
-                        raise KafkaException(error)
-                if taken:
-                    deadline = time.monotonic() + RECOVERY_S
-                elif time.monotonic() > deadline:
-                    raise StreamError(
-                        f"{topic}:{partition} cannot be read from {position} to {end}: nothing for {RECOVERY_S:g} s"
-                    )
+            yield
         except KafkaException as error:
-            raise StreamError(f"reading {topic}:{partition}: {_story(_error_of(error))}") from None
+            raise self._client_error(_error_of(error)) from None
+
+    def _client_error(self, error: Any) -> ClientError:
+        """As above, with the reason in place of what follows from it."""
+        if error.fatal() or error.code() in UNWELCOME:
+            return ClientError(Kind.DEAD, _story(error))
+        return _client_error(self.producer.failure or error)
+
+    def discard(self) -> None:
+        self.producer.purge()
 
     def close(self) -> None:
-        self._consumer.close()
-        self._last.close()
-
-
-def _take(consumer: Any, limit: int, wait_s: float = POLL_S) -> list[Any]:
-    """What is there, at most ``limit`` messages and errors; where there is nothing, what comes first.
-
-    A batch call alone would wait for the whole batch.
-    """
-    first = consumer.poll(wait_s)
-    if first is None:
-        return []
-    return [first, *consumer.consume(limit - 1, 0)] if limit > 1 else [first]
+        if not self._transactional:  # of a transaction, what is not committed by now is not to be
+            with translated():
+                self.producer.flush(self._seconds)
 
 
 # --- source ----------------------------------------------------------------------------------------------------------
 
 
 def open_source(
-    connection: Connection,
-    topic: str,
-    identity: Identity,
-    start: str,
-    forget: Callable[[set[int]], None],
-    *,
-    transactional: bool,
-    wait_ms: Callable[[], int] | None = None,
+    connection: Connection, topic: str, identity: Identity, start: str, *, transactional: bool
 ) -> KafkaSource:
     """The source of a group's member; it starts at ``start`` where nothing is committed."""
-    settings = _for_reading(connection, "read_committed" if transactional else "read_uncommitted") | {
+    timing = connection.timing
+    settings = {
         "group.id": identity.group,
-        "auto.offset.reset": start,
         "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": SESSION_MS,
-        "heartbeat.interval.ms": HEARTBEAT_MS,
+        "session.timeout.ms": _ms(timing.session),
+        "heartbeat.interval.ms": _ms(timing.heartbeat),
+        "max.poll.interval.ms": _ms(timing.between_polls),
     }
-    if identity.member is not None:
-        settings["group.instance.id"] = identity.member
-    with _connecting("consumer", connection):
-        consumer, metadata = _connected(confluent_kafka.Consumer, settings, connection.timeout)
-    if topic not in metadata.topics:
-        logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
     named = identity.member is not None
-    return KafkaSource(consumer, topic, start, forget, transactional=transactional, named=named, wait_ms=wait_ms)
+    if named:
+        settings["group.instance.id"] = identity.member
+    consumer = _connect_consumer(connection, "consumer", settings)
+    generation_in(bytes(consumer.consumer_group_metadata()))  # before the first message, whether it can be read
+    if not _has(consumer, topic):
+        logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
+    group = GroupMember(consumer, topic, connection)
+    return KafkaSource(group, topic, start, transactional=transactional, named=named, timing=timing)
 
 
-class KafkaSource:
-    """Messages of a topic's partitions that the group has given to this consumer.
+def generation_in(metadata: bytes) -> int:
+    """The generation within what librdkafka hands out to be handed back; below 0 is none."""
+    mark = b"CGMDv2:"
+    if not metadata.startswith(mark):
+        raise InputError(
+            f"confluent-kafka {confluent_kafka.__version__} is not one that this program knows: it hands out the "
+            "group's generation in another form"
+        )
+    return int.from_bytes(metadata[len(mark) : len(mark) + 4], sys.byteorder, signed=True)
 
-    Parameters
-    ----------
-    consumer : confluent_kafka.Consumer
-    topic : str
-    start : str
-        ``earliest`` or ``latest``: where a partition starts of which the group has committed nothing.
-    forget : callable
-        Called with the partitions taken away, whose state has to go: another member may move on with them.
-    transactional : bool
-        The offsets are committed by the sink, with the results.
-    named : bool
-        The membership is static, so another process may take it over.
-    wait_ms : callable, optional
-        How long a poll may wait for a message.
-    """
 
-    def __init__(
-        self,
-        consumer: Any,
-        topic: str,
-        start: str,
-        forget: Callable[[set[int]], None],
-        *,
-        transactional: bool,
-        named: bool = False,
-        wait_ms: Callable[[], int] | None = None,
-    ) -> None:
+class GroupMember:
+    """See `sor.kafka.source.Group`."""
+
+    def __init__(self, consumer: Any, topic: str, connection: Connection) -> None:
         self.consumer = consumer
         self.topic = topic
-        self.rebalances = 0
-        self.lags: dict[tuple[str, int], int] = {}
-        self._start = start
-        self._named = named
-        self._forget = forget
-        self._transactional = transactional
-        self._wait_ms = wait_ms or (lambda: POLL_MS)
+        self._timing = connection.timing
+        self._cluster = TopicCluster(connection)
+        self._look = Deadline(0)
         self._assigned: set[int] = set()
         self._coming: set[int] = set()  # given to us within a poll, and started after it
         self._gone: set[int] = set()  # taken away within a poll
-        self._offsets: dict[int, int] = {}  # to commit
-        self._starts: dict[int, int] = {}  # of the last batch
-        self._positions: dict[int, int] = {}  # offsets to be polled next, as far as they are known
-        self._look_again = 0.0
-        self._generation = b""
+        self._kept: list[Any] = []  # taken while something else was asked
         consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken_away)
 
-    @property
-    def partitions(self) -> set[int]:
-        return set(self._assigned)
+    def _place(self, partition: int) -> Any:
+        return TopicPartition(self.topic, partition)
 
-    def place_of(self, partition: int) -> KafkaPlace | None:
-        """Where a partition's next message, or the last batch's first, stands; None where that is not known."""
-        offset = self._starts.get(partition, self._positions.get(partition))
-        return None if offset is None else KafkaPlace(self.topic, partition, offset)
-
-    def poll(self, limit: int) -> list[Message] | None:
-        with self._asking("consuming"):
-            taken = _take(self.consumer, limit, self._wait_ms() / 1e3)
-            messages = self._messages(taken)
-            self._settle()
-            if messages and self._transactional and not self._is_member():
-                self._rewind()
-                return []
-        if not messages and self._offsets:
-            self.commit()  # what an earlier commit left
-        if time.monotonic() >= self._look_again:
-            self._look_at_ends()
-        return messages
-
-    def _look_at_ends(self) -> None:
-        """Ask how much there is: what the client remembers of it would not grow where its fetching stands still."""
-        self._look_again = time.monotonic() + LOOK_S
-        for number, position in self._positions.items():
-            try:
-                place = TopicPartition(self.topic, number)
-                _, end = self.consumer.get_watermark_offsets(place, timeout=POLL_S)
-            except KafkaException:
-                return  # a broker that does not answer: what was known last holds
-            self.lags[self.topic, number] = max(0, end - position)
-
-    def _messages(self, taken: list[Any]) -> list[Message]:
-        """Messages of partitions that are still ours; notes how far they go."""
-        topic, assigned, ends = self.topic, self._assigned, {}
-        starts: dict[int, int] = {}
-        messages = []
-        for record in taken:
-            error = record.error()
-            if error is not None:
-                self._note(error)
-                continue
-            partition, offset = record.partition(), record.offset()
-            if partition not in assigned:
-                continue
-            if partition not in starts:
-                starts[partition] = offset
-                ends[partition] = self._end(partition)
-            self._offsets[partition] = offset + 1
-            place = KafkaPlace(topic, partition, offset)
-            lag = max(0, ends[partition] - 1 - offset)
-            time_ms = record.timestamp()[1]
-            messages.append(Message(record.value() or b"", place, record.key(), partition, time_ms, lag))
-        self._starts = starts
-        self._positions |= {number: self._offsets[number] for number in starts}
-        self.lags |= {(topic, number): max(0, ends[number] - self._offsets[number]) for number in starts}
-        return messages
-
-    def _end(self, partition: int) -> int:
-        """Where a partition ended at the last answer."""
-        return int(self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)[1])
+    def poll(self, limit: int, wait_s: float) -> Polled:
+        with translated():
+            kept, self._kept = self._kept, []
+            taken = kept or _take(self.consumer, limit, wait_s)
+            records: dict[int, list[Any]] = {}
+            missing = set()
+            for record in taken:
+                error = record.error()
+                if error is None:
+                    if record.partition() in self._assigned:
+                        records.setdefault(record.partition(), []).append(record)
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    missing.add(record.partition())
+                else:
+                    self._note(error)
+            # Who has been given a newer generation than these messages were polled in holds their partitions in it,
+            # too: none goes to another member before `_taken_away` has let go of it. But who has none at all could
+            # commit offsets that the brokers do not check.
+            generation = bytes(self.consumer.consumer_group_metadata())
+        gone, new = self._gone, self._coming
+        self._gone, self._coming = set(), set()
+        self._assigned |= new
+        return Polled(
+            {partition: some for partition, some in records.items() if partition in self._assigned - new - gone},
+            generation,
+            generation_in(generation) >= 0,
+            gone,
+            new,
+            missing & (self._assigned - new),
+        )
 
     def _note(self, error: Any) -> None:
         """An error that came among the messages."""
-        if error.fatal() or error.code() in FORBIDDEN | UNWELCOME:
+        if error.fatal() or error.code() in REFUSED | UNWELCOME | {KafkaError.INCONSISTENT_GROUP_PROTOCOL}:
             raise KafkaException(error)
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             logger.warning("the group has given our partitions away: %s", error.str())
         else:
             logger.debug("%s", error)
-
-    def _is_member(self) -> bool:
-        """Take the group's generation for `offsets`; False where the group has put us out.
-
-        Who has been given a newer generation than these messages were polled in holds their partitions in it, too:
-        none goes to another member before `_taken_away` has let go of it. But who has none at all could commit
-        offsets that the brokers do not check.
-        """
-        self._generation = bytes(self.consumer.consumer_group_metadata())
-        return _generation_in(self._generation) >= 0
 
     # Both are called within a poll.
 
@@ -516,290 +494,258 @@ class KafkaSource:
 
     def _taken_away(self, consumer: Any, partitions: list[Any]) -> None:
         gone = {place.partition for place in partitions}
-        consumer.incremental_unassign([TopicPartition(self.topic, number) for number in gone & self._assigned])
+        consumer.incremental_unassign([self._place(number) for number in gone & self._assigned])
         self._coming -= gone
         self._assigned -= gone
         self._gone |= gone
 
-    def _settle(self) -> None:
-        """Say and do what a rebalance within the last poll has brought."""
-        gone, coming = self._gone, self._coming
-        if not gone and not coming:
-            return
-        self._gone, self._coming = set(), set()
-        self._assigned |= coming
-        self.rebalances += 1
-        names = ", ".join(f"{self.topic}:{number}" for number in sorted(self._assigned)) or "none"
-        logger.info("partitions assigned: %s", names)
-        for number in gone:
-            for known in (self._offsets, self._starts, self._positions):
-                known.pop(number, None)
-            self.lags.pop((self.topic, number), None)
-        if gone:
-            self._forget(gone)
-        if coming:
-            self._begin(sorted(coming))
+    def messages(self, partition: int, records: list[Any]) -> list[Message]:
+        topic = self.topic
+        behind = int(self.consumer.get_watermark_offsets(self._place(partition), cached=True)[1]) - 1
+        return [
+            Message(
+                record.value() or b"",
+                KafkaPlace(topic, partition, offset := record.offset()),
+                record.key(),
+                partition,
+                record.timestamp()[1],
+                max(0, behind - offset),
+            )
+            for record in records
+        ]
 
-    def _begin(self, partitions: list[int]) -> None:
-        """Start reading; where nothing is committed, commit the start, so that what arrives while nobody consumes
-        is not lost.
-        """
-        starts: dict[int, int] = {}
-        try:
-            known = self._committed(partitions)
-            self._positions |= known
-            for number in set(partitions) - known.keys():
-                place = TopicPartition(self.topic, number)
-                first, end = self.consumer.get_watermark_offsets(place, timeout=COMMIT_S)
-                starts[number] = first if self._start == "earliest" else end
-        except KafkaException as error:
-            logger.warning("cannot tell where the group stands: %s", _story(_error_of(error)))
-        if starts:
-            self._positions |= starts
-            self._commit(starts)
-        self.consumer.incremental_assign(
-            [TopicPartition(self.topic, n, starts.get(n, confluent_kafka.OFFSET_STORED)) for n in partitions]
-        )
+    def start(self, offsets: dict[int, int]) -> None:
+        with translated():
+            self.consumer.incremental_assign(self.positions(offsets))
 
-    def _committed(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Where the group stands, of the partitions of which it has committed something."""
-        places = self.consumer.committed([TopicPartition(self.topic, n) for n in partitions], timeout=COMMIT_S)
-        for place in places:
-            if place.error is not None:
-                raise KafkaException(place.error)
+    def seek(self, partition: int, offset: int) -> None:
+        self._kept = [record for record in self._kept if record.partition() != partition]
+        if partition in self._assigned:
+            with translated():
+                self.consumer.seek(TopicPartition(self.topic, partition, offset))
+
+    def committed(self, partitions: set[int]) -> dict[int, int]:
+        with translated():
+            places = self.consumer.committed(
+                [self._place(number) for number in partitions], timeout=self._timing.commit
+            )
+            for place in places:
+                if place.error is not None:
+                    raise KafkaException(place.error)
         return {place.partition: place.offset for place in places if place.offset >= 0}
 
-    def is_fenced(self) -> bool:
-        """Whether another process has joined the group with this one's instance id; waits for it to do so.
+    def commit(self, offsets: dict[int, int]) -> None:
+        if not offsets:
+            return
+        with translated():
+            places = self.consumer.commit(offsets=self.positions(offsets), asynchronous=False)
+            for place in places:
+                if place.error is not None:
+                    raise KafkaException(place.error)
 
-        What it polls meanwhile is dropped: a batch that failed is rewound whole.
-        """
-        deadline = time.monotonic() + FENCED_S
-        try:
-            while self._named and time.monotonic() < deadline:
-                for record in _take(self.consumer, 1):
-                    if record.error() is not None:
-                        self._note(record.error())
-        except KafkaException as error:
-            return _is_fenced(_error_of(error))
-        return False
+    def positions(self, offsets: dict[int, int]) -> Any:
+        return [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
 
-    def offsets(self) -> Offsets:
-        return Offsets(self._places(self._offsets), self._generation)
+    def bounds(self, partition: int) -> tuple[int, int]:
+        return _bounds(self.consumer, self._place(partition), self._timing.commit)
 
-    def _places(self, offsets: dict[int, int]) -> list[Any]:
-        return [TopicPartition(self.topic, number, offset) for number, offset in offsets.items()]
+    def ends(self, partitions: set[int]) -> dict[int, int]:
+        return {number: _bounds(self.consumer, self._place(number), self._timing.poll)[1] for number in partitions}
 
-    def rewind(self, unsure: bool = False) -> None:
-        with self._asking("going back"):
-            if unsure and self._assigned:
-                self._starts |= self._committed(self._assigned)
-            self._rewind()
+    def identity(self, *, fresh: bool = False) -> str | None:
+        if fresh:
+            return self._cluster.identity(self.topic)
+        if self._look.passed:
+            self._look = Deadline(self._timing.metadata)
+            self._cluster.look(self.topic)
+        return self._cluster.seen(self.topic)
 
-    def _rewind(self) -> None:
-        for place in self._places(self._starts):
-            if place.partition in self._assigned:
-                self.consumer.seek(place)
-                self._positions[place.partition] = place.offset
-        self._offsets, self._starts = {}, {}
-
-    def commit(self) -> None:
-        if self._transactional or (self._offsets and self._commit(self._offsets)):
-            self._offsets = {}
-
-    def _commit(self, offsets: dict[int, int]) -> bool:
-        error = self._commit_error(offsets)
-        if error is None:
-            return True
-        if _is_fenced(error):
-            raise fenced()
-        if error.code() in REBALANCED:
-            logger.warning("the group is rebalancing: the last batch may be answered again by another member")
-            return True
-        if not (error.retriable() or error.code() in UNANSWERED):
-            raise StreamError(f"committing offsets: {_story(error)}")
-        logger.warning("offsets not committed yet (%s); trying again", _story(error))
-        return False
-
-    def _commit_error(self, offsets: dict[int, int]) -> Any:
-        try:
-            places = self.consumer.commit(offsets=self._places(offsets), asynchronous=False)
-        except KafkaException as error:
-            return _error_of(error)
-        return next((place.error for place in places if place.error is not None), None)
-
-    @contextlib.contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as error:
-            reason = _error_of(error)
-            raise fenced() if _is_fenced(reason) else StreamError(f"{doing}: {_story(reason)}") from None
+    def check_fenced(self, partitions: set[int]) -> None:
+        """It comes among the messages; those are kept for the next poll."""
+        with translated():
+            for record in _take(self.consumer, 1, 0.0):
+                if record.error() is None:
+                    self._kept.append(record)
+                else:
+                    self._note(record.error())
 
     def close(self) -> None:
-        self.consumer.close()
+        with translated():
+            self.consumer.close()
 
 
-def _generation_in(metadata: bytes) -> int:
-    """The generation within what librdkafka hands out to be handed back; below 0 is none."""
-    mark = b"CGMDv2:"
-    if not metadata.startswith(mark):
-        raise StreamError(f"this version of confluent-kafka ({confluent_kafka.version()}) is not known here")
-    return int.from_bytes(metadata[len(mark) : len(mark) + 4], sys.byteorder, signed=True)
+def _bounds(consumer: Any, place: Any, seconds: float) -> tuple[int, int]:
+    with translated():
+        found = consumer.get_watermark_offsets(place, timeout=seconds)
+    if found is None:
+        raise ClientError(Kind.RETRIABLE, f"{place.topic}:{place.partition} does not tell where it ends")
+    return found[0], found[1]
 
 
-def _is_fenced(error: Any) -> bool:
-    """Whether another has this instance id; among the messages only the words say what is fatal."""
-    return error.code() == KafkaError.FENCED_INSTANCE_ID or (
-        error.code() == KafkaError._FATAL and KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str()
-    )
+# --- apart from a group ----------------------------------------------------------------------------------------------
 
 
-# --- sinks -----------------------------------------------------------------------------------------------------------
+def open_reader(connection: Connection) -> KafkaReader:
+    return KafkaReader(PartitionLog(connection, "reader"), TopicCluster(connection), connection)
 
 
-class KafkaSink(TopicSink):
-    """Results, dead letters or both to topics; ``commit`` waits for every acknowledgement.
+def open_feed(connection: Connection, topic: str) -> KafkaFeed:
+    return KafkaFeed(PartitionLog(connection, "market data"), TopicCluster(connection), connection, topic)
 
-    Parameters
-    ----------
-    producer : as of `connect_producer`
-    results_topic, letters_topic : str, optional
-        None: that kind is not sent.
-    """
 
-    def __init__(self, producer: Any, results_topic: str | None, letters_topic: str | None) -> None:
-        super().__init__(results_topic, letters_topic)
-        self.producer = producer
+class PartitionLog:
+    """See `sor.kafka.reader.Log`."""
 
-    def _send(
-        self, topic: str, value: bytes | None, key: bytes | None, headers: Any = None, partition: int | None = None
-    ) -> None:
-        try:
-            self._queue(topic, value, key, headers, partition)
-        except KafkaException as error:
-            raise self._failure(f"sending to {topic}", _error_of(error)) from None
+    def __init__(self, connection: Connection, what: str) -> None:
+        self._connection = connection
+        self._seconds = connection.timing.commit
+        self._consumer = _connect_consumer(connection, what, {"enable.partition.eof": True})
+        self._topic = ""
+        self._positions: dict[int, int] = {}
+        self._last: Any = None  # a consumer that sees where a log ends beyond open transactions
+        self._cluster = TopicCluster(connection)
 
-    def _queue(self, topic: str, value: bytes | None, key: bytes | None, headers: Any, partition: int | None) -> None:
-        while True:
+    def assign(self, topic: str, offsets: dict[int, int]) -> None:
+        self._topic, self._positions = topic, dict(offsets)
+        with translated():
+            self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
+
+    def poll(self, limit: int, wait_s: float) -> tuple[list[Record], dict[int, int]]:
+        records, missing = [], {}
+        with translated():
+            for one in _take(self._consumer, limit, wait_s):
+                partition, error = one.partition(), one.error()
+                if one.topic() != self._topic or partition not in self._positions:
+                    if error is not None and (error.fatal() or error.code() in REFUSED):
+                        raise KafkaException(error)
+                    continue
+                if error is None:
+                    self._positions[partition] = one.offset() + 1
+                    records.append(Record(partition, one.offset(), one.key(), one.value()))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # past what is no message; of an open transaction, its start
+                    self._positions[partition] = max(self._positions[partition], one.offset())
+                elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                    missing[partition] = self._positions[partition]
+                else:
+                    raise KafkaException(error)
+        return records, missing
+
+    def position(self, partition: int) -> int:
+        return self._positions[partition]
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        if self._last is None:
+            self._last = _connect_consumer(self._connection, "reader", {"isolation.level": "read_uncommitted"})
+        return _bounds(self._last, TopicPartition(topic, partition), self._seconds)
+
+    def ends(self, topic: str, partitions: set[int], seconds: float) -> dict[int, int]:
+        return self._cluster.ends(topic, partitions, seconds)
+
+    def close(self) -> None:
+        with translated():
+            self._consumer.close()
+            if self._last is not None:
+                self._last.close()
+
+
+class TopicCluster:
+    """See `sor.kafka.reader.Cluster`; it connects when it is first asked."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._seconds = connection.timing.commit
+        self._client: Any = None
+        self._asked: dict[str, Any] = {}  # futures by topic
+        self._seen: dict[str, str | None] = {}
+
+    @property
+    def _admin(self) -> Any:
+        if self._client is None:
+            with _connecting("admin client", self._connection):
+                self._client = _connected(AdminClient, _settings(self._connection), self._connection)
+        return self._client
+
+    def replicas(self, topic: str) -> list[int]:
+        with translated():
+            found = self._admin.list_topics(topic, timeout=self._seconds).topics[topic]
+            if found.error is not None:
+                if found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+                    return []
+                raise KafkaException(found.error)
+        return [len(partition.replicas) for partition in found.partitions.values()]
+
+    def create(self, topic: str, partitions: int, replicas: int, settings: dict[str, str]) -> bool:
+        new = NewTopic(topic, partitions, replicas, config=settings)
+        with translated():
             try:
-                self.producer.produce(topic, value, key, -1 if partition is None else partition, headers=headers)
-            except BufferError:
-                self.producer.poll(RETRY_S)  # the queue is full
-            else:
-                return
+                self._admin.create_topics([new])[topic].result(self._seconds)
+            except KafkaException as error:
+                if _error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+                return False  # another member was faster
+            finally:
+                deadline = Deadline(self._seconds)
+                while not _has(self._admin, topic) and deadline.pause(RETRY_S):
+                    pass
+        return True
 
-    def _failure(self, what: str, error: Any) -> SorError:
-        return StreamError(f"{what}: {_story(error)}")
+    def limits(self, topics: Sequence[str]) -> dict[str, int]:
+        """Bytes that a message may have, of the topics that tell: it takes a right to know."""
+        limits = {}
+        asked = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        for resource, future in (self._admin.describe_configs(asked) if asked else {}).items():
+            try:
+                limits[resource.name] = int(future.result(self._seconds)["max.message.bytes"].value)
+            except (KafkaException, KeyError, TypeError, ValueError, TimeoutError) as error:
+                logger.debug("%s does not tell how large a message may be: %s", resource.name, error)
+        return limits
 
-    def commit(self, offsets: Any = None) -> None:
-        left = self.producer.flush(FLUSH_S)
-        failure, self.producer.failure = self.producer.failure, None
-        if failure is not None or left:
-            story = f"{left} not acknowledged within {FLUSH_S:g} s" if failure is None else _story(failure)
-            raise StreamError(f"the brokers did not take a message: {story}")
+    def ends(self, topic: str, partitions: set[int], seconds: float) -> dict[int, int]:
+        asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
+        with translated():
+            futures = self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=max(seconds, 0.1)
+            )
+            try:
+                return {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
+            except TimeoutError:
+                raise ClientError(Kind.RETRIABLE, f"no answer within {seconds:g} s") from None
 
-    def close(self) -> None:
-        self.producer.flush(FLUSH_S)
+    def identity(self, topic: str) -> str | None:
+        self.look(topic)
+        with translated():
+            try:
+                self._asked[topic].result(self._seconds)
+            except KafkaException as error:
+                if _error_of(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return None
+                raise
+        return self.seen(topic)
 
+    def look(self, topic: str) -> None:
+        """Ask for a topic's id, for `seen`."""
+        self._asked |= self._admin.describe_topics(TopicCollection([topic]), request_timeout=self._seconds)
 
-class TransactionalSink(KafkaSink):
-    """As `KafkaSink`, with a batch's messages, the quotes to remember and the offsets in one transaction.
-
-    Parameters
-    ----------
-    memory_topic : str
-        Takes the last quotes, in the partition of their input.
-    commit_timeout : float
-        Seconds that the brokers have to commit or abort a transaction: then the process ends itself, and its
-        successor goes on from the last commit.
-    fenced : callable
-        Whether another process has taken this one's place, where a producer is no longer welcome.
-    renew : callable
-        Makes another producer with the same transactional id, where the brokers want no more of this one although
-        nobody has taken its place: they have ended its transaction, as it took too long.
-    """
-
-    remembers = True
-
-    def __init__(
-        self,
-        producer: Any,
-        results_topic: str | None,
-        letters_topic: str | None,
-        memory_topic: str,
-        commit_timeout: float,
-        fenced: Callable[[], bool],
-        renew: Callable[[], Any],
-    ) -> None:
-        super().__init__(producer, results_topic, letters_topic)
-        self.memory_topic = memory_topic
-        self.committed = self.aborted = 0  # transactions
-        self._timeout = commit_timeout
-        self._fenced = fenced
-        self._renew = renew
-        self._renewed = 0  # times since the last commit
-        self._dead = False  # the brokers want no more of the producer
-
-    def begin(self) -> None:
-        self._ask("beginning", self.producer.begin_transaction)
-
-    def remember(self, partition: int, key: bytes, value: bytes | None) -> None:
-        self._send(self.memory_topic, value, key, partition=partition)
-
-    def commit(self, offsets: Any = None) -> None:
-        self._ask(
-            "committing",
-            lambda: self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation),
-            self.producer.commit_transaction,  # which fails where a message was not delivered
-        )
-        self.committed += 1
-        self._renewed = 0
-
-    def abort(self) -> None:
-        self.aborted += 1
-        if self._dead:
-            self._replace()
-        else:
-            self._ask("aborting", self.producer.abort_transaction)
-
-    def _replace(self) -> None:
-        """Go on with another producer; taking up its name ends whatever the last one has left open."""
-        self._renewed += 1
-        self.producer.purge()
-        with watched("starting another producer", self._timeout):
-            self.producer = self._renew()
-        self._dead = False
-
-    def _ask(self, doing: str, *calls: Callable[[], Any]) -> None:
-        what = f"{doing} a transaction"
-        try:
-            with watched(what, self._timeout):
-                for call in calls:
-                    _until_answered(call)
-        except KafkaException as error:
-            raise self._failure(what, _error_of(error), last=doing == "aborting") from None
-
-    def _failure(self, what: str, error: Any, last: bool = False) -> SorError:
-        """What an error within a transaction comes to; ``last``: the transaction cannot be aborted."""
-        self._dead = error.fatal() or error.code() in UNWELCOME
-        if not self._dead and not last:
-            return AbortedError(f"{what}: {_story(error)}")
-        if self._dead and self._fenced():
-            return fenced()
-        if last or self._renewed == NEW_PRODUCERS:
-            return StreamError(f"{what}: {_story(error)}; a new process goes on from the last commit")
-        return AbortedError(f"{what}: the brokers have ended it ({_story(error)})", unsure=True)
+    def seen(self, topic: str) -> str | None:
+        """The id that came last."""
+        future = self._asked.get(topic)
+        if future is not None and future.done():
+            with contextlib.suppress(KafkaException):
+                found = future.result().topic_id
+                self._seen[topic] = None if found is None else str(found)
+            del self._asked[topic]
+        return self._seen.get(topic)
 
     def close(self) -> None:
-        """What is not committed by now is not to be."""
+        self._client = None
 
 
 __all__ = [
-    "KafkaReader",
     "KafkaSink",
-    "KafkaSource",
     "TransactionalSink",
     "connect_producer",
+    "open_feed",
+    "open_reader",
     "open_source",
 ]

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import ssl
 import struct
-import time
 from socket import create_connection
 from typing import Any
 
-from kafka.net.sasl import get_sasl_mechanism
-
 from sor.errors import StreamError
+from sor.kafka.private import mechanism as sasl_mechanism
 from sor.kafka.security import Connection, tls_context
+from sor.kafka.waiting import Deadline
 
 WAIT_S = 5.0  # for each step; a broker that is up answers in milliseconds
 NAP_S = 0.2
@@ -36,24 +35,30 @@ class _Odd(Exception):
     """The other end closed the connection, or what it said is no answer of Kafka's."""
 
 
+_greeted: set[Connection] = set()
+
+
 def greet(connection: Connection) -> bool:
     """Greet the brokers in turn until one has answered; False where none does within the connect time-out.
+
+    Once a process: what they have taken once they take again.
 
     Raises
     ------
     StreamError
         It answered, and these settings cannot work with it.
     """
-    deadline = time.monotonic() + connection.timeout
+    if connection in _greeted:
+        return True
+    deadline = Deadline(connection.timeout)
     while True:
         for server in connection.servers.split(","):
             with contextlib.suppress(OSError, _Odd):
                 _greet(server, connection)
+                _greeted.add(connection)
                 return True
-        left = deadline - time.monotonic()
-        if left <= 0:
+        if not deadline.pause(NAP_S):
             return False
-        time.sleep(min(NAP_S, left))
 
 
 def _greet(server: str, connection: Connection) -> None:
@@ -181,7 +186,7 @@ def _log_in(stream: Any, server: str, connection: Connection) -> None:
 
 
 def _authenticate(stream: Any, server: str, mechanism: str, connection: Connection) -> None:
-    login = get_sasl_mechanism(mechanism)(**login_keywords(connection))
+    login = sasl_mechanism(mechanism)(**login_keywords(connection))
     while not login.is_done():
         token = login.auth_bytes()
         answer = _ask(stream, SASL_AUTHENTICATE, struct.pack(">i", len(token)) + token)

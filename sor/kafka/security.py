@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from sor.errors import InputError
+from sor.kafka.timing import Timing
 
 PROTOCOLS = ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")
 MECHANISMS = ("plain", "scram-sha-256", "scram-sha-512")
@@ -54,6 +55,7 @@ class Connection(msgspec.Struct, frozen=True):
     cert_file: str | None = None
     key_file: str | None = None
     key_password: Secret | None = None
+    timing: Timing = Timing()
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

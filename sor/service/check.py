@@ -14,6 +14,7 @@ from kafka import errors as kafka_errors
 from sor import kernels
 from sor.errors import ConnectError, DataError, InputError, SorError, StreamError
 from sor.kafka import kafka_python as kafka
+from sor.kafka import private
 from sor.market.venues import VenueDirectory
 from sor.service.settings import Settings
 from sor.stream.files import FileSource
@@ -164,7 +165,7 @@ def _venues(settings: Settings) -> str:
 
 def _brokers(admin: Any, timeout: float) -> str:
     """That each address which the brokers give out takes connections: a client has to reach all of them."""
-    addresses = sorted((broker.host, broker.port) for broker in admin._manager.cluster.brokers())  # told on connecting
+    addresses, speaking = private.brokers_of(admin)
     for host, port in addresses:
         try:
             socket.create_connection((host, port), timeout=min(max(timeout, 1.0), LONGEST_WAIT_S)).close()
@@ -173,7 +174,7 @@ def _brokers(admin: Any, timeout: float) -> str:
                 f"the cluster says that it can be reached at {host}:{port}, which this host cannot ({error}): "
                 "is that broker running, and are its advertised.listeners right?"
             ) from None
-    version = ".".join(map(str, admin._manager.broker_version))
+    version = ".".join(map(str, speaking))
     listed = ", ".join(f"{host}:{port}" for host, port in addresses)
     return f"{len(addresses)} at {listed}, speaking the protocol of Kafka {version}"
 

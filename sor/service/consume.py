@@ -50,16 +50,14 @@ def consume(settings: Settings) -> int:
             topic,
             identity,
             settings.start,
-            pipeline.forget,
             transactional=settings.exactly_once,
-            wait_ms=pipeline.wait_ms if isinstance(pipeline, OrderPipeline) else None,
         )
         stack.callback(source.close)
         sink = _topic_sink(client, settings, producer, source, connect)
         fanout.join(sink)
-        reader = client.KafkaReader(settings.connection)
+        reader = client.open_reader(settings.connection)
         stack.callback(reader.close)
-        recovery = _recovery(settings, stack, pipeline, reader)
+        recovery = _recovery(client, settings, stack, pipeline, reader)
         turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
         recovery.turn = turned
         how = "exactly once" if settings.exactly_once else "at least once"
@@ -105,7 +103,7 @@ def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, con
 
 
 def _recovery(
-    settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
+    client: Any, settings: Settings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
 ) -> Recovery:
     """How the state of a partition comes back; given to the pipeline."""
     memory, tail, symbol = settings.memory_topic, settings.bootstrap_messages, settings.symbol
@@ -113,10 +111,8 @@ def _recovery(
         depth = pipeline.router.depth
         pipeline.recovery = Recovery(reader, pipeline.decoder, memory, depth=depth, tail=tail, symbol=symbol)
         return pipeline.recovery
-    from sor.kafka import kafka_python as kafka  # whatever the client: a few messages at a time
-
     orders = str(settings.orders_topic)
-    feed = kafka.KafkaFeed(settings.connection, settings.topic)
+    feed = client.open_feed(settings.connection, settings.topic)
     stack.callback(feed.close)
     feed.check_alike(orders)
     decoder = JsonDecoder(DEPTH, events=wants_events(settings))

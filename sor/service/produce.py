@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sor.errors import DataError, InputError
-from sor.kafka import kafka_python as kafka
+from sor.kafka import resume
 from sor.market import Decoder
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import message_of
@@ -133,8 +133,7 @@ def produce(settings: Settings, path: str) -> Outcome:
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
-    producer = kafka.connect_producer(settings.connection, [settings.topic], delivery_timeout_ms=kafka.NEVER_MS)
-    topic = kafka.Confirmed(producer, settings.topic)
+    topic = resume.connect(settings.connection, settings.topic)
     stop, bad, there, left = Stop(), 0, 0, settings.max_messages
     pace = Pace(settings.speed, stop)
     try:
@@ -157,9 +156,9 @@ def produce(settings: Settings, path: str) -> Outcome:
     return Outcome(topic.count, bad, there, pace.latest, not stop())
 
 
-def _rows_before(settings: Settings) -> kafka.RowsSent:
+def _rows_before(settings: Settings) -> resume.RowsSent:
     """What the topic has already, said in one line."""
-    sent = kafka.rows_in(settings.connection, settings.topic)
+    sent = resume.rows_in(settings.connection, settings.topic)
     if any(sent.rows.values()):
         rows = ", ".join(f"{row or 'none'} (partition {partition})" for partition, row in sent.rows.items())
         logger.info("resuming %s after row %s", settings.topic, rows)
@@ -170,13 +169,13 @@ def _rows_before(settings: Settings) -> kafka.RowsSent:
             "resuming %s from row 1: none of the last %d messages of a partition has a header row, "
             "so they are not from sor produce",
             settings.topic,
-            kafka.LOOK_BACK[-1],
+            resume.LOOK_BACK[-1],
         )
     return sent
 
 
 def _send(
-    rows: Rows, topic: kafka.Confirmed, pace: Pace, stop: Stop, left: int | None, before: kafka.RowsSent | None
+    rows: Rows, topic: resume.Confirmed, pace: Pace, stop: Stop, left: int | None, before: resume.RowsSent | None
 ) -> tuple[int, int]:
     """Send rows; returns how many, and how many were there before."""
     sent = there = 0

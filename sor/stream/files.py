@@ -223,13 +223,13 @@ class FileSource:
             raise InputError(f"{self.path}, line 1: {error}{end}" if self.header else f"{self.path}: {error}") from None
         return decoder
 
-    def poll(self, limit: int) -> list[Message] | None:
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
         if self._first:
             lines: list[bytes] | None = [self._first.pop()]
             number = 1
         else:
             number = self._lines.count + 1
-            lines = self._lines.take(limit, POLL_S)
+            lines = self._lines.take(limit, POLL_S if wait_s is None else wait_s)
         if lines is None:
             return None
         messages = [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
@@ -245,6 +245,9 @@ class FileSource:
 
     def place_of(self, partition: int) -> FilePlace:
         return FilePlace(self.name, self._lines.count)
+
+    def lost(self) -> set[int]:
+        return set()
 
     def offsets(self) -> None:
         """A file remembers nothing."""

@@ -100,8 +100,14 @@ class Source(Protocol):
     def place_of(self, partition: int) -> Place | None:
         """The first message of the last batch in a partition, or the next to come; None where it cannot be told."""
 
-    def poll(self, limit: int) -> list[Message] | None:
-        """The next messages, at most ``limit``; none yet (an empty list), or None at the end."""
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
+        """The next messages, at most ``limit``; none yet (an empty list), or None at the end.
+
+        They are waited for at most ``wait_s`` seconds, by default as long as the source likes to.
+        """
+
+    def lost(self) -> set[int]:
+        """Partitions whose state has to go, since this was last asked: taken away, or not what they were."""
 
     def offsets(self) -> Any:
         """How far the last batch goes, for `Sink.commit`."""

@@ -29,8 +29,8 @@ LONGEST_ID = 128  # characters
 LONGEST_REASON = 500  # characters: it may quote what it complains of
 LONGEST_KEY = 1024  # bytes of a record's own key that are given back
 MOST_FORGOTTEN = 2 * BATCH  # at a time: more than can come, and no more than a transaction takes in its time
-IDLE_MS = 100  # longest wait for orders where no market data comes
-BUSY_MS = 1  # and where it does
+IDLE_S = 0.1  # longest wait for orders where no market data comes
+BUSY_S = 0.001  # and where it does
 FEED_MS = 20  # longest wait for market data where it comes
 
 NewRouter = Callable[[Any, Any], Router]
@@ -329,6 +329,9 @@ class Feed(Protocol):
     def poll(self, wait_ms: int) -> Sequence[FeedRecord]:
         """Records that come within a time, in order within each partition."""
 
+    def lost(self) -> set[int]:
+        """Partitions whose books have to be made anew, since this was last asked."""
+
     def position(self, partition: int) -> int:
         """Offset after all that has been handed out."""
 
@@ -393,12 +396,13 @@ class OrderPipeline:
         """Publisher ids seen."""
         return set().union(*(desk.market.books.publishers for desk in self._desks.values()))
 
-    def wait_ms(self) -> int:
+    def wait_s(self) -> float:
         """How long the source may wait for orders: not while the books have to be kept up with the market data."""
-        return BUSY_MS if self._busy else IDLE_MS
+        return BUSY_S if self._busy else IDLE_S
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new, and bring the books of all forward."""
+        self.forget(self.feed.lost())
         for partition in source.partitions - self._desks.keys():
             desk = Desk(self._new_books())
             self.recovery.restore(desk, partition)

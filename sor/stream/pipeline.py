@@ -75,6 +75,9 @@ class Answering(Protocol):
     def publishers(self) -> set[int]:
         """Publisher ids seen."""
 
+    def wait_s(self) -> float | None:
+        """How long the source may wait for messages; None: as it likes."""
+
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
 
@@ -149,6 +152,9 @@ class Pipeline:
     def publishers(self) -> set[int]:
         """Publisher ids seen."""
         return set().union(*(state.books.publishers for state in self._partitions.values()))
+
+    def wait_s(self) -> float | None:
+        return None
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
@@ -384,9 +390,11 @@ def run(
     aborts = 0  # in a row
     last = time.monotonic()
     while not stopped() and (left is None or left > 0):
-        batch = source.poll(BATCH if left is None else min(BATCH, left))
+        batch = source.poll(BATCH if left is None else min(BATCH, left), pipeline.wait_s())
         if batch is None:
             break
+        if lost := source.lost():
+            pipeline.forget(lost)
         after_poll()
         pipeline.prepare(source)
         if not batch:

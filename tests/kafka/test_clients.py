@@ -16,9 +16,10 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_broker import Servers
 
-from sor.errors import AbortedError, StreamError
-from sor.kafka.common import NEW_PRODUCERS, Identity
+from sor.errors import AbortedError, Exit, RefusedError, StreamError
+from sor.kafka.common import Identity
 from sor.kafka.security import Connection
+from sor.kafka.sinks import NEW_PRODUCERS
 from sor.stream.messages import DeadLetter, KafkaPlace, Message
 
 pytestmark = pytest.mark.kafka
@@ -43,13 +44,10 @@ class Member:
 
     def __init__(self, client: ModuleType, servers: Servers, topic: str, group: str, stack: ExitStack) -> None:
         self.connection = Connection(servers.bootstrap, 30)
-        self.forgotten: set[int] = set()
         identity = Identity(group, None)
         self.connect = partial(client.connect_producer, self.connection, [f"{topic}-out"], identity.transactional_id)
         producer = self.connect()
-        self.source = client.open_source(
-            self.connection, topic, identity, "earliest", self.forgotten.update, transactional=True
-        )
+        self.source = client.open_source(self.connection, topic, identity, "earliest", transactional=True)
         stack.callback(self.source.close)
         self.sink = client.TransactionalSink(
             producer, f"{topic}-out", f"{topic}-out", f"{topic}-out", 30, self.source.is_fenced, self.connect
@@ -210,7 +208,7 @@ def test_what_was_polled_before_a_rebalance_cannot_be_committed_after_it(group: 
     two = group.member()
     deadline = time.monotonic() + PATIENCE
     offsets = one.source.offsets()
-    while not one.forgotten:  # the first gives a partition to the second only within a poll
+    while not one.source.lost():  # the first gives a partition to the second only within a poll
         one.source.poll(1)
         two.source.poll(1)
         assert time.monotonic() < deadline, "the second gets nothing"
@@ -235,9 +233,9 @@ class Outcast:
 def test_who_is_put_out_of_the_group_answers_nothing(group: Group) -> None:
     """For the brokers would take offsets that come without a generation, whoever has the partition by then."""
     member = group.member()
-    consumer = member.source.consumer
+    consumer = member.source.group.consumer
     ask = consumer.group_metadata if hasattr(consumer, "group_metadata") else consumer.consumer_group_metadata
-    member.source.consumer = outcast = Outcast(consumer, ask())  # of before it has joined
+    member.source.group.consumer = outcast = Outcast(consumer, ask())  # of before it has joined
     deadline = time.monotonic() + PATIENCE
     while not consumer.assignment():
         assert member.source.poll(10) == []
@@ -252,19 +250,72 @@ def test_who_is_put_out_of_the_group_answers_nothing(group: Group) -> None:
     assert first == {0: 0, 1: 0}
 
 
-def test_a_letter_too_large_for_the_brokers_is_an_error(group: Group, client: ModuleType) -> None:
-    """At least once: a message that is not acknowledged stops the stream, and does not get lost in silence."""
-    connection = Connection(group.servers.bootstrap, 30)
-    out = group.servers.create_topic(f"{group.name}-small", configs={"max.message.bytes": 2_000})
-    sink = client.KafkaSink(client.connect_producer(connection, [out]), None, out)
+NOISE = random.Random(7).randbytes(1_001_000)  # which no compression makes small
+
+
+@pytest.mark.parametrize("limit", [None, 2_000, 500])
+def test_a_letter_is_cut_to_what_its_topic_takes(group: Group, client: ModuleType, limit: int | None) -> None:
+    """Whatever the limits of the client, and even where what is told of the message fills the letter."""
+    configs = {} if limit is None else {"max.message.bytes": limit}
+    out = group.servers.create_topic(f"{group.name}-letters", configs=configs)
+    sink = client.KafkaSink(client.connect_producer(Connection(group.servers.bootstrap, 30), [out]), None, out)
     place = KafkaPlace(group.name, 0, 7)
-    sink.reject(DeadLetter(b"small", place, "json", "is none", b"key"))
-    sink.commit()
-    noise = random.Random(7).randbytes(50_000)  # which no compression makes small
-    sink.reject(DeadLetter(noise, place, "json", "is none", b"key"))
-    with pytest.raises(StreamError, match="the brokers did not take a message"):
+    for value in (b"small", NOISE):
+        sink.reject(DeadLetter(value, place, "json", "is none", b"key"))
         sink.commit()
     sink.close()
+    with KafkaConsumer(
+        bootstrap_servers=group.servers.bootstrap, auto_offset_reset="earliest", group_id=None
+    ) as letters:
+        letters.assign([TopicPartition(out, 0)])
+        found: list[Any] = []
+        deadline = time.monotonic() + PATIENCE
+        while len(found) < 2:
+            assert time.monotonic() < deadline, "no letters"
+            found += [record for records in letters.poll(timeout_ms=200).values() for record in records]
+    assert NOISE.startswith(found[1].value)
+    assert len(found[1].value) >= {None: 1_000_000, 2_000: 1_500, 500: 100}[limit]
+    assert dict(found[1].headers)["sor.length"] == b"1001000"
+
+
+@pytest.mark.parametrize("transactional", [False, True])
+def test_a_result_too_large_for_its_topic_is_refused_once(
+    group: Group, client: ModuleType, transactional: bool
+) -> None:
+    """It stops the stream with the brokers' reason: it would not get smaller by being tried again."""
+    out = group.servers.create_topic(f"{group.name}-small", configs={"max.message.bytes": 2_000})
+    connect = partial(client.connect_producer, Connection(group.servers.bootstrap, 30), [out])
+    if transactional:
+        identity = Identity(group.name, None)
+        port = connect(identity.transactional_id)
+        sink = client.TransactionalSink(port, out, None, out, 30, lambda: False, connect)
+    else:
+        sink = client.KafkaSink(connect(), out, None)
+    sink.begin()
+    sink.add("key", NOISE[:50_000])
+    offsets = None
+    if transactional:
+        member = group.member()
+        member.poll()
+        offsets = member.source.offsets()
+    with pytest.raises(RefusedError, match=r"MessageSizeTooLarge|MSG_SIZE_TOO_LARGE") as caught:
+        sink.commit(offsets)
+    assert (caught.value.retriable, caught.value.status) == (False, Exit.WRONG_CALL)
+    sink.close()
+
+
+@pytest.mark.parametrize("limit", [8_000, 1_000])
+def test_many_messages_go_to_a_topic_with_a_small_limit(group: Group, client: ModuleType, limit: int) -> None:
+    """Each fits; a batch of the client's usual size would not."""
+    out = group.servers.create_topic(f"{group.name}-small", configs={"max.message.bytes": limit})
+    sink = client.KafkaSink(client.connect_producer(Connection(group.servers.bootstrap, 30), [out]), out, None)
+    for _ in range(3):
+        for i in range(300):
+            sink.add("key", b"%d" % i + NOISE[900 * i : 900 * i + 700])
+        sink.commit()
+    sink.close()
+    with KafkaConsumer(bootstrap_servers=group.servers.bootstrap) as consumer:
+        assert consumer.end_offsets([TopicPartition(out, 0)]) == {TopicPartition(out, 0): 900}
 
 
 def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType) -> None:
@@ -275,7 +326,7 @@ def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType
     member.commit()
     member.answer(batch)
     member.sink.abort()
-    reader = client.KafkaReader(member.connection)
+    reader = client.open_reader(member.connection)
     out = f"{group.name}-out"
     records = []
     for partition in (0, 1):
@@ -290,7 +341,7 @@ def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType
 
 
 def test_the_reader_makes_a_topic_like_another(group: Group, client: ModuleType) -> None:
-    reader = client.KafkaReader(Connection(group.servers.bootstrap, 30))
+    reader = client.open_reader(Connection(group.servers.bootstrap, 30))
     for _ in range(2):
         reader.make_like(f"{group.name}-books", group.name)
     assert [reader.bounds(f"{group.name}-books", partition) for partition in (0, 1)] == [(0, 0), (0, 0)]

@@ -1,7 +1,8 @@
 """`sor paper`: the tables, the gap, the studies and the page made of them.
 
 Truth is the paper's print, the exact expectation by the probabilities themselves, the closed form by scipy, and facts
-of the model that hold for any numbers. ``python tests/test_paper.py`` puts outputs and figures into the page anew.
+of the model that hold for any numbers. ``python tests/models/test_paper.py`` puts outputs and figures into the page
+anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from sor import InputError, cli, place, placement_cost
 from sor.errors import Exit
 from sor.kernels import BACKEND
 from sor.models import paper, placement
-from sor.models.paper import Row, Study
+from sor.models import studies as studying
+from sor.models.paper import Row
+from sor.models.studies import Study
+from sor.report import plots
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "cont-kukanov.md"
@@ -48,10 +52,10 @@ def rows() -> list[Row]:
 def studies() -> dict[str, Study]:
     """All studies, from fewer samples and at fewer points."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper, "JUDGES", 10_000)
-        patch.setattr(paper, "TWO_VENUES", [(*study[:3], study[3][::4]) for study in paper.TWO_VENUES])
+        patch.setattr(studying, "JUDGES", 10_000)
+        patch.setattr(studying, "TWO_VENUES", [(*study[:3], study[3][::4]) for study in studying.TWO_VENUES])
         patch.setattr(placement, "QUANTILES", 10)  # the closed form's cost, which no study of one venue shows
-        return {f"{study.figure}_{study.name}": study for study in paper.studies(SEED, 1000)}
+        return {f"{study.figure}_{study.name}": study for study in studying.studies(SEED, 1000)}
 
 
 def column(study: Study, name: str) -> np.ndarray:
@@ -329,7 +333,7 @@ def test_correlation_leaves_the_venues_alike(studies: dict[str, Study]) -> None:
 def test_iterates_average_to_the_answer_of_the_stochastic_method() -> None:
     arguments = paper.problem(1000, 3)
     flows = paper.joint(paper.draw(SEED, 9, 500, 1000, 3), (2200.0,) * 3)
-    path = paper.iterates([250.0] * 4, paper.step_size(3, 500, 1000), flows, arguments)
+    path = studying.iterates([250.0] * 4, paper.step_size(3, 500, 1000), flows, arguments)
     answer = place(outflows=flows, method="stochastic", **arguments)
     assert path.shape == (500, 4)
     assert path.mean(axis=0) == pytest.approx([answer.market, *answer.limits])
@@ -372,7 +376,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper, "JUDGES", 2_000)
     monkeypatch.setattr(paper, "SETS", 2)
     monkeypatch.setattr(placement, "QUANTILES", 10)
-    monkeypatch.setattr(paper, "studies", lambda seed, training: list(paper.one_venue())[-2:])
+    monkeypatch.setattr(plots, "studies", lambda seed, training: list(studying.one_venue())[-2:])
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -407,7 +411,7 @@ def test_files_hold_the_studies(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     names = {path.name for path in folder.iterdir()}
     assert names == {"one_venue_half_spread.csv", "one_venue_tail.csv", "one_venue.svg"}
     header, *data = csv.reader(io.StringIO((folder / "one_venue_half_spread.csv").read_text()))
-    study = list(paper.one_venue())[-2]
+    study = list(studying.one_venue())[-2]
     assert tuple(header) == study.columns
     assert np.array(data, dtype=float) == pytest.approx(np.array(study.rows), rel=1e-5)
     picture = (folder / "one_venue.svg").read_bytes()
@@ -438,7 +442,7 @@ def test_without_matplotlib_the_data_is_written(
 def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*file"):
-        list(paper.write(str(tmp_path / "file"), SEED, 1000))
+        list(plots.write(str(tmp_path / "file"), SEED, 1000))
 
 
 @pytest.mark.parametrize("value", ["999", "-1", "many"])
@@ -527,7 +531,7 @@ def update() -> None:
         text, count = pattern.subn(lambda _, section=section: f"```text\n{section}```\n", text)
         assert count == 1, title
     PAGE.write_text(text, encoding="utf-8")
-    for path in paper.write(str(FIGURES), SEED, TRAINING):
+    for path in plots.write(str(FIGURES), SEED, TRAINING):
         if path.suffix != ".svg":
             path.unlink()
 

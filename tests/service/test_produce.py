@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
@@ -34,7 +35,8 @@ from test_kafka import (
 )
 
 from sor.errors import StreamError
-from sor.kafka import kafka_python as sor_kafka
+from sor.kafka import kafka_python, private, resume
+from sor.kafka.timing import Timing
 from sor.service.produce import NAP_S, Pace
 from sor.service.settings import load
 
@@ -198,7 +200,7 @@ def test_resume_with_partitions_that_got_unequally_far(
     """A partition that has later rows says nothing of another: what is missing there is sent, and that alone."""
     name, count = kafka.create_topic(topic(), partitions=3), 300
     file = bursts(tmp_path / "bursts.csv", count)
-    places = {row: sor_kafka.partition_of(SYMBOLS[(row - 1) * 7 % 12].encode(), 3) for row in range(1, count + 1)}
+    places = {row: kafka_python.partition_of(SYMBOLS[(row - 1) * 7 % 12].encode(), 3) for row in range(1, count + 1)}
     assert set(places.values()) == {0, 1, 2}
     reached = {0: 250, 1: 100, 2: 0}
     with KafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
@@ -264,11 +266,11 @@ def test_markers_of_transactions_at_the_end(
             producer.flush()  # an abort would drop what is not yet sent
             (producer.commit_transaction if i % 2 else producer.abort_transaction)()
         wait_for(lambda: sum(ends_of(kafka, name).values()) == 300 + 3 * 2 * others, "markers of all transactions")
-        monkeypatch.setattr(sor_kafka, "LOOK_BACK", (1, 5, 2 * others + 2))
-        assert sor_kafka.rows_in(connection_to(kafka), name) == sor_kafka.RowsSent(expected, empty=False)
-        monkeypatch.setattr(sor_kafka, "LOOK_BACK", (1, 2 * others))
-        found = sor_kafka.rows_in(connection_to(kafka), name)
-        assert found == sor_kafka.RowsSent(dict.fromkeys(range(3), 0), empty=False)
+        monkeypatch.setattr(resume, "LOOK_BACK", (1, 5, 2 * others + 2))
+        assert resume.rows_in(connection_to(kafka), name) == resume.RowsSent(expected, empty=False)
+        monkeypatch.setattr(resume, "LOOK_BACK", (1, 2 * others))
+        found = resume.rows_in(connection_to(kafka), name)
+        assert found == resume.RowsSent(dict.fromkeys(range(3), 0), empty=False)
         monkeypatch.undo()
         producer.begin_transaction()  # one left open: read-committed readers would see nothing after it
         for partition in range(3):
@@ -285,8 +287,8 @@ def test_messages_removed_up_to_the_end(kafka: Servers, start: Start, topic: Nam
     send(kafka, name, [b"foreign"] * 3, part=1)
     with KafkaAdminClient(bootstrap_servers=kafka.bootstrap) as admin:
         admin.delete_records({TopicPartition(name, 1): 3})
-    found = sor_kafka.rows_in(connection_to(kafka), name)
-    assert found == sor_kafka.RowsSent({0: 0, 1: 0}, empty=True)
+    found = resume.rows_in(connection_to(kafka), name)
+    assert found == resume.RowsSent({0: 0, 1: 0}, empty=True)
 
 
 @pytest.mark.kafka
@@ -332,7 +334,7 @@ def test_nothing_that_waits_behind_a_refused_message_is_sent(kafka: Servers, top
     """Batches that are complete and would go out before anybody looks at what became of those before them."""
     name = kafka.create_topic(topic(), 1, {"max.message.bytes": 20_000})
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, linger_ms=60_000, batch_size=10_000)
-    confirmed = sor_kafka.Confirmed(producer, name)
+    confirmed = resume.Confirmed(producer, name)
 
     def send_all() -> None:
         for row in range(1, 1_001):
@@ -358,7 +360,7 @@ def test_the_producer_is_idempotent(kafka: Servers, start: Start, topic: Names, 
         (producer,) = admin.describe_producers([partition])[partition].active_producers
     assert producer.producer_id >= 0
     assert producer.last_sequence == 99
-    mine = sor_kafka.connect_producer(connection_to(kafka), [name])
+    mine = kafka_python.connect_producer(connection_to(kafka), [name]).producer
     assert mine.config["enable_idempotence"]
     mine.close()
 
@@ -398,7 +400,7 @@ class Stoppable:
 def test_a_message_given_up_stops_the_producer_at_once() -> None:
     """On its own thread: after some errors kafka-python goes on with the messages behind the one that is lost."""
     producer = Stoppable()
-    confirmed = sor_kafka.Confirmed(producer, "t")
+    confirmed = resume.Confirmed(producer, "t")
     for row in range(1, 4):
         confirmed.send("key", b"", row)
     producer.futures[0].success(None)
@@ -434,15 +436,15 @@ class Lagging:
 def test_the_end_is_that_of_the_log_once_the_replicas_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Consumers are shown less for a while: what a killed producer sent last would be sent again."""
     cluster, partition = Lagging(log=10, shown=5), TopicPartition("t", 0)
-    monkeypatch.setattr(sor_kafka, "connect_admin", lambda connection, kind: cluster)
-    monkeypatch.setattr(sor_kafka, "ASK_AGAIN_S", 0)
+    monkeypatch.setattr(resume, "connect_admin", lambda connection, kind: cluster)
+    monkeypatch.setattr(resume, "ASK_AGAIN_S", 0)
     connection = load("produce", {}, {}).connection
-    assert sor_kafka._settled_ends(connection, cluster, [partition]) == {partition: 10}
-    monkeypatch.setattr(sor_kafka, "FLUSH_S", 0.05)
+    assert resume._settled_ends(connection, cluster, [partition]) == {partition: 10}
+    connection = msgspec.structs.replace(connection, timing=Timing(flush=0.05))
     stuck = Lagging(log=10**9, shown=5)
-    monkeypatch.setattr(sor_kafka, "connect_admin", lambda connection, kind: stuck)
+    monkeypatch.setattr(resume, "connect_admin", lambda connection, kind: stuck)
     with pytest.raises(StreamError, match="the replicas of t did not agree on its end"):
-        sor_kafka._settled_ends(connection, stuck, [partition])
+        resume._settled_ends(connection, stuck, [partition])
 
 
 @pytest.mark.kafka
@@ -450,8 +452,8 @@ def test_the_end_of_the_log_is_asked_for_as_a_replica(kafka: Servers, topic: Nam
     name = kafka.create_topic(topic())
     send(kafka, name, [b"1", b"2", b"3"])
     partition = TopicPartition(name, 0)
-    request = sor_kafka._LogEnds._list_partition_offsets_request({partition: OffsetSpec.LATEST}, 0)
+    request = private.LogEnds._list_partition_offsets_request({partition: OffsetSpec.LATEST}, 0)
     assert request.replica_id == -2
-    admin = sor_kafka.connect_admin(connection_to(kafka), sor_kafka._LogEnds)
+    admin = kafka_python.connect_admin(connection_to(kafka), private.LogEnds)
     assert admin.list_partition_offsets({partition: OffsetSpec.LATEST})[partition].offset == 3
     admin.close()

@@ -22,7 +22,6 @@ from kafka_broker import Servers
 
 from sor import cli
 from sor.errors import AbortedError, DataError, InputError, StreamError
-from sor.kafka.kafka_python import KafkaFeed
 from sor.kafka.security import Connection
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
@@ -210,6 +209,9 @@ class Log:
         found = self.records_of["market_data"][self.followed[0] : self.visible]
         self.followed[0] += len(found)
         return found
+
+    def lost(self) -> set[int]:
+        return set()
 
     def position(self, partition: int) -> int:
         return self.followed[partition]
@@ -564,7 +566,10 @@ class Rewinding(OneSource):
         self.values = values
         self.committed = self.rewound = 0
 
-    def poll(self, limit: int) -> list[Message] | None:
+    def lost(self) -> set[int]:
+        return set()
+
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
         if self.committed:
             return None
         return [Message(value, KafkaPlace("orders", 0, i), b"AAPL") for i, value in enumerate(self.values)]
@@ -700,10 +705,10 @@ def test_an_order_too_old_gets_nothing(log: Log) -> None:
 def test_the_source_waits_less_while_market_data_comes(log: Log) -> None:
     bench = Bench(log)
     bench.turn()
-    assert bench.pipeline.wait_ms() == orders.IDLE_MS
+    assert bench.pipeline.wait_s() == orders.IDLE_S
     log.add("market_data", quote())
     bench.turn()
-    assert bench.pipeline.wait_ms() == orders.BUSY_MS
+    assert bench.pipeline.wait_s() == orders.BUSY_S
 
 
 def test_a_desk_expires_from_the_oldest() -> None:
@@ -932,8 +937,10 @@ def test_orders_under_sigkills(place: Market, start: Start) -> None:
 
 
 @pytest.mark.kafka
-def test_a_feed_follows_leaves_and_comes_back(place: Market) -> None:
-    feed = KafkaFeed(Connection(place.servers.bootstrap, 30.0), place.market)
+@pytest.mark.parametrize("client", ["kafka_python", "confluent"])
+def test_a_feed_follows_leaves_and_comes_back(place: Market, client: str) -> None:
+    module: Any = pytest.importorskip(f"sor.kafka.{client}")
+    feed = module.open_feed(Connection(place.servers.bootstrap, 30.0), place.market)
 
     def offsets(count: int) -> list[int]:
         found: list[int] = []

@@ -108,7 +108,10 @@ class Batches:
     def place_of(self, partition: int) -> Any:
         return self.messages[self._start].place
 
-    def poll(self, limit: int) -> list[Message] | None:
+    def lost(self) -> set[int]:
+        return set()
+
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
         self._start = self._end
         if self._start == len(self.messages):
             self._start = 0

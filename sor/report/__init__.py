@@ -1,0 +1,1 @@
+"""How do people see it? Data and plots for reading."""
