@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from sor import kernels
 from sor.market import Decoder
@@ -15,42 +15,81 @@ from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
 from sor.service.settings import Settings
 from sor.stream.messages import Sink
-from sor.stream.orders import DEPTH, OrderPipeline, Terms
+from sor.stream.orders import DEPTH, Feed, NewRouter, OrderPipeline, OrderRecovery, Terms
 from sor.stream.pipeline import Pipeline
+from sor.stream.recovery import Recovery
 from sor.types import Order
 
 logger = logging.getLogger(__name__)
 
+MAX_SYMBOLS = 20_000  # books of a partition: more than all stocks listed in the United States
 
-def new_pipeline(settings: Settings, decoder: Decoder, venues_from: str, sink: Sink, log_level: int) -> Pipeline:
+
+class Plan(NamedTuple):
+    """What is to be routed and how: all of the settings that can be wrong, before anything is connected."""
+
+    settings: Settings
+    venues_from: str
+    new_router: NewRouter
+    router: Router
+    new_books: Callable[[int], Books]  # so many levels deep
+
+    @property
+    def events(self) -> bool:
+        return wants_events(self.settings)
+
+    @property
+    def depth(self) -> int:
+        """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
+        return 1 if self.settings.algorithm == "brute_force" and self.venues_from == "publishers" else DEPTH
+
+
+def plan_of(settings: Settings, venues_from: str) -> Plan:
+    """The plan of the settings, which is logged.
+
+    Raises
+    ------
+    InputError
+    """
     directory = VenueDirectory.load(settings.venues)
-    router = _routers(settings, directory)(None, None)
-    order = Order("*", settings.side, settings.order_size, settings.limit_price)
+    new_router = _routers(settings, directory)
+
+    def new_books(depth: int) -> Books:
+        return Books(directory, venues_from, depth, _new_outflows(settings), MAX_SYMBOLS)
+
+    new_books(1)
+    plan = Plan(settings, venues_from, new_router, new_router(None, None), new_books)
     _log_configuration(settings, venues_from)
+    return plan
+
+
+def new_pipeline(
+    plan: Plan, decoder: Decoder, sink: Sink, *, recovery: Recovery | None = None, log_level: int = logging.DEBUG
+) -> Pipeline:
+    """What routes one order on every message."""
+    settings, depth = plan.settings, plan.router.depth
     return Pipeline(
         decoder,
-        lambda: Books(directory, venues_from, router.depth, _new_outflows(settings)),
-        router,
-        order,
+        lambda: plan.new_books(depth),
+        plan.router,
+        Order("*", settings.side, settings.order_size, settings.limit_price),
         sink,
         symbol=settings.symbol,
         conflate=settings.conflate,
         max_age=settings.max_age,
+        recovery=recovery,
         log_level=log_level,
     )
 
 
-def new_order_pipeline(settings: Settings, venues_from: str, sink: Sink) -> OrderPipeline:
-    directory = VenueDirectory.load(settings.venues)
-    new_router = _routers(settings, directory)
-    new_router(None, None)  # so that defaults that do not go together are told at the start
-    age = settings.max_age
+def new_order_pipeline(plan: Plan, sink: Sink, feed: Feed, recovery: OrderRecovery) -> OrderPipeline:
+    """What routes orders."""
+    settings, age = plan.settings, plan.settings.max_age
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
-    _log_configuration(settings, venues_from)
-    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH, _new_outflows(settings)), new_router, sink, terms)
+    return OrderPipeline(lambda: plan.new_books(DEPTH), plan.new_router, sink, feed, recovery, terms)
 
 
-def _routers(settings: Settings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
+def _routers(settings: Settings, directory: VenueDirectory) -> NewRouter:
     """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
     age = settings.max_quote_age
     excluded = directory.check_ids(settings.exclude_venues)
@@ -69,11 +108,6 @@ def _new_outflows(settings: Settings) -> Callable[[], Outflows] | None:
     if settings.algorithm != "cont_kukanov":
         return None
     return partial(Outflows, settings.horizon * 10**9, settings.windows)
-
-
-def depth_of(settings: Settings, venues_from: str) -> int:
-    """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
-    return 1 if settings.algorithm == "brute_force" and venues_from == "publishers" else 10
 
 
 def wants_events(settings: Settings) -> bool:

@@ -300,7 +300,7 @@ class Recovery:
                 if time.monotonic() > self._deadline:
                     raise StreamError(
                         f"what {topic}:{partition} holds, at {record.offset} of {end}, could not be read within "
-                        f"{self._limit_s:g} s: see --recovery-timeout, or use more workers"
+                        f"{self._limit_s:g} s, for which the group waits for a member: more --workers would share it"
                     )
             yield record
 
