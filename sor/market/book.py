@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sor.errors import InputError
 from sor.kernels import pick
 from sor.market import BookUpdate, Level
+from sor.market.fields import DOUBTS
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, whole_number
@@ -44,6 +45,8 @@ class Book(BookOfQuotes):
         What leaves the queues, where it is kept.
     placements : dict
         The last placements of ``cont_kukanov``, to start from.
+    doubts : dict
+        What the feed itself doubts of a venue's quote, by venue id, until the venue's next good one.
     time : int
         Newest event time seen, nanoseconds since the epoch, UTC. Nothing else tells the time here, so that replay
         and live routing agree on what is stale.
@@ -54,6 +57,11 @@ class Book(BookOfQuotes):
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
         self.turn = 0  # of its last update, among those of all books beside it
+        self.doubts: dict[str, str] = {}
+
+    def warnings(self) -> list[str]:
+        """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
+        return [self.doubts[venue_id] for venue_id in sorted(self.doubts)]
 
     def quote(
         self,
@@ -158,6 +166,8 @@ class Books:
         self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
         self._apply(book, update)
+        if update.doubts or book.doubts:
+            self._doubt(book, update)
         return book
 
     def _make_room(self, most: int) -> None:
@@ -182,6 +192,13 @@ class Books:
                 self.by_symbol.pop(symbol, None)
             else:
                 self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
+
+    def _doubt(self, book: Book, update: BookUpdate) -> None:
+        venue_id = self._venue(update.publisher_id, update.time).entry.venue_id
+        book.doubts.pop(venue_id, None)
+        reasons = [f"{words} ({flag})" for bit, (flag, words) in DOUBTS.items() if update.doubts & bit]
+        if reasons:
+            book.doubts[venue_id] = f"{venue_id}: the feed says that {' and that '.join(reasons)}"
 
     def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
         entry = self._venue(update.publisher_id, update.time).entry
@@ -235,18 +252,19 @@ class _Before(NamedTuple):
     turn: int
     outflows: Outflows | None
     placements: dict[Any, Any]
+    doubts: dict[str, str]
 
 
 def _before(book: Book) -> _Before:
     quotes = [(one.order, one.venue_id, one.bids, one.asks, one.rates, one.time) for one in book.quotes]
     outflows = None if book.outflows is None else book.outflows.copy()
-    return _Before(quotes, book.time, book.sequence, book.turn, outflows, dict(book.placements))
+    return _Before(quotes, book.time, book.sequence, book.turn, outflows, book.placements.copy(), book.doubts.copy())
 
 
 def _as_before(book: Book, kept: _Before) -> Book:
     for quote in kept.quotes:
         book.show(*quote)
-    _, book.time, book.sequence, book.turn, book.outflows, book.placements = kept
+    _, book.time, book.sequence, book.turn, book.outflows, book.placements, book.doubts = kept
     return book
 
 

@@ -60,8 +60,10 @@ BOOKS = frozenset({1, 10})  # MBP-1 and MBP-10
 FEW_TRADES = 3  # of which a book feed may begin with nothing else
 USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed is needed"
 
-MAYBE_BAD_BOOK, BAD_TS_RECV = 4, 8  # flags of a row
-DOUBTS = MAYBE_BAD_BOOK | BAD_TS_RECV
+DOUBTS = {  # flags that make a row doubtful, with their names
+    4: ("F_MAYBE_BAD_BOOK", "this quote may be wrong"),
+    8: ("F_BAD_TS_RECV", "its time of receipt is wrong"),
+}
 
 _TIME = re.compile(
     r"(?P<date>\d{4}(?P<dash>-?)\d\d(?P=dash)\d\d)[Tt ]"
@@ -321,5 +323,5 @@ def check_trades_only(actions: list[Any]) -> None:
 
 
 def doubts_of(value: Any) -> int:
-    """Those of the flags that make a row doubtful, `MAYBE_BAD_BOOK` and `BAD_TS_RECV`."""
-    return integer_of("flags", value, 255) & DOUBTS if value not in (None, "") else 0
+    """Those of the flags that make a row doubtful: the bits of `DOUBTS`."""
+    return integer_of("flags", value, 255) & sum(DOUBTS) if value not in (None, "") else 0

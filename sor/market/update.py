@@ -71,7 +71,7 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     event : Event or None
         What has happened, where the decoder was asked for it and the feed says it.
     doubts : int
-        Flags of the feed that make this book doubtful: `sor.market.fields.MAYBE_BAD_BOOK` and ``BAD_TS_RECV``.
+        Flags of the feed that make this book doubtful: bits of `sor.market.fields.DOUBTS`.
     """
 
     symbol: str

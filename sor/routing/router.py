@@ -104,6 +104,8 @@ class Router:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
         market = quotes.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
+        if book.doubts:
+            warnings += book.warnings()
         levels = 1 if self.algorithm == "brute_force" else book.depth
         rows, places = quotes.usable_rows(order, book, market, levels, self.objective == "sweep")
         placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET

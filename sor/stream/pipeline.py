@@ -249,6 +249,8 @@ class Pipeline:
         if self.symbol is not None and update.symbol != self.symbol:
             summary.skipped["symbol"] += 1
             return None
+        if update.doubts:
+            summary.doubt(update.doubts)
         return update
 
     def _reject(self, message: Message, reason: str, detail: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from sor.market.fields import DOUBTS
 from sor.routing.result import RoutingResult
 
 
@@ -70,9 +71,14 @@ class RunSummary:
         self.skipped: Counter[str] = Counter()
         self.bad: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.doubtful: Counter[str] = Counter()  # messages that the feed itself doubts, by its flag
         self.latencies = Latencies()
         self.ordered = self.executed = 0  # shares
         self.shortfall = self.notional_at_mid = 0.0  # dollars, of results with a mid
+
+    def doubt(self, flags: int) -> None:
+        """A message with flags of `sor.market.fields.DOUBTS`."""
+        self.doubtful.update(flag for bit, (flag, _) in DOUBTS.items() if flags & bit)
 
     def add(self, result: RoutingResult, nanoseconds: int) -> None:
         self.results += 1
@@ -91,6 +97,7 @@ class RunSummary:
         vars(other).update(vars(self))
         other.skipped, other.latencies = self.skipped.copy(), self.latencies.copy()
         other.bad, other.rejected = self.bad.copy(), self.rejected.copy()
+        other.doubtful = self.doubtful.copy()
         return other
 
     def as_dict(self, seconds: float) -> dict[str, Any]:
@@ -109,6 +116,7 @@ class RunSummary:
             "skipped": dict(self.skipped),
             "bad": dict(self.bad),
             "rejected": dict(self.rejected),
+            "doubtful": dict(self.doubtful),
             "seconds": round(seconds, 3),
             "messages_per_second": round(self.messages / seconds, 1) if seconds > 0 else None,
             "latency_us": microseconds,
@@ -130,6 +138,8 @@ class RunSummary:
                 f"latency  p50 {latency['p50']:.0f} us, p99 {latency['p99']:.0f} us, max {latency['max']:.0f} us",
                 f"filled   {facts['fill_rate']:.1%} of the shares ordered",
             ]
+        if self.doubtful:
+            lines.append(f"doubtful {_total(self.doubtful)}: the feed says so of these messages")
         if facts["cost_vs_mid_bps"] is not None:
             lines.append(f"cost     {facts['cost_vs_mid_bps']:+.2f} bps against the mid, fees included")
         return lines

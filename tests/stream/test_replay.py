@@ -188,7 +188,7 @@ def test_the_whole_sample(replay):
     at_mid = sum(r["execution_summary"]["total_executed"] * r["reference_price"] for r in done.results)
     assert done.summary["cost_vs_mid_bps"] == pytest.approx(1e4 * dollars / at_mid)
     assert list(done.summary) == [
-        "messages", "results", "skipped", "bad", "rejected", "seconds", "messages_per_second", "latency_us",
+        "messages", "results", "skipped", "bad", "rejected", "doubtful", "seconds", "messages_per_second", "latency_us",
         "fill_rate", "cost_vs_mid_bps"]  # fmt: skip
     latency = done.summary["latency_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
@@ -720,6 +720,29 @@ def test_what_is_the_same_file(tmp_path):
         with feed.open("rb") as file:
             run = subprocess.run([sys.executable, "-c", script, str(name)], stdin=file, capture_output=True, check=True)
         assert run.stdout.strip() == found
+
+
+def test_what_the_feed_doubts_is_a_warning(replay):
+    header = HEADER + b",flags\n"
+    nasdaq, nyse = GOOD, GOOD.replace(b"Z,2,", b"Z,9,")
+    rows = [nasdaq + b",132", nyse + b",128", OTHER + b",128", nyse + b",140", nasdaq + b",130", nyse + b",0"]
+    done = replay(header + b"\n".join(rows) + b"\n")
+    nyse_words = (
+        "XNYS: the feed says that this quote may be wrong (F_MAYBE_BAD_BOOK) and that its time of receipt is wrong"
+    )
+    xnas = "XNAS: the feed says that this quote may be wrong (F_MAYBE_BAD_BOOK)"
+    both = [xnas, nyse_words + " (F_BAD_TS_RECV)"]
+    assert [r["warnings"] for r in done.results] == [[xnas], [xnas], [], both, both[1:], []]
+    assert done.status == 0
+    assert done.summary["doubtful"] == {"F_MAYBE_BAD_BOOK": 2, "F_BAD_TS_RECV": 1}
+    assert "doubtful 3 (F_BAD_TS_RECV 1, F_MAYBE_BAD_BOOK 2)" in done.err
+    for result in done.results:
+        VALIDATOR.validate(result)
+    plain = replay(header + b"\n".join(row.rpartition(b",")[0] + b",128" for row in rows) + b"\n")
+    assert [r | {"warnings": []} for r in done.results] == plain.results
+    assert plain.summary["doubtful"] == {}
+    levels = replay(header + rows[0] + b"\n" + GOOD + b",0\n", "--venues-from", "levels")
+    assert [r["warnings"] for r in levels.results] == [[xnas], []]
 
 
 # --- what a venue is -------------------------------------------------------------------------------------------------

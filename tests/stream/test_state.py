@@ -130,8 +130,11 @@ class Batches:
     def close(self) -> None: ...
 
 
-def message_of(offset: int, symbol: str, publisher: int, time: int, levels: list[tuple[Any, ...]]) -> Message:
+def message_of(
+    offset: int, symbol: str, publisher: int, time: int, levels: list[tuple[Any, ...]], flags: int = 128
+) -> Message:
     values: dict[str, Any] = {"symbol": symbol, "publisher_id": publisher, "ts_event": time, "sequence": offset}
+    values["flags"] = flags
     for i, (bid, bid_size, ask, ask_size) in enumerate(levels):
         values |= {f"bid_px_{i:02d}": bid, f"bid_sz_{i:02d}": bid_size}
         values |= {f"ask_px_{i:02d}": ask, f"ask_sz_{i:02d}": ask_size}
@@ -149,7 +152,8 @@ def feeds(draw: st.DrawFn) -> list[Message]:
     """Late events, publishers that no directory knows, and a message now and then that cannot be used."""
     feed = []
     for offset, (symbol, publisher, time, shown) in enumerate(draw(st.lists(updates, min_size=1, max_size=25))):
-        message = message_of(offset, symbol, publisher, 10**18 + time, shown)
+        flags = draw(st.sampled_from([128, 128, 4, 12]))  # good, or doubted by the feed
+        message = message_of(offset, symbol, publisher, 10**18 + time, shown, flags)
         if draw(st.integers(0, 9)) == 0:
             message = Message(b"junk", message.place)
         feed.append(message)
