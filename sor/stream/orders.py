@@ -20,7 +20,7 @@ from sor.market.fields import symbol_of
 from sor.routing.result import SCHEMA_VERSION
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
-from sor.stream.pipeline import age_of, log_result, too_old
+from sor.stream.pipeline import Scattered, age_of, log_result, too_old
 from sor.stream.recovery import MARK, Partition, Reader, Record, Recovery
 from sor.stream.summary import RunSummary
 from sor.types import Order
@@ -565,6 +565,7 @@ class OrderPipeline:
         self._new_router = new_router
         self._routers: dict[tuple[str | None, str | None], Router] = {}
         self._desks: dict[int, Desk] = {}
+        self._scattered = Scattered()
         self._busy = False  # market data came at the last turn
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
@@ -589,7 +590,12 @@ class OrderPipeline:
             self.recovery.restore(desk, partition)
             self.feed.follow(partition, desk.next)
             self._desks[partition] = desk
+        if new:
+            self._scattered.look_at_all(self._books(), self.summary)
         self._busy = self._follow(FEED_MS if self._busy else 0)
+
+    def _books(self) -> dict[int, Books]:
+        return {partition: desk.market.books for partition, desk in self._desks.items()}
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is now known to the sink."""
@@ -639,7 +645,10 @@ class OrderPipeline:
         try:
             update = self.recovery.decoder.decode(value)
             if self.recovery.symbol in (None, update.symbol):
-                market.apply(update)
+                new = update.symbol not in market.books.by_symbol
+                self.summary.evicted += market.apply(update)
+                if new and len(self._desks) > 1:
+                    self._scattered.look(update.symbol, record.partition, self._books(), self.summary)
                 market.doubtful = max(0, market.doubtful - 1)
         except DataError as error:
             place = KafkaPlace(self.feed.topic, record.partition, record.offset)

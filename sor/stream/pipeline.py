@@ -37,6 +37,8 @@ REMEMBER_S = 1.0  # between two times that a partition's last quotes are written
 MOST_ABORTS = 6  # in a row, after which the reason is one that stays
 HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
 
+MOST_TOLD = 20  # symbols in more than one partition
+
 TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
 
 
@@ -143,6 +145,8 @@ class Pipeline:
         self._orders: dict[str, Order] = {}
         self._partitions: dict[int, Partition] = {}
         self._remembers = sink.remembers
+        self._scattered = Scattered()
+        self._several = False  # partitions
         self._batch: set[int] = set()  # partitions whose state the last batch has changed
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
@@ -171,6 +175,12 @@ class Pipeline:
                 if self.router.algorithm == "cont_kukanov":
                     logger.info("outflows of %s:%d start anew with these messages", place.topic, partition)
             self._partitions[partition] = state
+        if new:
+            self._several = len(self._partitions) > 1
+            self._scattered.look_at_all(self._books(), self.summary)
+
+    def _books(self) -> dict[int, Books]:
+        return {partition: state.books for partition, state in self._partitions.items()}
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is new in the books to the sink."""
@@ -261,7 +271,10 @@ class Pipeline:
         """The state that an update has been brought into; None where its book refuses it."""
         state = self._partitions[message.partition]
         try:
-            state.apply(update, message.place.offset if self._remembers else None)  # type: ignore[union-attr]
+            if self._several and update.symbol not in state.books.by_symbol:
+                self._scattered.look(update.symbol, message.partition, self._books(), self.summary)
+            offset = message.place.offset if self._remembers else None  # type: ignore[union-attr]
+            self.summary.evicted += state.apply(update, offset)
         except DataError as error:
             self._reject(message, error.reason, str(error))
             return None
@@ -324,6 +337,39 @@ class Pipeline:
             if warning.startswith(TRAPS):
                 logger.warning("%s (said once; every result concerned carries it)", warning)
                 self._trap_told = True
+
+
+class Scattered:
+    """Looks out for symbols in more than one partition, as of a feed without keys: each has a part of their quotes."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def look(self, symbol: str, partition: int, books: dict[int, Books], summary: RunSummary) -> None:
+        """A symbol has come to a partition; ``books`` are those of all partitions."""
+        if symbol in self._told:
+            return
+        others = [other for other, some in books.items() if other != partition and symbol in some.by_symbol]
+        if others:
+            self._told.add(symbol)
+            summary.scattered = len(self._told)
+            if summary.scattered <= MOST_TOLD:
+                logger.warning(
+                    "%s is in partitions %d and %d: its books are not whole (messages need the symbol as their key)%s",
+                    *(
+                        symbol,
+                        others[0],
+                        partition,
+                        "; more of these are only counted" * (summary.scattered == MOST_TOLD),
+                    ),
+                )
+
+    def look_at_all(self, books: dict[int, Books], summary: RunSummary) -> None:
+        """Partitions have come, with books."""
+        if len(books) > 1:
+            for partition, some in books.items():
+                for symbol in some.by_symbol:
+                    self.look(symbol, partition, books, summary)
 
 
 def age_of(written: int) -> int:

@@ -50,6 +50,8 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         The input's id, which changes where the topic is made anew.
     evicted : bool
         Books have gone for want of room.
+    caveat : str or None
+        What results have to say of the books, for ``doubtful`` more messages.
     """
 
     offset: int
@@ -58,6 +60,8 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     venues_from: str | None = None
     topic: str | None = None
     evicted: bool = False
+    caveat: str | None = None
+    doubtful: int = 0
 
     def end_of(self, symbol: str | None) -> int | None:
         """Up to where all is known of a symbol, None: of all."""
@@ -110,7 +114,6 @@ class Partition:
         self.caveat: str | None = None
         self.doubtful = 0
         self.reopened: dict[str, int] = {}
-        self.evictions = 0
         self._before: dict[str, Any] = {}
 
     def begin(self) -> None:
@@ -124,8 +127,14 @@ class Partition:
         vars(self).update(self._before)
         self.books.undo()
 
-    def apply(self, update: BookUpdate, offset: int | None = None) -> None:
-        """Bring an update into its book, and keep it for `memories` where its ``offset`` is given."""
+    def apply(self, update: BookUpdate, offset: int | None = None) -> int:
+        """Bring an update into its book, and keep it for `memories` where its ``offset`` is given.
+
+        Returns
+        -------
+        int
+            Books that had to go for it.
+        """
         if self.mark.evicted:
             self._reopen(update.symbol)
         book = self.books.apply(update)
@@ -133,8 +142,7 @@ class Partition:
             key = update.symbol, update.publisher_id
             self.changed.pop(key, None)  # so that the order is that of the last updates
             self.changed[key] = update, offset, book.time, len(book.quotes)
-        if self.books.evicted:
-            self._drop_evicted()
+        return self._drop_evicted() if self.books.evicted else 0
 
     def caveats(self, symbol: str) -> list[str]:
         """What a result has to say."""
@@ -148,7 +156,7 @@ class Partition:
         if left > 1:
             self.reopened[symbol] = left - 1
 
-    def _drop_evicted(self) -> None:
+    def _drop_evicted(self) -> int:
         evicted = self.books.evicted
         self.books.evicted = {}
         if not self.mark.evicted:
@@ -156,12 +164,12 @@ class Partition:
                 "more symbols than --max-symbols: the books of those not heard of for longest go (said once)"
             )
         for symbol, publishers in evicted.items():
-            self.evictions += 1
             self.reopened.pop(symbol, None)
             for publisher in publishers:
                 self.changed.pop((symbol, publisher), None)
                 self.dropped.add(key_of(symbol, publisher))
         self.mark = msgspec.structs.replace(self.mark, evicted=True)
+        return len(evicted)
 
     def memories(self, depth: int) -> Iterator[tuple[bytes, bytes | None]]:
         """Key and value of every quote that changed, then the mark that says how far they go.
@@ -176,7 +184,9 @@ class Partition:
             yield key_of(symbol, publisher), msgspec.json.encode(Memory(update, depth, newest, venues, offset))
         self.changed, self.dropped = {}, set()
         self.marked = self.end
-        yield MARK, msgspec.json.encode(msgspec.structs.replace(self.mark, offset=self.end))
+        doubt = (self.caveat, self.doubtful) if self.doubtful else (None, 0)
+        mark = msgspec.structs.replace(self.mark, offset=self.end, caveat=doubt[0], doubtful=doubt[1])
+        yield MARK, msgspec.json.encode(mark)
 
 
 def key_of(symbol: str, publisher: int) -> bytes:
@@ -358,6 +368,8 @@ class Recovery:
         tail = place.offset - self.tail
         start = tail if since is None else min(since, tail) if unknown or not known else since
         first, count = self._apply(state, place, start)
+        if mark is not None and mark.doubtful > count:
+            state.caveat, state.doubtful = mark.caveat, mark.doubtful - count
         self._judge(state, place, since, unknown, first, sum(one.depth < self.depth for one in known))
         if known:
             return f"{len(known):,} quotes in {self.memory_topic} and {count:,} messages"
