@@ -107,7 +107,7 @@ def option_table() -> str:
     for option in config.OPTIONS:
         default = f"{option.default:g}" if type(option.default) is float else str(option.default).lower()
         default = "" if option.default in (None, ()) else f"`{default}`"
-        name = "`FILE`" if option.field == "csv_file" else f"`{option.name}`" if option.flag is not None else ""
+        name = f"`{option.name}`" if option.flag is not None else ""
         lines.append(f"| {name} | `{option.variable}` | {default} | {', '.join(option.commands)} | {option.help} |")
     return "\n".join(lines)
 

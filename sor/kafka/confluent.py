@@ -520,9 +520,15 @@ class GroupMember:
 
     def seek(self, partition: int, offset: int) -> None:
         self._kept = [record for record in self._kept if record.partition() != partition]
-        if partition in self._assigned:
-            with translated():
-                self.consumer.seek(TopicPartition(self.topic, partition, offset))
+        if partition not in self._assigned:
+            return
+        place = TopicPartition(self.topic, partition, offset)
+        with translated():
+            try:
+                self.consumer.seek(place)
+            except KafkaException:  # where the brokers have not what was to come next, it has stopped reading
+                self.consumer.incremental_unassign([place])
+                self.consumer.incremental_assign([place])
 
     def committed(self, partitions: set[int]) -> dict[int, int]:
         with translated():

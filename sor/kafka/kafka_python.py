@@ -83,6 +83,8 @@ def _client_error(error: Exception) -> ClientError:
         return ClientError(Kind.FENCED, _story(error))
     if isinstance(error, REBALANCED):
         return ClientError(Kind.REBALANCED, _story(error))
+    if isinstance(error, kafka_errors.UnsupportedCodecError):
+        return ClientError(Kind.REFUSED, f"{_story(error)}: pip install 'kafka-python[lz4,snappy,zstd]'")
     if isinstance(error, REFUSED):
         return ClientError(Kind.REFUSED, _story(error))
     if isinstance(error, kafka_errors.InconsistentGroupProtocolError):
@@ -284,6 +286,8 @@ class ProducerPort:
         with self._translated():
             self._send_all()
             self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
+            # It would wait for these too, but for ever where the brokers refuse one while it does.
+            flush(self.producer, self._sent, self._seconds)
             self.producer.commit_transaction()
 
     def abort(self) -> None:

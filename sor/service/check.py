@@ -16,7 +16,15 @@ from sor.errors import ConnectError, DataError, InputError, SorError, StreamErro
 from sor.kafka import kafka_python as kafka
 from sor.kafka import private
 from sor.market.venues import VenueDirectory
-from sor.service.settings import Settings
+from sor.service import rules
+from sor.service.settings import (
+    CheckSettings,
+    ConsumeSettings,
+    ProduceSettings,
+    RoutingSettings,
+    SendSettings,
+    StreamSettings,
+)
 from sor.stream.files import FileSource
 
 LONGEST_WAIT_S = 5.0  # for an address to take a connection
@@ -50,12 +58,12 @@ class Use(NamedTuple):
     like: str | None = None  # it is made where it is missing, with as many partitions as this one
 
 
-def topics_of_produce(settings: Settings) -> list[Use]:
+def topics_of_produce(settings: SendSettings) -> list[Use]:
     rights = ("WRITE", "READ") if settings.resume else ("WRITE",)
     return [Use("market data", settings.topic, "--topic", rights)]
 
 
-def topics_of_consume(settings: Settings) -> list[Use]:
+def topics_of_consume(settings: StreamSettings) -> list[Use]:
     orders = [Use("orders", settings.orders_topic, "--orders-topic", ("READ",))] if settings.orders_topic else []
     return [
         Use("market data", settings.topic, "--topic", ("READ",)),
@@ -72,9 +80,10 @@ def topics_of_consume(settings: Settings) -> list[Use]:
     ]
 
 
-def check(settings: Settings, path: str | None) -> Iterator[Finding]:
-    """Check what ``sor produce PATH`` needs, or, without a path, what ``sor consume`` needs; findings as they come."""
-    yield _try("settings", lambda: "flags and environment are read")
+def check(settings: CheckSettings) -> Iterator[Finding]:
+    """Check what ``sor produce FILE`` needs or, without a file, what ``sor consume`` needs; findings as they come."""
+    path = settings.csv_file
+    yield _try("settings", lambda: _settings(settings))
     yield _try("kernels", lambda: f"{kernels.BACKEND} ({kernels.WHY})")
     if path is not None:
         yield _try("feed", lambda: _feed(path))
@@ -92,7 +101,7 @@ def check(settings: Settings, path: str | None) -> Iterator[Finding]:
         admin.close()
 
 
-def _ask(admin: Any, settings: Settings, path: str | None) -> Iterator[Finding]:
+def _ask(admin: Any, settings: CheckSettings, path: str | None) -> Iterator[Finding]:
     """What only the brokers know."""
     found = _try("brokers", lambda: _brokers(admin, settings.connect_timeout))
     yield found
@@ -136,6 +145,11 @@ def _patiently(check: Callable[[], str], seconds: float) -> str:
 # --- on this machine -------------------------------------------------------------------------------------------------
 
 
+def _settings(settings: CheckSettings) -> str:
+    rules.refuse(settings.as_of(ConsumeSettings if settings.csv_file is None else ProduceSettings))
+    return "flags and environment are read"
+
+
 def _feed(path: str) -> str:
     if path == "-":
         raise Skipped("standard input is not read")
@@ -153,7 +167,7 @@ def _feed(path: str) -> str:
     return f"{path} can be read; its first row is of {update.symbol}"
 
 
-def _venues(settings: Settings) -> str:
+def _venues(settings: RoutingSettings) -> str:
     directory = VenueDirectory.load(settings.venues)
     excluded = directory.check_ids(settings.exclude_venues)
     origin = "the built-in directory" if settings.venues is None else f"{settings.venues} over the built-in directory"
@@ -239,7 +253,7 @@ def _rights(what: str, allowed: list[str] | None, needed: tuple[str, ...]) -> st
     return f"permitted: {wanted}"
 
 
-def _transactions(admin: Any, settings: Settings) -> str:
+def _transactions(admin: Any, settings: StreamSettings) -> str:
     """Taking an id would fence its holder, so only a plain refusal can be seen."""
     if settings.results_topic is None:
         raise Skipped("no --results-topic, so none is used")

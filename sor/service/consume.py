@@ -9,16 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from sor.errors import Exit
 from sor.kafka.common import Identity
 from sor.market.databento_json import JsonDecoder
-from sor.service import settings as config
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import Plan, new_order_pipeline, new_pipeline, plan_of
 from sor.service.run import perform, run_to_end
-from sor.service.settings import Settings
+from sor.service.settings import ConsumeSettings
 from sor.service.supervisor import Supervisor
 from sor.stream.files import FileResults
 from sor.stream.messages import Fanout, Sink
@@ -32,9 +29,8 @@ logger = logging.getLogger(__name__)
 FINAL = frozenset({Exit.DONE, Exit.BAD_MESSAGES, Exit.WRONG_CALL, Exit.FENCED})
 
 
-def consume(settings: Settings) -> int:
+def consume(settings: ConsumeSettings) -> int:
     """Route every message of a Kafka topic."""
-    config.check_delivery(settings)
     if settings.workers > 1 and settings.worker is None:
         return _supervise(settings)
     client = _client(settings.client)
@@ -51,7 +47,7 @@ def consume(settings: Settings) -> int:
 
         reader = client.open_reader(settings.connection)
         stack.callback(reader.close)
-        recovery, feed = _recovery(client, plan, stack, reader, turned)
+        recovery, feed = _recovery(client, settings, plan, stack, reader, turned)
         connect = _connector(client, settings, identity)
         producer = connect()
         source = client.open_source(
@@ -63,16 +59,24 @@ def consume(settings: Settings) -> int:
         sink = Fanout([*files.sinks, topics])
         pipeline: Pipeline | OrderPipeline
         if isinstance(recovery, OrderRecovery):
-            pipeline = new_order_pipeline(plan, sink, feed, recovery)
+            pipeline = new_order_pipeline(plan, settings, sink, feed, recovery)
         else:
-            pipeline = new_pipeline(plan, recovery.decoder, sink, recovery=recovery, log_level=logging.INFO)
+            pipeline = new_pipeline(
+                plan,
+                recovery.decoder,
+                sink,
+                recovery=recovery,
+                conflate=settings.conflate,
+                max_age=settings.max_age,
+                log_level=logging.INFO,
+            )
         stack.callback(turned, last=True)
         how = "exactly once" if settings.exactly_once else "at least once"
         logger.info("consuming %s from %s as group %s, %s", topic, settings.kafka_servers, settings.group, how)
         return run_to_end(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
 
 
-def _file_sinks(settings: Settings) -> list[Sink]:
+def _file_sinks(settings: ConsumeSettings) -> list[Sink]:
     """What of results and dead letters goes to no topic."""
     sinks: list[Sink] = []
     if settings.results_topic is None or settings.output is not None:
@@ -82,14 +86,14 @@ def _file_sinks(settings: Settings) -> list[Sink]:
     return sinks
 
 
-def _connector(client: Any, settings: Settings, identity: Identity) -> Callable[[], Any]:
+def _connector(client: Any, settings: ConsumeSettings, identity: Identity) -> Callable[[], Any]:
     """What connects a producer, each time with the same transactional id; None where no topic is written to."""
     topics = [topic for topic in (settings.results_topic, settings.dead_letter_topic) if topic is not None]
     transactional_id = identity.transactional_id if settings.exactly_once else None
     return lambda: client.connect_producer(settings.connection, topics, transactional_id) if topics else None
 
 
-def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, connect: Callable[[], Any]) -> Sink:
+def _topic_sink(client: Any, settings: ConsumeSettings, producer: Any, source: Any, connect: Callable[[], Any]) -> Sink:
     if producer is None:
         return Sink()
     topics = settings.results_topic, settings.dead_letter_topic
@@ -101,10 +105,14 @@ def _topic_sink(client: Any, settings: Settings, producer: Any, source: Any, con
 
 
 def _recovery(
-    client: Any, plan: Plan, stack: contextlib.ExitStack, reader: Any, turn: Callable[[], None]
+    client: Any,
+    settings: ConsumeSettings,
+    plan: Plan,
+    stack: contextlib.ExitStack,
+    reader: Any,
+    turn: Callable[[], None],
 ) -> tuple[Recovery, Any]:
     """How the state of a partition comes back, and for orders where the market data comes from."""
-    settings = plan.settings
     bounds: dict[str, Any] = {
         "tail": settings.bootstrap_messages,
         "symbol": settings.symbol,
@@ -122,7 +130,7 @@ def _recovery(
     return OrderRecovery(reader, decoder, settings.topic, orders, settings.memory_topic, **bounds), feed
 
 
-def _telemetry(settings: Settings, stack: contextlib.ExitStack) -> Any:
+def _telemetry(settings: ConsumeSettings, stack: contextlib.ExitStack) -> Any:
     """Serves metrics and health, or hands them to the supervisor; None where nobody asks for them."""
     if settings.metrics_port is None and settings.snapshot_file is None:
         return None
@@ -160,7 +168,7 @@ def _client(name: str) -> Any:
     return kafka
 
 
-def _supervise(settings: Settings) -> int:
+def _supervise(settings: ConsumeSettings) -> int:
     """Run the command in several processes."""
     from sor.service.telemetry import Workers, serving
 
@@ -173,7 +181,5 @@ def _supervise(settings: Settings) -> int:
         return Supervisor(settings.workers, work, FINAL, workers).watch(Exit.STREAM_FAILED)
 
 
-def _run_worker(settings: Settings, number: int, snapshot_file: str) -> int:
-    return perform(
-        "consume", lambda: msgspec.structs.replace(settings, worker=number, snapshot_file=snapshot_file), consume
-    )
+def _run_worker(settings: ConsumeSettings, number: int, snapshot_file: str) -> int:
+    return perform("consume", lambda: settings.replaced(worker=number, snapshot_file=snapshot_file), consume)

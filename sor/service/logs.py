@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
 def configure(level: str, form: str) -> None:
     """Log to standard error from ``level`` up, as ``text`` or ``json``."""
     as_json = form == "json"
-    lines = logging.StreamHandler(sys.stderr)
+    lines = _to_standard_error()
     lines.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT, "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
     # The client's own lines repeat every attempt to connect; ours say what matters, once.
@@ -46,8 +46,12 @@ def configure(level: str, form: str) -> None:
     configure_report(form)
 
 
+def _to_standard_error() -> logging.Handler:
+    return logging.NullHandler() if sys.stderr is None else logging.StreamHandler(sys.stderr)
+
+
 def configure_report(form: str) -> None:
-    plain = logging.StreamHandler(sys.stderr)
+    plain = _to_standard_error()
     plain.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(message)s"))
     report.handlers = [plain]
     report.setLevel(logging.INFO)

@@ -1,30 +1,104 @@
-"""Files that a run writes."""
+"""Files and streams that a run writes to."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
-from typing import IO, Literal
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Literal
 
-from sor.errors import InputError
-from sor.service.settings import Settings
+from sor.errors import InputError, StreamError
+from sor.service.settings import OutputSettings
 from sor.stream.files import FileLetters
 from sor.stream.messages import Fanout, LogLetters, Sink
+
+
+class StandardOutput:
+    """Standard output as a file of bytes, whatever it is: a pipe, a full disk, a notebook's, or closed.
+
+    Raises
+    ------
+    StreamError
+        Where it is closed, or nothing can be written to it.
+    """
+
+    def __init__(self) -> None:
+        if sys.stdout is None:
+            raise StreamError("standard output is closed: there is nowhere to write")
+        self._stream = sys.stdout
+        self._bytes: Any = getattr(sys.stdout, "buffer", None)  # None: of text only
+
+    def write(self, data: bytes) -> None:
+        with _told():
+            if self._bytes is not None:
+                self._bytes.write(data)
+            else:
+                self._stream.write(data.decode(errors="replace"))
+
+    def writelines(self, lines: Iterable[bytes]) -> None:
+        self.write(b"".join(lines))
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
+
+    def close(self) -> None:
+        """It stays open, as it is not ours."""
+        self.flush()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError where somebody has closed it
+        reason = getattr(error, "strerror", None) or error
+        raise StreamError(f"cannot write to standard output: {reason}") from None
+
+
+def say(line: str) -> None:
+    """Print a line; a character that the stream's encoding does not have is escaped."""
+    out = StandardOutput()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    out.write((line + "\n").encode(encoding if hasattr(sys.stdout, "buffer") else "utf-8", "backslashreplace"))
+    out.flush()
+
+
+def hold_standard_streams() -> None:
+    """Put the null device where a standard stream is closed, so that no file of ours gets its number."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def abandon() -> str | None:
+    """Give up what standard output does not take, or the interpreter would try again at its end; says why."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return f"cannot write to standard output: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
 def create(path: str, mode: Literal["wb", "ab"] = "wb") -> IO[bytes]:
     """A file to write; `-` is standard output. A consumer appends: what it wrote before a restart is committed."""
     if path == "-":
-        return sys.stdout.buffer
+        return StandardOutput()  # type: ignore[return-value]  # as much of a file as a sink needs
     try:
         return open(path, mode)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def letters(settings: Settings, mode: Literal["wb", "ab"] = "wb") -> Sink:
+def letters(settings: OutputSettings, mode: Literal["wb", "ab"] = "wb") -> Sink:
     path = settings.dead_letter_file
     return FileLetters(create(path, mode)) if path is not None else LogLetters()
 
@@ -35,10 +109,3 @@ def closing(fanout: Fanout) -> Iterator[Fanout]:
         yield fanout
     finally:
         fanout.close()
-
-
-def refuse_overwriting(settings: Settings, path: str) -> None:
-    for name in ("output", "summary", "dead_letter_file"):
-        target = getattr(settings, name)
-        if target and os.path.exists(target) and os.path.exists(path) and os.path.samefile(target, path):
-            raise InputError(f"--{name.replace('_', '-')} is {target!r}: that is the file to read")

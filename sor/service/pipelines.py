@@ -13,7 +13,7 @@ from sor.market.book import Books
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
-from sor.service.settings import Settings
+from sor.service.settings import ConsumeSettings, RoutingSettings
 from sor.stream.messages import Sink
 from sor.stream.orders import DEPTH, Feed, NewRouter, OrderPipeline, OrderRecovery, Terms
 from sor.stream.pipeline import Pipeline
@@ -22,13 +22,11 @@ from sor.types import Order
 
 logger = logging.getLogger(__name__)
 
-MAX_SYMBOLS = 20_000  # books of a partition: more than all stocks listed in the United States
-
 
 class Plan(NamedTuple):
     """What is to be routed and how: all of the settings that can be wrong, before anything is connected."""
 
-    settings: Settings
+    settings: RoutingSettings
     venues_from: str
     new_router: NewRouter
     router: Router
@@ -44,8 +42,8 @@ class Plan(NamedTuple):
         return 1 if self.settings.algorithm == "brute_force" and self.venues_from == "publishers" else DEPTH
 
 
-def plan_of(settings: Settings, venues_from: str) -> Plan:
-    """The plan of the settings, which is logged.
+def plan_of(settings: RoutingSettings, venues_from: str) -> Plan:
+    """The plan of the settings.
 
     Raises
     ------
@@ -55,41 +53,54 @@ def plan_of(settings: Settings, venues_from: str) -> Plan:
     new_router = _routers(settings, directory)
 
     def new_books(depth: int) -> Books:
-        return Books(directory, venues_from, depth, _new_outflows(settings), MAX_SYMBOLS)
+        return Books(directory, venues_from, depth, _new_outflows(settings), settings.max_symbols)
 
     new_books(1)
-    plan = Plan(settings, venues_from, new_router, new_router(None, None), new_books)
-    _log_configuration(settings, venues_from)
-    return plan
+    return Plan(settings, venues_from, new_router, new_router(None, None), new_books)
 
 
 def new_pipeline(
-    plan: Plan, decoder: Decoder, sink: Sink, *, recovery: Recovery | None = None, log_level: int = logging.DEBUG
+    plan: Plan,
+    decoder: Decoder,
+    sink: Sink,
+    *,
+    recovery: Recovery | None = None,
+    conflate: bool = False,
+    max_age: float | None = None,
+    log_level: int = logging.DEBUG,
 ) -> Pipeline:
     """What routes one order on every message."""
     settings, depth = plan.settings, plan.router.depth
+    order = Order("*", settings.side, settings.order_size, settings.limit_price)
+    logger.info("SOR Configuration: Order size: %d", settings.order_size)
+    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    _log_configuration(settings, plan.venues_from, f"{settings.side}{limit}")
     return Pipeline(
         decoder,
         lambda: plan.new_books(depth),
         plan.router,
-        Order("*", settings.side, settings.order_size, settings.limit_price),
+        order,
         sink,
         symbol=settings.symbol,
-        conflate=settings.conflate,
-        max_age=settings.max_age,
+        conflate=conflate,
+        max_age=max_age,
         recovery=recovery,
         log_level=log_level,
     )
 
 
-def new_order_pipeline(plan: Plan, sink: Sink, feed: Feed, recovery: OrderRecovery) -> OrderPipeline:
+def new_order_pipeline(
+    plan: Plan, settings: ConsumeSettings, sink: Sink, feed: Feed, recovery: OrderRecovery
+) -> OrderPipeline:
     """What routes orders."""
-    settings, age = plan.settings, plan.settings.max_age
+    age = settings.max_age
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
+    what = f"orders from {settings.orders_topic}, books from {settings.topic}"
+    _log_configuration(settings, plan.venues_from, what)
     return OrderPipeline(lambda: plan.new_books(DEPTH), plan.new_router, sink, feed, recovery, terms)
 
 
-def _routers(settings: Settings, directory: VenueDirectory) -> NewRouter:
+def _routers(settings: RoutingSettings, directory: VenueDirectory) -> NewRouter:
     """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
     age = settings.max_quote_age
     excluded = directory.check_ids(settings.exclude_venues)
@@ -103,28 +114,22 @@ def _routers(settings: Settings, directory: VenueDirectory) -> NewRouter:
     )
 
 
-def _new_outflows(settings: Settings) -> Callable[[], Outflows] | None:
+def _new_outflows(settings: RoutingSettings) -> Callable[[], Outflows] | None:
     """What each book counts, where it is needed."""
     if settings.algorithm != "cont_kukanov":
         return None
     return partial(Outflows, settings.horizon * 10**9, settings.windows)
 
 
-def wants_events(settings: Settings) -> bool:
+def wants_events(settings: RoutingSettings) -> bool:
     """Whether what has happened is of interest, beside what it has left."""
-    return bool(settings.algorithm == "cont_kukanov")
+    return settings.algorithm == "cont_kukanov"
 
 
-def _log_configuration(settings: Settings, venues_from: str) -> None:
+def _log_configuration(settings: RoutingSettings, venues_from: str, what: str) -> None:
     par = settings.parameters
     if kernels.BACKEND == "python":
         logger.warning("pure-Python kernels, the same results but slower: %s", kernels.WHY)
-    if settings.orders_topic is None:
-        logger.info("SOR Configuration: Order size: %d", settings.order_size)
-        limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
-        what = f"{settings.side}{limit}"
-    else:
-        what = f"orders from {settings.orders_topic}, books from {settings.topic}"
     logger.info(
         "SOR Configuration: %s, algorithm %s, objective %s, venues from %s, kernels %s",
         what,

@@ -14,7 +14,7 @@ from sor.market import Decoder
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import message_of
 from sor.market.fields import symbol_of, time_of
-from sor.service.settings import Settings
+from sor.service.settings import ProduceSettings
 from sor.stream.files import FileSource
 from sor.stream.messages import DeadLetter
 from sor.stream.pipeline import Stop
@@ -123,13 +123,14 @@ class Outcome(NamedTuple):
     finished: bool  # False where a signal ended it before the end
 
 
-def produce(settings: Settings, path: str) -> Outcome:
+def produce(settings: ProduceSettings) -> Outcome:
     """Send a file's rows, keyed by symbol, and wait until the brokers have acknowledged every one.
 
     Raises
     ------
     InputError, StreamError
     """
+    path = settings.csv_file
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
@@ -156,7 +157,7 @@ def produce(settings: Settings, path: str) -> Outcome:
     return Outcome(topic.count, bad, there, pace.latest, not stop())
 
 
-def _rows_before(settings: Settings) -> resume.RowsSent:
+def _rows_before(settings: ProduceSettings) -> resume.RowsSent:
     """What the topic has already, said in one line."""
     sent = resume.rows_in(settings.connection, settings.topic)
     if any(sent.rows.values()):

@@ -6,10 +6,10 @@ import contextlib
 import logging
 import os
 
-from sor.service.outputs import closing, create, letters, refuse_overwriting
+from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
 from sor.service.run import run_to_end
-from sor.service.settings import Settings
+from sor.service.settings import ReplaySettings
 from sor.stream.files import FileResults, FileSource, has_one_publisher
 from sor.stream.messages import Fanout
 
@@ -18,14 +18,13 @@ logger = logging.getLogger(__name__)
 LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher only
 
 
-def replay(settings: Settings, path: str | None) -> int:
+def replay(settings: ReplaySettings) -> int:
     """Route every row of a recorded feed."""
-    path = path or settings.csv_file
+    path = settings.csv_file
     venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path))
     source = FileSource(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
-        refuse_overwriting(settings, path)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
         plan = plan_of(settings, venues_from)

@@ -6,20 +6,20 @@ import contextlib
 import gc
 import json
 import logging
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sor.errors import Exit, SorError
 from sor.service import logs
 from sor.service.logs import report
-from sor.service.outputs import create
-from sor.service.settings import Settings
+from sor.service.options import Settings
+from sor.service.outputs import abandon, create
+from sor.service.settings import ConsumeSettings, LogSettings, ReplaySettings
 from sor.service.supervisor import is_orphan
 from sor.stream.messages import Source
 from sor.stream.pipeline import HINT_AFTER, Answering, Stop, run
@@ -30,21 +30,28 @@ logger = logging.getLogger(__name__)
 SIGN_OF_LIFE_S = 0.5
 
 
-def perform(name: str, load: Callable[[], Settings], command: Callable[[Settings], int]) -> int:
+S = TypeVar("S", bound=Settings)
+
+
+def perform(name: str, load: Callable[[], S], command: Callable[[S], int]) -> int:
     """Run a command, and tell its errors."""
     try:
         settings = load()
-        logs.configure(settings.log_level, settings.log_format)
+        if isinstance(settings, LogSettings):
+            logs.configure(settings.log_level, settings.log_format)
+        else:
+            logs.configure("info", "text")
         with _ended_by_sigterm():
             return command(settings)
     except BrokenPipeError:  # the reader of our output has gone, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except (SorError, OSError) as error:
         report.error("sor %s: error: %s", name, error)
         return status_of(error)
+    finally:
+        abandon()
 
 
 def status_of(error: Exception) -> Exit:
@@ -69,7 +76,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def run_to_end(
-    settings: Settings,
+    settings: ReplaySettings | ConsumeSettings,
     source: Source,
     pipeline: Answering,
     turned: Callable[[], None] = lambda: None,
@@ -79,7 +86,8 @@ def run_to_end(
 ) -> int:
     """Run the pipeline to its end, report, and say how it went."""
     stop = Stop()
-    watch = Watch(pipeline, hint, settings.heartbeat_file, turned)
+    streaming = settings if isinstance(settings, ConsumeSettings) else None
+    watch = Watch(pipeline, hint, streaming.heartbeat_file if streaming else None, turned)
     started = time.perf_counter()
     gc.freeze()  # modules and clients live as long as the run: a full collection over them would hold up a batch
     try:
@@ -89,14 +97,14 @@ def run_to_end(
                 pipeline,
                 stopped=lambda: stop() or is_orphan(),
                 max_messages=settings.max_messages,
-                idle_timeout=settings.idle_timeout,
+                idle_timeout=streaming.idle_timeout if streaming else None,
                 after_poll=watch,
             )
     finally:
         seconds = time.perf_counter() - started
         gc.unfreeze()
         watch.finish()
-        _report(settings, pipeline.summary, seconds)
+        _report(settings.summary, pipeline.summary, seconds)
     if stop() and not finish_is_done:
         report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return Exit.INTERRUPTED
@@ -104,11 +112,11 @@ def run_to_end(
     return Exit.BAD_MESSAGES if refused and not settings.allow_bad else Exit.DONE
 
 
-def _report(settings: Settings, summary: RunSummary, seconds: float) -> None:
+def _report(path: str | None, summary: RunSummary, seconds: float) -> None:
     for line in summary.lines(seconds):
         report.info(line)
-    if settings.summary is not None:
-        with create(settings.summary) as file:
+    if path is not None:
+        with create(path) as file:
             file.write(json.dumps(summary.as_dict(seconds), indent=2).encode() + b"\n")
 
 
@@ -120,7 +128,7 @@ class Watch:
         self.turned = turned
         self.hint = hint
         self.heartbeat = None if heartbeat is None else Path(heartbeat)
-        self.terminal = sys.stderr.isatty()
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
         self._next = 0.0
 
     def __call__(self) -> None:

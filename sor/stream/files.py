@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import stat
-import sys
 from collections import deque
 from collections.abc import Iterator
 from typing import IO
@@ -323,8 +322,7 @@ class FileResults(Sink):
         self._lines = []
 
     def close(self) -> None:
-        if self.file is not getattr(sys.stdout, "buffer", None):
-            self.file.close()
+        self.file.close()
 
 
 class FileLetters(Sink):
