@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import logging
 import math
@@ -9,13 +10,13 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sor.errors import InputError
+from sor.errors import DataError, InputError
 from sor.kernels import pick
 from sor.market import BookUpdate, Level
 from sor.market.fields import DOUBTS
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
-from sor.types import one_of, real_number, whole_number
+from sor.types import one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
     from sor.market._quotes_py import BookOfQuotes, Rates
@@ -53,7 +54,7 @@ class Book(BookOfQuotes):
     """
 
     def __init__(self, symbol: str, depth: int = 10) -> None:
-        super().__init__(symbol, whole_number("depth", depth, 1, 1000))
+        super().__init__(text("symbol", symbol), whole_number("depth", depth, 1, 1000))
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
         self.turn = 0  # of its last update, among those of all books beside it
@@ -62,6 +63,17 @@ class Book(BookOfQuotes):
     def warnings(self) -> list[str]:
         """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
         return [self.doubts[venue_id] for venue_id in sorted(self.doubts)]
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (*super().__getstate__(), vars(self))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state[:-1])
+        vars(self).update(state[-1])
+
+    def __copy__(self) -> Book:
+        """Independent of this one, as `copy.deepcopy`: quotes are changed in place."""
+        return copy.deepcopy(self)
 
     def quote(
         self,
@@ -88,11 +100,12 @@ class Book(BookOfQuotes):
         Raises
         ------
         InputError
-            A price or size that is not a number, or not above 0.
+            A venue that is no text; a price or size that is not a number, or not above 0.
         """
+        name = text("venue_id", venue_id)
         self.show(
-            str(venue_id),
-            str(venue_id),
+            name,
+            name,
             _checked("bids", bids, True),
             _checked("asks", asks, False),
             Rates(real_number("fee", fee), real_number("rebate", rebate)),
@@ -143,11 +156,19 @@ class Books:
         self.publishers: set[int] = set()
         self._depth = 1 if venues_from == "levels" else depth
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
+        self._gone: dict[str, int] = {}  # publishers of levels that have gone since `begin`
+        self._feed: dict[str, int] | None = {} if venues_from == "levels" else None  # publisher of a symbol's levels
         self._venues: dict[int, _Venue] = {}  # by publisher
         self._levels: dict[int, _Venue] = {}
 
     def apply(self, update: BookUpdate) -> Book:
-        """Bring an update into its symbol's book, which is returned."""
+        """Bring an update into its symbol's book, which is returned.
+
+        Raises
+        ------
+        DataError
+            Levels are venues, and these are of a second publisher: in the place of the first one's they would be lost.
+        """
         book = self._bring(update)
         if book.outflows is not None:
             self._observe(book.outflows, update)
@@ -157,6 +178,14 @@ class Books:
         book = self.by_symbol.get(update.symbol)
         if self._before is not None and update.symbol not in self._before:
             self._before[update.symbol] = None if book is None else _before(book)
+        if self._feed is not None:
+            first = self._feed.setdefault(update.symbol, update.publisher_id)
+            if first != update.publisher_id:
+                raise DataError(
+                    f"publisher_id is {update.publisher_id}: {update.symbol}'s venues are levels of publisher {first}, "
+                    "and venues_from 'levels' takes one feed",
+                    "publisher",
+                )
         if book is None:
             if self._most is not None and len(self.by_symbol) >= self._most:
                 self._make_room(self._most)
@@ -177,20 +206,28 @@ class Books:
                 self._before[book.symbol] = _before(book)
             orders = {quote.order for quote in book.quotes}
             ids = [one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders]
-            self.evicted[book.symbol] = ids if self.venues_from == "publishers" else sorted(self.publishers)
+            self.evicted[book.symbol] = ids if self._feed is None else [self._feed[book.symbol]]
             del self.by_symbol[book.symbol]
+            if self._feed is not None:
+                first = self._feed.pop(book.symbol)
+                if self._before is not None:
+                    self._gone.setdefault(book.symbol, first)
 
     def begin(self) -> None:
         """From now on keep what `undo` needs."""
-        self._before = {}
+        self._before, self._gone = {}, {}
 
     def undo(self) -> None:
         """Take back all updates since `begin`, which costs as much as the books that they changed."""
         before, self._before = self._before or {}, None
         for symbol, kept in before.items():
+            if self._feed is not None and (kept is None or symbol in self._gone):
+                self._feed.pop(symbol, None)
             if kept is None:
                 self.by_symbol.pop(symbol, None)
             else:
+                if symbol in self._gone and self._feed is not None:
+                    self._feed[symbol] = self._gone[symbol]
                 self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
 
     def _doubt(self, book: Book, update: BookUpdate) -> None:
@@ -209,8 +246,12 @@ class Books:
     def restore(self, update: BookUpdate, time: int, venues: int) -> None:
         """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it.
 
-        Outflows are not restored: their windows start empty.
+        Outflows are not restored: their windows start empty. Of two publishers whose levels an older version took for
+        the same venues, the first one stays.
         """
+        if self._feed is not None and self._feed.setdefault(update.symbol, update.publisher_id) != update.publisher_id:
+            logger.warning("not restored: %s of publisher %d, a second feed", update.symbol, update.publisher_id)
+            return
         book = self._bring(update)
         book.time = max(book.time, time)
         for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):

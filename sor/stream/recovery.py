@@ -359,7 +359,10 @@ class Recovery:
         state.dropped |= unknown
         known = [one for key, one in routed.items() if key not in unknown]
         for memory in sorted(known, key=lambda one: one.offset or 0):
-            state.books.restore(memory.update, memory.book_time, memory.venues)
+            try:
+                state.books.restore(memory.update, memory.book_time, memory.venues)
+            except DataError:  # kept by a version that let a second publisher of levels in
+                state.dropped.add(key_of(memory.update.symbol, memory.update.publisher_id))
         if unknown:
             logger.warning(
                 "%s:%d goes on at %d: of %d quotes %s knows only later ones, which are not used",
