@@ -10,7 +10,11 @@ SorError
     └── FencedError   another process has taken this one's place
 """
 
+from __future__ import annotations
+
+import copyreg
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -36,6 +40,10 @@ class SorError(Exception):
     """
 
     status = Exit.STREAM_FAILED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as it stands: made from its arguments anew it would lack those of its own `__init__`."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class InputError(SorError, ValueError):

@@ -23,15 +23,29 @@ USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
 
 MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
+LONGEST_SHOWN = 500  # characters of a wrong value in a message
 MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their products stay far from overflow
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
-def _is_no_number(value: Any) -> bool:
-    """What Python would convert to a number, and a caller did not mean as one; numpy's bool goes by its name."""
-    return isinstance(value, (str, bytes)) or type(value).__name__ in ("bool", "bool_")
+def _shown(value: Any) -> str:
+    """For people, in one line; of a number of thousands of digits Python makes no text."""
+    try:
+        text = " ".join(repr(value).split("\n"))
+    except ValueError:
+        return f"{type(value).__name__} of very many digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a caller meant one. Python would convert more: text, bool, arrays, masked, complex and times of numpy."""
+    kind = type(value)
+    if kind is bool or not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+        return False
+    dtype_kind = getattr(getattr(value, "dtype", None), "kind", "f")  # numpy's, which is not imported for this
+    return dtype_kind in ("i", "u", "f") and not getattr(value, "ndim", 0) and not hasattr(value, "mask")
 
 
 def whole_number(name: str, value: Any, low: int, high: int = MAX_ORDER) -> int:
@@ -39,11 +53,13 @@ def whole_number(name: str, value: Any, low: int, high: int = MAX_ORDER) -> int:
     if type(value) is int and low <= value <= high:
         return value
     try:
-        number = int(value)
-        if _is_no_number(value) or number != value or not low <= number <= high:
+        if not _is_number(value):
             raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}: it must be a whole number from {low} to {high}") from None
+        number = int(value)
+        if number != value or not low <= number <= high:
+            raise ValueError
+    except (TypeError, ArithmeticError, ValueError):
+        raise InputError(f"{name} is {_shown(value)}: it must be a whole number from {low} to {high}") from None
     return number
 
 
@@ -52,18 +68,40 @@ def real_number(name: str, value: Any, low: float = -MAX_NUMBER, high: float = M
     if type(value) is float and low <= value <= high:
         return value
     try:
-        number = float(value)
-        if _is_no_number(value) or not low <= number <= high:
+        if not _is_number(value):
             raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f"{name} is {value!r}: it must be a number from {low:g} to {high:g}") from None
+        number = float(value)
+        if not low <= number <= high:
+            raise ValueError
+    except (TypeError, ArithmeticError, ValueError):
+        raise InputError(f"{name} is {_shown(value)}: it must be a number from {low:g} to {high:g}") from None
     return number
 
 
+def text(name: str, value: Any, *, empty: bool = False) -> str:
+    """``value`` as a str that can be written as UTF-8; a text of a kind of its own, such as numpy's, will do."""
+    if type(value) is str and value and value.isascii():
+        return value
+    try:
+        if not isinstance(value, str) or not (value or empty):
+            raise ValueError
+        value.encode()
+    except ValueError:
+        raise InputError(f"{name} is {_shown(value)}: it must be a {'' if empty else 'non-empty '}string") from None
+    return str.__str__(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """``value`` where it is True or False; other things that count as either were meant otherwise."""
+    if value is True or value is False:
+        return value is True
+    raise InputError(f"{name} is {_shown(value)}: it must be True or False")
+
+
 def one_of(name: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}: it must be one of {', '.join(choices)}")
-    return value
+    if isinstance(value, str) and value in choices:
+        return choices[choices.index(value)]  # also for a text of a kind of its own
+    raise InputError(f"{name} is {_shown(value)}: it must be one of {', '.join(choices)}")
 
 
 # --- input -----------------------------------------------------------------------------------------------------------
@@ -136,13 +174,16 @@ class Order(msgspec.Struct, frozen=True):
     parent_id: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.symbol, str) or not self.symbol:
-            raise InputError(f"symbol is {self.symbol!r}: it must be a non-empty string")
-        one_of("side", self.side, SIDES)
-        # numpy scalars and whole floats are welcome, but plain numbers go on from here.
+        # Numpy's scalars and whole floats are welcome, but plain numbers and texts go on from here.
+        force_setattr(self, "symbol", text("symbol", self.symbol))
+        force_setattr(self, "side", one_of("side", self.side, SIDES))
         force_setattr(self, "quantity", whole_number("quantity", self.quantity, 1))
         if self.limit_price is not None:
             force_setattr(self, "limit_price", real_number("limit_price", self.limit_price, math.ulp(0.0)))
+        if self.id is not None:
+            force_setattr(self, "id", text("id", self.id, empty=True))
+        if self.parent_id is not None:
+            force_setattr(self, "parent_id", text("parent_id", self.parent_id, empty=True))
 
 
 class CostParameters(msgspec.Struct, frozen=True, gc=False):

@@ -114,6 +114,20 @@ class VenueQuote:
 class BookOfQuotes:
     """The quotes of one symbol and their rows for the kernels; `sor.Book` adds the checks."""
 
+    # As where it is compiled: what else an object has is of a class made from this one, and lies in its `__dict__`.
+    __slots__ = (
+        "_asks",
+        "_bids",
+        "_by_order",
+        "_flat_asks",
+        "_flat_bids",
+        "depth",
+        "quotes",
+        "sequence",
+        "symbol",
+        "time",
+    )
+
     def __init__(self, symbol: str, depth: int) -> None:
         self.symbol = symbol
         self.depth = depth
@@ -140,6 +154,25 @@ class BookOfQuotes:
         end = at + self.depth * 4
         write_rows(self._flat_asks, at, end, quote.asks, 1.0, quote.rates)
         write_rows(self._flat_bids, at, end, quote.bids, -1.0, quote.rates)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """What the venues show, for a pickle or a copy, on either backend; the arrays are laid out anew."""
+        shown = []
+        for quote in self.quotes:
+            rates = quote.rates
+            terms = rates.fee, rates.rebate, rates.known, rates.dollars_from
+            parts = rates.part_fee, rates.part_rebate, rates.part_known
+            shown.append((quote.order, quote.venue_id, quote.bids, quote.asks, (*terms, *parts), quote.time))
+        return self.symbol, self.depth, self.time, self.sequence, shown
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.symbol, self.depth, time, sequence, shown = state
+        self.quotes, self._by_order = [], {}
+        self.time = 0
+        for order, venue_id, bids, asks, rates, seen in shown:
+            self.show(order, venue_id, bids, asks, Rates(*rates), seen)
+        self.time, self.sequence = time, sequence
+        self._lay_out()
 
     def rows(self, side: Side) -> np.ndarray:
         """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sor.errors import InputError
+from sor.errors import DataError, InputError
 from sor.kernels import pick
 from sor.market import BookUpdate, Level
 from sor.market.fields import DOUBTS
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
-from sor.types import one_of, real_number, whole_number
+from sor.types import one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
     from sor.market._quotes_py import BookOfQuotes, Rates
@@ -52,7 +53,7 @@ class Book(BookOfQuotes):
     """
 
     def __init__(self, symbol: str, depth: int = 10) -> None:
-        super().__init__(symbol, whole_number("depth", depth, 1, 1000))
+        super().__init__(text("symbol", symbol), whole_number("depth", depth, 1, 1000))
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
         self.doubts: dict[str, str] = {}
@@ -60,6 +61,17 @@ class Book(BookOfQuotes):
     def warnings(self) -> list[str]:
         """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
         return [self.doubts[venue_id] for venue_id in sorted(self.doubts)]
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return (*super().__getstate__(), vars(self))
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        super().__setstate__(state[:-1])
+        vars(self).update(state[-1])
+
+    def __copy__(self) -> Book:
+        """Independent of this one, as `copy.deepcopy`: quotes are changed in place."""
+        return copy.deepcopy(self)
 
     def quote(
         self,
@@ -86,11 +98,12 @@ class Book(BookOfQuotes):
         Raises
         ------
         InputError
-            A price or size that is not a number, or not above 0.
+            A venue that is no text; a price or size that is not a number, or not above 0.
         """
+        name = text("venue_id", venue_id)
         self.show(
-            str(venue_id),
-            str(venue_id),
+            name,
+            name,
             _checked("bids", bids, True),
             _checked("asks", asks, False),
             Rates(real_number("fee", fee), real_number("rebate", rebate)),
@@ -128,11 +141,26 @@ class Books:
         self.publishers: set[int] = set()
         self._depth = 1 if venues_from == "levels" else depth
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
+        self._feed: dict[str, int] | None = {} if venues_from == "levels" else None  # publisher of a symbol's levels
         self._venues: dict[int, _Venue] = {}  # by publisher
         self._levels: dict[int, _Venue] = {}
 
     def apply(self, update: BookUpdate) -> Book:
-        """Bring an update into its symbol's book, which is returned."""
+        """Bring an update into its symbol's book, which is returned.
+
+        Raises
+        ------
+        DataError
+            Levels are venues, and these are of a second publisher: in the place of the first one's they would be lost.
+        """
+        if self._feed is not None:
+            first = self._feed.setdefault(update.symbol, update.publisher_id)
+            if first != update.publisher_id:
+                raise DataError(
+                    f"publisher_id is {update.publisher_id}: {update.symbol}'s venues are levels of publisher {first}, "
+                    "and venues_from 'levels' takes one feed",
+                    "publisher",
+                )
         book = self._bring(update)
         if book.outflows is not None:
             self._observe(book.outflows, update)
@@ -166,8 +194,12 @@ class Books:
     def restore(self, update: BookUpdate, time: int, venues: int) -> None:
         """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it.
 
-        Outflows are not restored: their windows start empty.
+        Outflows are not restored: their windows start empty. Of two publishers whose levels an older version took for
+        the same venues, the first one stays.
         """
+        if self._feed is not None and self._feed.setdefault(update.symbol, update.publisher_id) != update.publisher_id:
+            logger.warning("not restored: %s of publisher %d, a second feed", update.symbol, update.publisher_id)
+            return
         book = self._bring(update)
         book.time = max(book.time, time)
         for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):

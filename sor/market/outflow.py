@@ -197,7 +197,7 @@ class Outflows:
 
     def _table(self, side: int, venues: tuple[Hashable, ...]) -> np.ndarray:
         known = [self._venues[venue].place for venue in venues if venue in self._venues]
-        oldest = self._recorded % self.most if self._recorded > self.most else 0
+        oldest = self._recorded % self.most  # where the ring is not full, the end of what it holds: none come before
         table = self._samples[: self.count, side][:, known]
         table = np.concatenate((table[oldest:], table[:oldest]))
         table = table[~np.isnan(table).any(axis=1)] if len(known) == len(venues) else np.empty((0, len(venues)))

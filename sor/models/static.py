@@ -11,6 +11,7 @@ taker fee ``f`` and maker rebate ``r``::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,9 @@ import numpy as np
 
 from sor.errors import InputError
 from sor.kernels import core
-from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, whole_number
+from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, truth, whole_number
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
@@ -74,6 +77,8 @@ def _packed_slowly(venues: list[Any]) -> np.ndarray:
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError("venues is a masked array: it must be a plain one, without the venues that are masked")
     if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
         raise InputError(
             f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
@@ -125,6 +130,12 @@ def _penalties(lambda_over: Any, lambda_under: Any, theta_queue: Any) -> tuple[f
         real_number("lambda_under", lambda_under),
         real_number("theta_queue", theta_queue),
     )
+
+
+def _told_of(searched: str, size: int, answer: Allocation) -> Allocation:
+    """Debug mode: what an allocator looked at, and what it chose."""
+    logger.debug("%s for %d shares: split %s, cost %.9g", searched, size, answer.split, answer.cost)
+    return answer
 
 
 # --- public functions ------------------------------------------------------------------------------------------------
@@ -227,9 +238,15 @@ def allocate(
     grid = whole_number("step", step, 1)
     over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
-    if not resting:
-        return Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
-    return Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
+    if not truth("resting", resting):
+        answer = Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
+        searched = "the displayed shares of"
+    else:
+        answer = Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
+        searched = "two straight pieces of each of"
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate: {searched} {len(quotes)} venues in steps of {grid if resting else 1}", size, answer)
+    return answer
 
 
 def allocate_exhaustive(
@@ -262,7 +279,7 @@ def allocate_exhaustive(
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
     total = size
-    if not resting:
+    if not truth("resting", resting):
         total = min(size, sum(math.floor(displayed) for displayed in quotes[:, 1].tolist()))
         grid = 1
     splits = search_space(total, len(quotes), grid)
@@ -271,7 +288,10 @@ def allocate_exhaustive(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {_told(splits)} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    return Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
+    answer = Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate_exhaustive: {splits:,} splits over {len(quotes)} venues", size, answer)
+    return answer
 
 
 def allocate_greedy_l2(
@@ -307,4 +327,7 @@ def allocate_greedy_l2(
     quotes, counts = level_quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
     fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
-    return Allocation(core.per_venue(fills, counts), cost)
+    answer = Allocation(core.per_venue(fills, counts), cost)
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate_greedy_l2: {len(quotes)} levels of {len(counts)} venues", size, answer)
+    return answer

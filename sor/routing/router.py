@@ -13,7 +13,21 @@ from sor.kernels import core, pick
 from sor.market.book import Book
 from sor.routing.cont_kukanov import plan
 from sor.routing.result import PlacementSummary, RoutingResult
-from sor.types import ALGORITHMS, OBJECTIVES, Algorithm, CostParameters, Objective, Order, one_of, whole_number
+from sor.types import (
+    ALGORITHMS,
+    MAX_NUMBER,
+    OBJECTIVES,
+    Algorithm,
+    CostParameters,
+    Objective,
+    Order,
+    one_of,
+    real_number,
+    text,
+    whole_number,
+)
+
+MOST_PLACED = int(MAX_NUMBER)  # shares that `sor.place` takes
 
 quotes = pick("sor.market._quotes")
 splits = pick("sor.routing._split")
@@ -25,7 +39,7 @@ class Router:
     Parameters
     ----------
     parameters : CostParameters
-        Penalties and grid.
+        Penalties and grid; ``cont_kukanov`` takes no penalty below 0.
     algorithm : {"brute_force", "greedy_l2", "cont_kukanov"}
         ``brute_force`` is the exact split over the venues' best quotes (its name is older than its method);
         ``greedy_l2`` fills from all displayed levels, the cheapest price + fee first; ``cont_kukanov`` takes some
@@ -58,10 +72,15 @@ class Router:
         exclude_venues: Collection[str] = (),
         min_windows: int = 60,
     ) -> None:
-        self.parameters = parameters or CostParameters()
+        self.parameters = CostParameters() if parameters is None else parameters
+        if not isinstance(self.parameters, CostParameters):
+            raise InputError(f"parameters is {parameters!r}: it must be a CostParameters")
         self.algorithm: Algorithm = one_of("algorithm", algorithm, ALGORITHMS)
+        if self.algorithm == "cont_kukanov":
+            for name in ("lambda_over", "lambda_under", "theta_queue"):
+                real_number(name, getattr(self.parameters, name), 0.0)
         self.objective: Objective = one_of("objective", objective, OBJECTIVES)
-        if algorithm != "brute_force" and objective != "sweep":
+        if self.algorithm != "brute_force" and self.objective != "sweep":
             raise InputError(f"objective is {objective!r}: {algorithm} takes what is displayed, so it must be sweep")
         self.min_windows = whole_number("min_windows", min_windows, 1)
         self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
@@ -69,7 +88,10 @@ class Router:
             raise InputError(
                 f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids, not one text"
             )
-        self.excluded = frozenset(exclude_venues)
+        try:
+            self.excluded = frozenset(text(f"exclude_venues[{i}]", name) for i, name in enumerate(exclude_venues))
+        except TypeError:
+            raise InputError(f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids") from None
 
     @property
     def depth(self) -> int:
@@ -98,7 +120,8 @@ class Router:
         Raises
         ------
         InputError
-            The order is for another symbol than the book.
+            The order is for another symbol than the book, or larger than ``cont_kukanov`` takes (10^12 shares). What
+            a book shows raises nothing: where it cannot be routed on, a warning says so.
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
@@ -136,6 +159,7 @@ class Router:
         self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
     ) -> tuple[Any, Solution, PlacementSummary | None]:
         """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
+        whole_number("quantity", order.quantity, 1, MOST_PLACED)
         planned = plan(order, book, market, rows, self.parameters, self.min_windows)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")

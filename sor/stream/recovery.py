@@ -251,11 +251,11 @@ class Recovery:
                 count += 1
                 try:
                     update = self.decoder.decode(record.value or b"")
+                    if self.symbol in (None, update.symbol):
+                        state.books.apply(update)
+                        state.note(update)
                 except DataError:
                     continue  # reported when it was consumed
-                if self.symbol in (None, update.symbol):
-                    state.books.apply(update)
-                    state.note(update)
         return start, count
 
     def _doubt(self, state: Partition, place: KafkaPlace, caveat: str, see: str | None = None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
+import pickle
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,13 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sor import Book, InputError, Order, Router
+from sor import Book, CostParameters, DataError, InputError, Order, Outflows, Router
+from sor.kernels import pick
 from sor.market import BookUpdate
 from sor.market.book import Books
 from sor.market.venues import VenueDirectory
 
 NOW = 1_722_519_392_491_911_683  # 2024-08-01
 NASDAQ, NYSE, EDGA, ARCA = 2, 9, 7, 43
+RATES = pick("sor.market._quotes").Rates(0.0, 0.0)
 
 
 def update(publisher: int, bid: Any = None, ask: Any = None, time: int = NOW, symbol: str = "AAPL", **more: Any) -> Any:
@@ -173,6 +177,104 @@ def test_levels_of_a_publisher_are_kept_for_greedy_l2(directory):
 def test_venues_from_is_checked(directory):
     with pytest.raises(InputError, match="venues_from is 'rows': it must be one of publishers, levels"):
         Books(directory, "rows")
+
+
+def test_a_second_publisher_of_levels_is_refused(directory):
+    """In the place of the first one's its quotes would replace them without a word."""
+    books = Books(directory, "levels")
+    book = books.apply(update(NASDAQ, (99.0, 1), (101.0, 2), sequence=1))
+    before = shown(book)
+    with pytest.raises(DataError, match=r"publisher_id is 9: AAPL's venues are levels of publisher 2") as caught:
+        books.apply(update(NYSE, (98.0, 3), (102.0, 4), time=NOW + 1, sequence=2))
+    assert caught.value.reason == "publisher"
+    assert (shown(book), book.time, book.sequence, books.publishers) == (before, NOW, 1, {NASDAQ})
+    books.apply(update(NYSE, (8.0, 3), (9.0, 4), symbol="MSFT"))  # a symbol of its own is in nobody's place
+    books.apply(update(NASDAQ, (99.5, 1), (101.0, 2)))
+    assert shown(book)["venue_0"] == ((99.5, 1), (101.0, 2))
+
+
+def test_of_two_publishers_that_were_remembered_one_is_restored(directory, caplog):
+    """As a version that let both in has left them: a recovery goes on."""
+    books = Books(directory, "levels")
+    books.restore(update(NASDAQ, (99.0, 1), (101.0, 2)), NOW, 3)
+    before = shown(books.by_symbol["AAPL"])
+    with caplog.at_level(logging.WARNING):
+        books.restore(update(NYSE, (98.0, 3), (102.0, 4)), NOW + 1, 3)
+    assert shown(books.by_symbol["AAPL"]) == before
+    assert "not restored: AAPL of publisher 9" in caplog.text
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+
+class OwnBook(Book):
+    """A caller's, made in a way of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("AAPL", 3)
+        self.name = name
+
+
+def same_by_pickle(protocol: int) -> Any:
+    return lambda book: pickle.loads(pickle.dumps(book, protocol))  # noqa: S301
+
+
+WAYS = [copy.copy, copy.deepcopy, *(same_by_pickle(p) for p in range(2, pickle.HIGHEST_PROTOCOL + 1))]
+
+
+def routed(book: Book) -> list[bytes]:
+    orders = [Order("AAPL", side, 250) for side in ("buy", "sell")]
+    routers = [Router(), Router(algorithm="greedy_l2"), Router(objective="shortfall")]
+    return [router.route(order, book).to_json() for router in routers for order in orders]
+
+
+@pytest.mark.parametrize("same", WAYS)
+def test_a_copy_of_a_book_answers_the_same_and_is_independent(same, directory):
+    books = Books(directory, depth=3)
+    books.apply(update(EDGA, [(0.99, 1), (0.98, 300)], [(1.01, 2), (1.02, 300)], sequence=7))  # fees of two forms
+    books.apply(update(60000, None, (1.015, 90), time=NOW + 5))
+    own = OwnBook("what if")
+    own.quote("B", bids=[(99.0, 100)], asks=[(98.0, 1)], time=5)  # crossed
+    own.quote("A", asks=[(100.0 + i, 90) for i in range(3)], fee=0.003)
+    for book in (books.by_symbol["AAPL"], own, Book("AAPL")):
+        before = routed(book)
+        other = same(book)
+        assert type(other) is type(book)
+        assert routed(other) == before
+        assert (other.time, other.sequence, other.depth) == (book.time, book.sequence, book.depth)
+        place, name = (book.quotes[0].order, book.quotes[0].venue_id) if book.quotes else (1, "N")
+        other.show(place, name, [], [(0.9, 1000)], RATES, 1)
+        assert routed(other) != before
+        assert routed(book) == before
+        book.sequence = 99
+        assert other.sequence != 99
+    assert (own.name, same(own).name) == ("what if", "what if")
+
+
+@pytest.mark.parametrize("same", WAYS)
+def test_outflows_and_placements_come_along(same, directory):
+    """The copy answers as the original does: from the same windows and last placement, its own from then on."""
+    books = Books(directory, new_outflows=lambda: Outflows(2 * 10**9, 50))
+    router = Router(CostParameters(0.05, 0.05, 0.0005), "cont_kukanov", min_windows=5)
+    order = Order("AAPL", "buy", 2000)
+
+    def feed(start, end):
+        for second in range(start, end):
+            for place, publisher in enumerate((NASDAQ, NYSE, EDGA)):
+                size = 300 + 97 * ((second * (place + 3)) % 7)
+                book = books.apply(update(publisher, (99.99, size), (100.01, size), time=NOW + second * 10**9))
+        return book
+
+    book = feed(0, 20)
+    first = router.route(order, book)
+    assert first.placement.windows >= 5
+    other = same(book)
+    assert len(other.placements) == len(book.placements) == 1
+    assert router.route(order, other).to_json() == first.to_json()
+    later = router.route(order, feed(20, 25)).to_json()
+    assert router.route(order, other).to_json() == first.to_json()  # what the original has seen since it has not
+    books.by_symbol["AAPL"] = other
+    assert router.route(order, feed(20, 25)).to_json() == later != first.to_json()
 
 
 # --- a caller's own quotes -------------------------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_trades_only() -> None:
         ([(B5, ASK, None), (B4, ASK, Event("C", "B", 10.0, 0))], "inferred"),
         ([(B5, ASK, None), (B4, ASK, cancelled(10.0, 100))], "events"),
         ([(B5, ASK, None), (B5, ASK, traded(10.0, 100))], "events"),
+        ([(B5, ASK, None), (B3, ASK, traded(10.0, 100))], "events"),  # the rest went in a row that says what happened
         ([(B5, ASK, None), (B4, ASK, Event("M", "B", 10.0, 50))], "events"),
         ([(B5, ASK, None), (B4, ASK, cancelled(10.0, 100)), (B3, ASK, None)], "mixed"),
         ([(B5, (10.02, 200), None), (B4, (10.02, 200), cancelled(10.0, 100)), (B4, ASK, None)], "mixed"),

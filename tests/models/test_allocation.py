@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 from strategies import Case, level_books, market_cases, mills
 
-from sor import Allocation, InputError, Level2Venue, SorError, Venue
+from sor import Allocation, InputError, Level2Venue, SorError, Venue, run_test_harness
 from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost, search_space
 
 pytestmark = pytest.mark.usefixtures("on_each_twin")
@@ -730,3 +731,41 @@ def test_displayed_shares_only_takes_all_there_is_at_any_cost(function: Function
         answer = call(function, order_size=1700, resting=False, lambda_under=under, venues=VENUES[:1])
         assert answer.split == [500]
         assert answer.cost == pytest.approx(500 * 100.103 + 1200 * (under + 0.002), rel=1e-12)
+
+
+TOLD = [Venue(100.0, 50, 0.003, 0.002), Venue(101.0, 500, 0.003, 0.002)]
+TOLD_PENALTIES = (0.01, 0.005, 0.002)
+
+# --- debug mode ------------------------------------------------------------------------------------------------------
+
+SEARCHES = [
+    (lambda: allocate(600, TOLD, *TOLD_PENALTIES), "allocate: two straight pieces of each of 2 venues in steps of 100"),
+    (
+        lambda: allocate(600, TOLD, *TOLD_PENALTIES, resting=False),
+        "allocate: the displayed shares of 2 venues in steps of 1",
+    ),
+    (lambda: allocate_exhaustive(600, TOLD, *TOLD_PENALTIES), "allocate_exhaustive: 7 splits over 2 venues"),
+    (
+        lambda: allocate_greedy_l2(600, [Level2Venue("V", [(10.0, 50), (10.1, 70)], 0.0, 0.0)], *TOLD_PENALTIES),
+        "allocate_greedy_l2: 2 levels of 1 venues",
+    ),
+]
+
+
+@pytest.mark.parametrize(("search", "searched"), SEARCHES)
+def test_debug_mode_says_what_was_searched_and_chosen(search, searched, caplog):
+    with caplog.at_level(logging.INFO, "sor"):
+        answer = search()
+        assert caplog.records == []
+    with caplog.at_level(logging.DEBUG, "sor"):
+        assert search() == answer
+    (record,) = caplog.records
+    assert record.levelno == logging.DEBUG
+    assert record.getMessage() == f"{searched} for 600 shares: split {answer.split}, cost {answer.cost:.9g}"
+
+
+def test_the_test_harness_tells_in_debug_mode(caplog, capsys):
+    with caplog.at_level(logging.DEBUG):
+        run_test_harness()
+    told = [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "sor.models.static"]
+    assert {"allocate", "allocate_exhaustive", "allocate_greedy_l2"} <= set(told)

@@ -121,6 +121,18 @@ def test_the_step_is_the_papers() -> None:
     assert [answer.market, *answer.limits] == pytest.approx(mean)
 
 
+def test_without_rounds_the_step_shrinks_with_the_root_of_the_orders() -> None:
+    """A limit order that is never filled gives way by theta gamma_n, whatever the others do."""
+    learner = OnlinePlacement(["a", "b"])
+    state, costs = State.of("X", "buy", S, [1, 1]), Costs(0.02, 0.003, (0.002, 0.001), 0.0005, 0.05, 0.04)
+    total = 0.1135**2 + 0.1125**2 + 0.1115**2
+    expected = S / 3
+    for order in range(1, 6):
+        learner.learn(state, S, costs, [False, True], 900)
+        expected -= 0.0005 * math.sqrt(2 / (order * total)) * S
+        assert learner.trial(state, S).limits[0] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("executed", "filled", "wanted"),
     [

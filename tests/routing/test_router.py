@@ -5,18 +5,23 @@ The truth here is kept in fractions and shares no code with the router: venues a
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
 import os
+import pickle
+import random
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
@@ -832,3 +837,70 @@ def test_an_order_for_another_symbol_is_refused():
 def test_one_text_is_no_collection_of_venues():
     with pytest.raises(InputError, match="exclude_venues is 'XNAS'"):
         Router(exclude_venues="XNAS")
+
+
+@pytest.mark.parametrize("name", ["lambda_over", "lambda_under", "theta_queue"])
+def test_penalties_that_a_placement_refuses_are_refused_before_the_first_message(name):
+    with pytest.raises(InputError, match=rf"{name} is -0.0005: it must be a number from 0 to 1e\+12"):
+        Router(CostParameters(**{name: -0.0005}), "cont_kukanov")
+    assert Router(CostParameters(**{name: -0.0005}), "greedy_l2").parameters
+
+
+def test_an_order_larger_than_a_placement_takes_is_refused():
+    book, router = book_of([Shown([(99.0, 1)], [(100.0, 1)])]), Router(algorithm="cont_kukanov")
+    with pytest.raises(InputError, match=f"quantity is {10**12 + 1}: it must be a whole number from 1 to {10**12}"):
+        router.route(Order("AAPL", "buy", 10**12 + 1), book)
+    assert router.route(Order("AAPL", "buy", 10**12), book).execution_summary.total_executed == 1
+
+
+# --- copies and threads ----------------------------------------------------------------------------------------------
+
+
+def same_by_pickle(value):
+    return pickle.loads(pickle.dumps(value))  # noqa: S301
+
+
+@pytest.mark.parametrize("same", [copy.copy, copy.deepcopy, same_by_pickle])
+@pytest.mark.parametrize("algorithm", ["brute_force", "greedy_l2", "cont_kukanov"])
+def test_copies_of_routers_orders_and_results_are_as_good(same, algorithm):
+    book = book_of([Shown([(99.0, 1)], [(100.0, 1)])])
+    router = Router(CostParameters(step=7), algorithm, max_quote_age=5, exclude_venues={"X"}, min_windows=3)
+    order = Order("AAPL", "buy", 3, 100.5, "id", "parent")
+    result = router.route(order, book)
+    assert same(order) == order
+    assert vars(same(router)) == vars(router)
+    assert same(router).route(same(order), book).to_json() == result.to_json()
+    assert same(result) == result
+    assert same(result).to_json() == result.to_json()
+
+
+def test_a_result_that_was_changed_says_so():
+    """The router keeps the text of venues that have not changed: it must not outlive them."""
+    result = Router().route(Order("AAPL", "buy", 1), book_of([Shown([(99.0, 1)], [(100.0, 1)])]))
+    changed = msgspec.structs.replace(result, venues=(), warnings=["what if"])
+    assert json.loads(changed.to_json())["venues"] == []
+    assert changed.to_json() == msgspec.json.encode(changed)
+    assert result.to_json() == msgspec.json.encode(result)
+
+
+def test_books_and_routers_of_their_own_work_in_threads():
+    """Nothing is shared but what does not change; a book is for one thread at a time."""
+
+    def work(seed):
+        rng, book, lines = random.Random(seed), Book("AAPL"), []
+        router = Router(objective=rng.choice(["sweep", "shortfall"]))
+        for _ in range(300):
+            price = 100 + rng.randrange(100) / 100
+            book.quote(f"V{rng.randrange(5)}", bids=[(price - 1, rng.randrange(1, 99))], asks=[(price, 50)])
+            order = Order("AAPL", rng.choice(["buy", "sell"]), rng.randrange(1, 200))
+            lines.append(router.route(order, book).to_json())
+        return lines
+
+    wanted = [work(seed) for seed in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(work, range(8))) == wanted
+    finally:
+        sys.setswitchinterval(interval)
