@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import platform
 import sys
@@ -38,16 +39,22 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     outputs.hold_standard_streams()
     logs.configure_report("text")
     argv = list(sys.argv[1:] if argv is None else argv)
+    told = io.StringIO()
     try:
-        arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
+        with contextlib.redirect_stdout(told):  # argparse drops what a stream does not take
+            arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
     except SystemExit:  # of --help, or of a wrong call
-        if (trouble := outputs.abandon()) is None:
+        if not told.getvalue():
             raise
-        report.error("sor: error: %s", trouble)
-        return Exit.STREAM_FAILED
+        return perform("--help", config.LogSettings, lambda _: _print(told.getvalue()))
     name = arguments.pop("command")
     logs.configure_report(config.log_format(name, arguments))
     return perform(name, lambda: _settings(name, arguments), COMMANDS[name].run)
+
+
+def _print(text: str) -> int:
+    say(text.removesuffix("\n"))
+    return Exit.DONE
 
 
 def _settings(name: str, arguments: dict[str, str]) -> Any:
@@ -96,8 +103,7 @@ def demo(settings: config.LogSettings) -> int:
 
     shown = io.StringIO()
     run_test_harness(shown)
-    say(shown.getvalue().removesuffix("\n"))
-    return Exit.DONE
+    return _print(shown.getvalue())
 
 
 def replay(settings: config.ReplaySettings) -> int:

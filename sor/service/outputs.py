@@ -76,16 +76,14 @@ def hold_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
-def abandon() -> str | None:
-    """Give up what standard output does not take, or the interpreter would try again at its end; says why."""
+def abandon() -> None:
+    """Give up what standard output does not take, or the interpreter would try again at its end."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return f"cannot write to standard output: {getattr(error, 'strerror', None) or error}"
-    return None
 
 
 def create(path: str, mode: Literal["wb", "ab"] = "wb") -> IO[bytes]:

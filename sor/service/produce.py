@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sor.errors import DataError, InputError
+from sor.errors import DataError, InputError, SorError
 from sor.kafka import resume
 from sor.market import Decoder
 from sor.market.databento_csv import CsvDecoder
@@ -134,7 +134,11 @@ def produce(settings: ProduceSettings) -> Outcome:
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
     rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
-    topic = resume.connect(settings.connection, settings.topic)
+    try:
+        topic = resume.connect(settings.connection, settings.topic)
+    except SorError:
+        rows.source.close()
+        raise
     stop, bad, there, left = Stop(), 0, 0, settings.max_messages
     pace = Pace(settings.speed, stop)
     try:

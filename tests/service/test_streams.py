@@ -1,0 +1,161 @@
+"""Standard streams that are closed, full, gone or of another kind; threads; an interpreter without docstrings."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import PATIENCE
+
+from sor import cli
+from sor.errors import Exit
+from sor.service.settings import OPTIONS
+
+NOWHERE = ["--kafka-servers", "127.0.0.1:1", "--connect-timeout", "0"]
+# What prints, with the status that it has on a stream that takes it.
+PRINTING = [
+    (["replay", "sample.csv", "--max-messages", "5"], 0), (["demo"], 0), (["version"], 0), (["--help"], 0),
+    (["consume", "--help"], 0), (["check", *NOWHERE], 3), (["paper", "--training-samples", "1000"], 0),
+]  # fmt: skip
+
+
+def shell(checkout: Path, command: list[str], streams: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    names = {option.variable for option in OPTIONS}
+    clean = {name: value for name, value in os.environ.items() if name not in names} | variables
+    line = f'exec "$0" "$@" {streams}'
+    arguments = ["bash", "-c", line, sys.executable, "-m", "sor", *command]
+    run = subprocess.run(arguments, cwd=checkout, env=clean, capture_output=True, timeout=PATIENCE, check=False)
+    assert b"Traceback" not in run.stderr
+    assert b"Exception ignored" not in run.stderr
+    return run
+
+
+@pytest.mark.parametrize(("streams", "why"), [(">&-", b"is closed"), ("> /dev/full", b"No space left on device")])
+@pytest.mark.parametrize(("command", "well"), PRINTING, ids=lambda value: value[0] if type(value) is list else "")
+def test_output_that_takes_nothing(checkout: Path, command: list[str], well: int, streams: str, why: bytes) -> None:
+    run = shell(checkout, command, streams, PYTHONUNBUFFERED="1" if command[-1] == "--help" else "")
+    assert run.returncode == Exit.STREAM_FAILED, run.stderr
+    assert b"standard output" in run.stderr.splitlines()[-1]
+    assert why in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2> /dev/full", "<&-", "<&- 2>&-"])
+@pytest.mark.parametrize(("command", "well"), PRINTING[:3], ids=lambda value: value[0] if type(value) is list else "")
+def test_the_other_streams_are_not_needed(checkout: Path, command: list[str], well: int, streams: str) -> None:
+    run = shell(checkout, command, streams)
+    assert run.returncode == well
+    assert run.stdout == shell(checkout, command, "").stdout != b""
+
+
+def test_a_file_does_not_get_the_number_of_a_closed_stream(checkout: Path, tmp_path: Path) -> None:
+    """Or log lines would stand among the results."""
+    for streams in ("2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        out = tmp_path / "out"
+        run = shell(checkout, ["replay", "sample.csv", "--max-messages", "5", "--output", str(out)], streams)
+        assert run.returncode == 0, streams
+        assert len(out.read_bytes().splitlines()) == 5
+
+
+def test_standard_input_that_is_closed(checkout: Path) -> None:
+    run = shell(checkout, ["replay", "-"], "<&-")
+    assert (run.returncode, run.stdout) == (Exit.WRONG_CALL, b"")
+    assert b"standard input is closed" in run.stderr
+
+
+@pytest.mark.parametrize("command", [["replay", "sample.csv"], ["version"]])
+def test_a_reader_that_has_gone(checkout: Path, command: list[str]) -> None:
+    run = shell(checkout, command, "| true; exit ${PIPESTATUS[0]}")
+    assert run.returncode in (0, Exit.BROKEN_PIPE)  # what fits into the pipe may have been taken
+    if command[0] == "replay":
+        assert run.returncode == Exit.BROKEN_PIPE
+
+
+@pytest.mark.parametrize("feed", ["-", "FEED"])
+def test_the_file_behind_a_stream_is_not_read_and_written(checkout: Path, tmp_path: Path, feed: str) -> None:
+    file = tmp_path / "feed.csv"
+    file.write_bytes((checkout / "sample.csv").read_bytes())
+    before = file.read_bytes()
+    path = str(file) if feed == "FEED" else "-"
+    streams = f"< {file}" if feed == "-" else ""
+    for more, output in (([], f">> {file}"), ([], f"> {tmp_path}/out 2>> {file}"), (["--output", str(file)], "")):
+        run = shell(checkout, ["replay", path, *more], f"{streams} {output}")
+        assert run.returncode == Exit.WRONG_CALL
+        assert file.read_bytes().startswith(before)
+        assert len(file.read_bytes()) < len(before) + 500  # no more than the line that says so
+
+
+@pytest.mark.parametrize("streams", ["> {0}", "2> {0}"])
+def test_a_summary_is_not_where_a_stream_goes(checkout: Path, tmp_path: Path, streams: str) -> None:
+    file = tmp_path / "file"
+    run = shell(checkout, ["replay", "sample.csv", "--summary", str(file)], streams.format(file))
+    assert run.returncode == Exit.WRONG_CALL
+
+
+def test_both_streams_may_go_to_one_file(checkout: Path, tmp_path: Path) -> None:
+    run = shell(checkout, ["replay", "sample.csv", "--max-messages", "5"], f"> {tmp_path}/all 2>&1")
+    assert run.returncode == 0
+
+
+def test_an_encoding_that_has_few_characters(checkout: Path) -> None:
+    for command, well in PRINTING:
+        assert shell(checkout, command, "", PYTHONIOENCODING="ascii").returncode == well
+
+
+@pytest.mark.parametrize("command", [["replay", "sample.csv", "--max-messages", "5"], ["version"], ["demo"]])
+def test_streams_of_text_as_a_notebook_has_them(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], command: list[str]
+) -> None:
+    monkeypatch.chdir(checkout)
+    assert cli.main(command) == Exit.DONE
+    expected = capfdbinary.readouterr().out
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", shown)
+    for _ in range(2):  # main may be called again
+        assert cli.main(command) == Exit.DONE
+    assert shown.getvalue().encode() == 2 * expected != b""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(command) == Exit.STREAM_FAILED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["replay", "sample.csv", "--output", "/dev/null"], Exit.DONE), (["version"], Exit.DONE),
+        (["replay", "sample.csv", "--order-size", "0"], Exit.WRONG_CALL), (["demo"], Exit.DONE),
+        (["produce", "sample.csv", *NOWHERE], Exit.NO_BROKER), (["consume", *NOWHERE], Exit.NO_BROKER),
+    ],
+)  # fmt: skip
+def test_in_a_thread(checkout: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: Exit) -> None:
+    monkeypatch.chdir(checkout)
+    seen: list[Any] = []
+    thread = threading.Thread(target=lambda: seen.append(cli.main(arguments)))
+    thread.start()
+    thread.join()
+    assert seen == [status]
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS, None])
+def test_help_needs_no_docstrings(checkout: Path, command: str | None) -> None:
+    arguments = [*([command] if command else []), "--help"]
+    plain = shell(checkout, arguments, "")
+    bare = shell(checkout, arguments, "", PYTHONOPTIMIZE="2")
+    assert (bare.returncode, bare.stdout) == (0, plain.stdout)
+    assert command is None or cli.COMMANDS[command].help.split()[0].encode() in bare.stdout
+
+
+def test_a_name_that_is_not_utf8(checkout: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/donn\xe9es.csv"
+    Path(os.fsdecode(name)).write_bytes((checkout / "sample.csv").read_bytes())
+    for form in ("text", "json"):
+        run = shell(checkout, ["replay", os.fsdecode(name), "--log-format", form, "--max-messages", "5"], "")
+        assert run.returncode in (0, Exit.WRONG_CALL)
+        run.stderr.decode()
+        gone = shell(checkout, ["replay", os.fsdecode(name) + "x", "--log-format", form], "")
+        assert gone.returncode == Exit.WRONG_CALL
+        assert "donn\\udce9es" in gone.stderr.decode().replace("\\\\", "\\")
