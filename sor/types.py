@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from sor.errors import InputError
@@ -186,7 +187,7 @@ class Order(msgspec.Struct, frozen=True):
             force_setattr(self, "parent_id", text("parent_id", self.parent_id, empty=True))
 
 
-class CostParameters(msgspec.Struct, frozen=True, gc=False):
+class CostParameters(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Penalties of the static split (dollars per share) and its grid (shares).
 
     Raises
@@ -195,10 +196,12 @@ class CostParameters(msgspec.Struct, frozen=True, gc=False):
         Where a penalty is not a finite number or the step is below 1.
     """
 
-    lambda_over: float = 0.01
-    lambda_under: float = 0.005
-    theta_queue: float = 0.002
-    step: int = 100
+    lambda_over: Annotated[float, Meta(description="Penalty of overfill, dollars per share.")] = 0.01
+    lambda_under: Annotated[float, Meta(description="Penalty of underfill, dollars per share.")] = 0.005
+    theta_queue: Annotated[
+        float, Meta(description="Penalty of underfill and of overfill alike, dollars per share.")
+    ] = 0.002
+    step: Annotated[int, Meta(ge=1, description="Grid of the split, shares; no part in the objective sweep.")] = 100
 
     def __post_init__(self) -> None:
         for name in ("lambda_over", "lambda_under", "theta_queue"):

@@ -300,6 +300,33 @@ def test_the_walk_sees_the_imports_of_cython() -> None:
     assert pyx_imports(source) == {"sor.kernels", "sor._core"}
 
 
+ROUTED = """
+import sor
+sor.run_test_harness()
+book = sor.Book("A")
+book.quote("V", bids=[(0.99, 7)], asks=[(1.0, 5)], fee=0.003)
+routers = [sor.Router(), sor.Router(algorithm="cont_kukanov"), sor.Router(objective="shortfall")]
+for router in routers:
+    print(router.route(sor.Order("A", "buy", 6), book).to_json())
+print(sor.place(100, 0.01, 0.003, [0.002], [50], [[10], [70]], theta=0.0005, lambda_under=0.05, lambda_over=0.05))
+"""
+
+
+@pytest.mark.parametrize("pure", ["0", "1"])
+def test_nothing_depends_on_docstrings_or_assertions(pure: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "SOR_REQUIRE_EXT"}
+    answers = [
+        subprocess.run(
+            [sys.executable, *options, "-c", ROUTED],
+            cwd=PACKAGE.parent, env=environment | {"SOR_PURE_PYTHON": pure}, stdout=subprocess.PIPE, check=True,
+            timeout=60,
+        ).stdout
+        for options in ([], ["-OO"])
+    ]  # fmt: skip
+    assert answers[0] == answers[1]
+    assert answers[0].count(b"schema_version") == 3
+
+
 # --- the environment -------------------------------------------------------------------------------------------------
 
 

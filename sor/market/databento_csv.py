@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from operator import itemgetter
+from typing import Any
 
 from sor.errors import DataError
 from sor.market.fields import (
@@ -25,7 +27,7 @@ from sor.market.update import EVENT, BookUpdate, Level, event_of
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
 CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
-KNOWN_CELLS = 1_000  # the same of publisher ids, record types and flags
+KNOWN_KINDS = 10_000  # the same of publisher ids with record types and flags
 
 
 class CsvDecoder:
@@ -71,9 +73,8 @@ class CsvDecoder:
         if self._event is not None:
             self._prices.append(("price", place["price"]))
         self._unit: str | None = None  # of the file's prices, from the first ones on
-        self._publishers: dict[str, int] = {}
-        self._schemas = {""}  # record types that may be routed, as they are spelled
-        self._doubts = {"": 0}  # by spelled flags
+        self._kind = itemgetter(*(place[name] for name in ("publisher_id", "rtype", "flags") if name in place))
+        self._kinds: dict[Any, tuple[int, int]] = {}  # publisher and doubts, by how these cells are spelled
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def learn(self, rows: list[bytes]) -> None:
@@ -102,22 +103,13 @@ class CsvDecoder:
             A wrong number of cells, a cell that is not what its column holds, or a row of another schema.
         """
         cells = self.cells(raw)
-        if self._schema is not None and cells[self._schema] not in self._schemas:
-            self._check_schema(cells[self._schema])
+        known = self._kinds.get(self._kind(cells))
+        publisher, doubts = self._new_kind(cells) if known is None else known
         unit = self._unit or unit_of(cells[at] for _, at in self._prices)
-        venue = cells[self._publisher]
-        publisher = self._publishers.get(venue)
-        if publisher is None:
-            publisher = integer_of("publisher_id", venue, 65535)
-            if len(self._publishers) < KNOWN_CELLS:
-                self._publishers[venue] = publisher
-        sequence, event, doubts = self._sequence, None, 0
+        sequence, event = self._sequence, None
         if self._event is not None:
             event = event_of(*[cells[at] for at in self._event])
             one_unit("price", cells[self._event[2]], unit, "file")
-        if self._flags is not None:
-            flags = cells[self._flags]
-            doubts = self._doubts[flags] if flags in self._doubts else self._new_doubts(flags)
         update = BookUpdate(
             symbol_of(cells[self._symbol]),
             publisher,
@@ -128,7 +120,7 @@ class CsvDecoder:
             event,
             doubts,
         )
-        if unit != self._unit:
+        if unit is not self._unit:
             self._unit = unit
             self._known.clear()  # of rows that were refused
         return update
@@ -152,16 +144,14 @@ class CsvDecoder:
                 levels.append(level)
         return levels
 
-    def _check_schema(self, spelled: str) -> None:
-        check_schema(spelled.strip())
-        if len(self._schemas) < KNOWN_CELLS:
-            self._schemas.add(spelled)
-
-    def _new_doubts(self, spelled: str) -> int:
-        doubts = doubts_of(spelled)
-        if len(self._doubts) < KNOWN_CELLS:
-            self._doubts[spelled] = doubts
-        return doubts
+    def _new_kind(self, cells: list[str]) -> tuple[int, int]:
+        if self._schema is not None:
+            check_schema(cells[self._schema].strip())
+        doubts = 0 if self._flags is None else doubts_of(cells[self._flags])
+        found = integer_of("publisher_id", cells[self._publisher], 65535), doubts
+        if len(self._kinds) < KNOWN_KINDS:
+            self._kinds[self._kind(cells)] = found
+        return found
 
     def check_units(self, cells: list[str]) -> None:
         """Refuse a row whose prices are in another unit than the file's, where nothing else of it is decoded."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from sor.errors import DataError
+from sor.routing.result import AtLeastOne, Count, Text
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +22,19 @@ POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 SHOWN_BYTES = 200  # of a bad message in a log line
 
 
-class FilePlace(msgspec.Struct, frozen=True, gc=False):
+class FilePlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A line of a file; the file's name comes without its folder, so that results compare."""
 
-    file: str
-    line: int
+    file: Annotated[Text, Meta(description="Name of the file without its folder; - is standard input.")]
+    line: Annotated[AtLeastOne, Meta(description="Line of the file, from 1, the header counted.")]
 
 
-class KafkaPlace(msgspec.Struct, frozen=True, gc=False):
-    topic: str
-    partition: int
-    offset: int
+class KafkaPlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A message of a topic."""
+
+    topic: Annotated[Text, Meta(description="Kafka topic.")]
+    partition: Annotated[Count, Meta(description="Partition of the topic, from 0.")]
+    offset: Annotated[Count, Meta(description="Offset within the partition, from 0.")]
 
 
 Place = FilePlace | KafkaPlace
@@ -58,12 +62,21 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         return self.value
 
 
-class StreamState(msgspec.Struct, frozen=True, gc=False):
+class StreamState(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """How far a result is behind its stream."""
 
-    lag: int | None  # messages behind this one in its partition
-    age_ms: int | None  # since the message was written to its topic
-    conflated: int  # older messages of the symbol left out for it
+    lag: Annotated[
+        Count | None,
+        Meta(description="Messages that wait behind this one in its partition; null where unknown."),
+    ]
+    age_ms: Annotated[
+        int | None,
+        Meta(description="Time since the message was written to its topic, milliseconds."),
+    ]
+    conflated: Annotated[
+        Count,
+        Meta(description="Older messages of the symbol left out for this one (--conflate)."),
+    ]
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):

@@ -6,15 +6,16 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.fields import symbol_of
-from sor.routing.result import SCHEMA_VERSION
+from sor.routing.result import SCHEMA_VERSION, Count, Text
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
 from sor.stream.pipeline import age_of, log_result, too_old
@@ -67,30 +68,39 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id)
 
 
-class OrderPlace(msgspec.Struct, frozen=True, gc=False):
+class OrderPlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Where an order stands, and the last message of the market data that its book had taken in."""
 
-    topic: str
-    partition: int
-    offset: int
-    market_data: KafkaPlace | None  # None: no book was looked at, or there was no market data
+    topic: Annotated[Text, Meta(description="Kafka topic.")]
+    partition: Annotated[Count, Meta(description="Partition of the topic, from 0.")]
+    offset: Annotated[Count, Meta(description="Offset within the partition, from 0.")]
+    market_data: Annotated[
+        KafkaPlace | None,
+        Meta(
+            description="How far the market data of the order's partition had been read; null where no book was "
+            "looked at."
+        ),
+    ]
 
 
-class OrderNames(msgspec.Struct, frozen=True, gc=False):
+class OrderNames(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What an order is called, as far as it can be read."""
 
-    id: str | None
-    symbol: str | None
+    id: Annotated[Text | None, Meta(description="Id of the order; null where it cannot be read.")]
+    symbol: Annotated[Text | None, Meta(description="Symbol of the order; null where it cannot be read.")]
 
 
-class Rejection(msgspec.Struct, frozen=True):
+class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The answer to an order that cannot be routed (``rejection`` in sor/routing/result.schema.json)."""
 
-    order: OrderNames
-    status: Literal["rejected"]
-    reason: str
-    schema_version: int
-    source: OrderPlace
+    order: Annotated[OrderNames, Meta(description="Which order it is.")]
+    status: Annotated[
+        Literal["rejected"],
+        Meta(description="Tells a rejection from a result, which has no status."),
+    ]
+    reason: Annotated[Text, Meta(description="What is wrong with the order, a sentence for people.")]
+    schema_version: Annotated[Literal[1], Meta(description="Version of this schema, without unit.")]
+    source: Annotated[OrderPlace, Meta(description="An order of a topic of orders.")]
 
 
 def order_of(raw: bytes) -> OrderMessage:

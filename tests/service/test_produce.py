@@ -34,10 +34,11 @@ from test_kafka import (
     write_csv,
 )
 
-from sor.errors import StreamError
+from sor.errors import Exit, StreamError
 from sor.kafka import kafka_python, private, resume
 from sor.kafka.timing import Timing
-from sor.service.produce import NAP_S, Pace
+from sor.market.databento_json import JsonDecoder
+from sor.service.produce import NAP_S, Pace, Rows
 from sor.service.settings import load
 
 SECOND = 10**9
@@ -129,6 +130,51 @@ def test_no_pace_and_a_stop() -> None:
     stopped.wait(0)
     stopped.wait(3600 * SECOND)
     assert clock.sleeps == [NAP_S] * 3
+
+
+# --- what is sent of a file ------------------------------------------------------------------------------------------
+
+HEADER = b"ts_event,publisher_id,symbol,bid_px_00,ask_px_00,bid_sz_00,ask_sz_00\n"
+ROW = b"2024-08-01T13:36:00.000000001Z,2,BRK.A,741500.5,742100.25,2,%d\n"
+
+
+def sent_of(path: Path, content: bytes) -> tuple[list[tuple[int, int | None]], int]:
+    """Row number and ask size of each message of a file, and its bad rows."""
+    path.write_bytes(content)
+    rows, found = Rows(str(path)), []
+    for row in rows:
+        update = JsonDecoder().decode(row.message)
+        assert (row.symbol, row.time) == (update.symbol, update.time)
+        found.append((row.number, None if update.asks[0] is None else update.asks[0][1]))
+    rows.source.close()
+    return found, rows.bad
+
+
+def test_a_row_cut_short_is_not_sent_and_keeps_its_number(tmp_path: Path) -> None:
+    feed = tmp_path / "feed.csv"
+    whole = HEADER + ROW % 4000 + b"\n" + ROW % 4001 + ROW % 4002
+    assert sent_of(feed, whole[:-3]) == ([(1, 4000), (2, 4001)], 1)
+    assert sent_of(feed, whole) == ([(1, 4000), (2, 4001), (3, 4002)], 0)
+
+
+def test_a_row_in_another_unit_is_not_sent(tmp_path: Path) -> None:
+    """As a message of its own it would say nothing of the file's unit."""
+    whole = ROW.replace(b"741500.5,742100.25", b"741400,742000")
+    for content in (HEADER + ROW % 1 + whole % 2 + ROW % 3, HEADER + whole % 1 + ROW % 2):
+        sent, bad = sent_of(tmp_path / "feed.csv", content)
+        assert bad == 1
+        assert [size for _, size in sent] in ([1, 3], [2])
+
+
+def test_the_json_of_databento_is_sent_as_it_is(tmp_path: Path) -> None:
+    level = {"bid_px": "222810000000", "ask_px": "222830000000", "bid_sz": 200, "ask_sz": 300}
+    head = {"ts_event": "1722519360000000001", "rtype": 1, "publisher_id": 2, "instrument_id": 38}
+    record = json.dumps({"hd": head, "levels": [level], "symbol": "AAPL"}).encode()
+    path = tmp_path / "feed.json"
+    assert sent_of(path, record + b"\n" + record) == ([(1, 300), (2, 300)], 0)
+    rows = Rows(str(path))
+    assert [row.message for row in rows] == [record, record]
+    rows.source.close()
 
 
 # --- against a broker ------------------------------------------------------------------------------------------------
@@ -231,6 +277,22 @@ def test_resume_counts_what_it_sends_and_tells_bad_rows(
     assert f"sent 4 messages to {name}, all acknowledged; 1 bad rows; 3 were there already" in second.err
     start(*command).finish(DONE)
     assert rows_of(kafka, name) == {0: [1, 2, 4, 5, 6, 7, 8, 9, 10]}
+
+
+@pytest.mark.kafka
+def test_a_row_that_was_cut_is_sent_whole_by_the_next_resume(
+    kafka: Servers, start: Start, topic: Names, tmp_path: Path
+) -> None:
+    name, feed = kafka.create_topic(topic()), tmp_path / "growing.csv"
+    whole = HEADER + b"".join(ROW % size for size in (4000, 4001, 4002, 4003))
+    feed.write_bytes(whole[: whole.index(b"4002") + 2])
+    command = ("produce", feed, "--kafka-servers", kafka.bootstrap, "--topic", name, "--resume")
+    job = start(*command).finish(Exit.BAD_MESSAGES)
+    assert "growing.csv:4: unfinished: " in job.err
+    feed.write_bytes(whole)
+    start(*command).finish(DONE)
+    assert [json.loads(record.value)["ask_sz_00"] for record in read(kafka, name)] == [4000, 4001, 4002, 4003]
+    assert rows_of(kafka, name) == {0: [1, 2, 3, 4]}
 
 
 @pytest.mark.kafka
