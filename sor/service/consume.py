@@ -143,6 +143,7 @@ def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recover
         bootstrapping=recovery.running,
         rebuilt=recovery.rebuilt,
         rebalances=source.rebalances,
+        missing=source.missing,
         committed=getattr(sink, "committed", 0),
         aborted=getattr(sink, "aborted", 0),
         age_ms=pipeline.age_ms,

@@ -9,13 +9,26 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
 import msgspec
 import pytest
-from commands import DONE, PATIENCE, STREAM_FAILED, WRONG_CALL, Job, Jobs, Json, Start, wait_for
+from commands import (
+    DONE,
+    PATIENCE,
+    QUICK,
+    STREAM_FAILED,
+    WRONG_CALL,
+    Job,
+    Jobs,
+    Json,
+    Start,
+    each_client,
+    wait_for,
+)
 from conftest import CHECKOUT
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_broker import Servers
@@ -794,9 +807,15 @@ def test_the_schema_of_a_rejection_forbids_what_it_does_not_name() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def client() -> str:
+    """The client that the test's commands use; `each_client` takes them in turn."""
+    return "kafka-python"
+
+
+@pytest.fixture
+def start(tmp_path: Path, client: str) -> Iterator[Start]:
     with Jobs(tmp_path) as jobs:
-        yield jobs.start
+        yield partial(jobs.start, SOR_CLIENT=client, script=QUICK)
 
 
 class Market(NamedTuple):
@@ -863,6 +882,7 @@ def answer_of(job: Job, status: int) -> Json:
 
 
 @pytest.mark.kafka
+@each_client
 def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> None:
     """Repeats before and after a SIGKILL get the first result, byte for byte; everything is answered exactly once."""
     consumer = start(*place.consume)
@@ -967,6 +987,7 @@ def test_a_feed_follows_leaves_and_comes_back(place: Market, client: str) -> Non
 
 
 @pytest.mark.kafka
+@each_client
 def test_market_data_goes_on_beside_the_orders(place: Market, start: Start) -> None:
     """The book has what was there when the order came, and the group is not subscribed to the market data."""
     start(*place.consume)
