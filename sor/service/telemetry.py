@@ -44,7 +44,7 @@ BOUNDARIES = tuple(factor << power for power in range(12, 30) for factor in (2, 
 
 # Labels that stand at 0 from the start: `increase` does not see the first count of a series that was not there.
 SKIPPED = ("symbol",)
-BAD = ("json", "key", "number", "price", "size", "symbol", "time")
+BAD = ("json", "key", "number", "price", "schema", "size", "symbol", "time")
 
 HELP = {
     "sor_routing_latency_seconds": "From a message's bytes to its encoded result, without Kafka",
