@@ -59,7 +59,9 @@ def _print(text: str) -> int:
 
 def _settings(name: str, arguments: dict[str, str]) -> Any:
     settings = config.load(name, arguments)
-    if name != "check":  # which tells what is wrong among what else it finds
+    if name == "check":  # which tells the rest that is wrong among what else it finds
+        rules.check_sending(settings)
+    else:
         rules.refuse(settings)
     return settings
 

@@ -106,6 +106,9 @@ class Job:
         return f"{self.arguments}: {what}; the end of its standard error:\n{end}"
 
 
+QUICK = Path(__file__).with_name("quick.py")  # `sor` with shorter waits for who is dead or gone
+
+
 class Jobs:
     """Starts commands in a folder; the end of the block kills those that still run."""
 

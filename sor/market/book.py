@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import heapq
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ class Book(BookOfQuotes):
         super().__init__(text("symbol", symbol), whole_number("depth", depth, 1, 1000))
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
+        self.turn = 0  # of its last update, among those of all books beside it
         self.doubts: dict[str, str] = {}
 
     def warnings(self) -> list[str]:
@@ -123,6 +125,13 @@ class Books:
         Levels kept for a publisher.
     new_outflows : callable, optional
         Makes the outflows that each book keeps, for ``cont_kukanov``; only publishers have queues.
+    most : int, optional
+        Books kept; beyond that those go whose symbols have not been heard of for longest.
+
+    Attributes
+    ----------
+    evicted : dict
+        Publisher ids of the books that have gone, by symbol; whoever keeps quotes elsewhere empties it.
     """
 
     def __init__(
@@ -131,16 +140,23 @@ class Books:
         venues_from: str = "publishers",
         depth: int = 1,
         new_outflows: Callable[[], Outflows] | None = None,
+        most: int | None = None,
     ) -> None:
         one_of("venues_from", venues_from, VENUES_FROM)
         if new_outflows is not None and venues_from == "levels":
             raise InputError("venues_from is 'levels': cont_kukanov needs venues with queues of their own, publishers")
         self._new_outflows = new_outflows
+        self._most = most
+        self._turn = 0  # updates so far
+        self._before: dict[str, _Before | None] | None = None  # books as they were when `begin` was called
+        self.evicted: dict[str, list[int]] = {}
+        self.venues_from = venues_from
         self.directory = directory
         self.by_symbol: dict[str, Book] = {}
         self.publishers: set[int] = set()
         self._depth = 1 if venues_from == "levels" else depth
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
+        self._gone: dict[str, int] = {}  # publishers of levels that have gone since `begin`
         self._feed: dict[str, int] | None = {} if venues_from == "levels" else None  # publisher of a symbol's levels
         self._venues: dict[int, _Venue] = {}  # by publisher
         self._levels: dict[int, _Venue] = {}
@@ -153,6 +169,15 @@ class Books:
         DataError
             Levels are venues, and these are of a second publisher: in the place of the first one's they would be lost.
         """
+        book = self._bring(update)
+        if book.outflows is not None:
+            self._observe(book.outflows, update)
+        return book
+
+    def _bring(self, update: BookUpdate) -> Book:
+        book = self.by_symbol.get(update.symbol)
+        if self._before is not None and update.symbol not in self._before:
+            self._before[update.symbol] = None if book is None else _before(book)
         if self._feed is not None:
             first = self._feed.setdefault(update.symbol, update.publisher_id)
             if first != update.publisher_id:
@@ -161,22 +186,49 @@ class Books:
                     "and venues_from 'levels' takes one feed",
                     "publisher",
                 )
-        book = self._bring(update)
-        if book.outflows is not None:
-            self._observe(book.outflows, update)
-        return book
-
-    def _bring(self, update: BookUpdate) -> Book:
-        book = self.by_symbol.get(update.symbol)
         if book is None:
+            if self._most is not None and len(self.by_symbol) >= self._most:
+                self._make_room(self._most)
             book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
             book.outflows = None if self._new_outflows is None else self._new_outflows()
         self.publishers.add(update.publisher_id)
+        self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
         self._apply(book, update)
         if update.doubts or book.doubts:
             self._doubt(book, update)
         return book
+
+    def _make_room(self, most: int) -> None:
+        """Some at a time: to find the oldest takes a look at all."""
+        for book in heapq.nsmallest(max(1, most // 64), self.by_symbol.values(), key=_turn_of):
+            if self._before is not None and book.symbol not in self._before:
+                self._before[book.symbol] = _before(book)
+            orders = {quote.order for quote in book.quotes}
+            ids = [one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders]
+            self.evicted[book.symbol] = ids if self._feed is None else [self._feed[book.symbol]]
+            del self.by_symbol[book.symbol]
+            if self._feed is not None:
+                first = self._feed.pop(book.symbol)
+                if self._before is not None:
+                    self._gone.setdefault(book.symbol, first)
+
+    def begin(self) -> None:
+        """From now on keep what `undo` needs."""
+        self._before, self._gone = {}, {}
+
+    def undo(self) -> None:
+        """Take back all updates since `begin`, which costs as much as the books that they changed."""
+        before, self._before = self._before or {}, None
+        for symbol, kept in before.items():
+            if self._feed is not None and (kept is None or symbol in self._gone):
+                self._feed.pop(symbol, None)
+            if kept is None:
+                self.by_symbol.pop(symbol, None)
+            else:
+                if symbol in self._gone and self._feed is not None:
+                    self._feed[symbol] = self._gone[symbol]
+                self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
 
     def _doubt(self, book: Book, update: BookUpdate) -> None:
         venue_id = self._venue(update.publisher_id, update.time).entry.venue_id
@@ -230,6 +282,35 @@ class Books:
     def _level(self, level: int) -> _Venue:
         found = self._levels[level] = _venue_at(self.directory.level_venue(level), 0)
         return found
+
+
+class _Before(NamedTuple):
+    """A book as it was: its quotes are replaced and never changed, so that it is enough to hold them."""
+
+    quotes: list[tuple[Any, ...]]  # arguments of `show`
+    time: int
+    sequence: int | None
+    turn: int
+    outflows: Outflows | None
+    placements: dict[Any, Any]
+    doubts: dict[str, str]
+
+
+def _before(book: Book) -> _Before:
+    quotes = [(one.order, one.venue_id, one.bids, one.asks, one.rates, one.time) for one in book.quotes]
+    outflows = None if book.outflows is None else book.outflows.copy()
+    return _Before(quotes, book.time, book.sequence, book.turn, outflows, book.placements.copy(), book.doubts.copy())
+
+
+def _as_before(book: Book, kept: _Before) -> Book:
+    for quote in kept.quotes:
+        book.show(*quote)
+    _, book.time, book.sequence, book.turn, book.outflows, book.placements, book.doubts = kept
+    return book
+
+
+def _turn_of(book: Book) -> int:
+    return book.turn
 
 
 class _Venue(NamedTuple):

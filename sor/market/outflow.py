@@ -5,6 +5,7 @@ What counts, what is assumed and what the samples may be used for stands in docs
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Sequence
 from typing import Literal
@@ -103,6 +104,11 @@ class _Venue:
         self.bids.left = self.asks.left = 0
         return left
 
+    def copy(self) -> _Venue:
+        other = copy.copy(self)
+        other.bids, other.asks = copy.copy(self.bids), copy.copy(self.asks)
+        return other
+
 
 class Outflows:
     """Joint samples of the venues' outflows, for one symbol.
@@ -161,6 +167,14 @@ class Outflows:
         """Memory of the arrays; it depends on the number of venues, and on no number of rows."""
         arrays = (self._bins, self._window, self._samples, *self._tables.values())
         return sum(array.nbytes for array in arrays)
+
+    def copy(self) -> Outflows:
+        """Another one that knows the same, and goes its own way."""
+        other = object.__new__(Outflows)
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy() if isinstance(value, np.ndarray | dict) else value)
+        other._venues = {name: venue.copy() for name, venue in self._venues.items()}
+        return other
 
     def source(self, venue: Hashable) -> Origin | None:
         """Whether the feed's rows stated what left the venue or its quotes implied it; None where nothing left."""

@@ -13,7 +13,7 @@ from sor.errors import Exit
 from sor.kafka.common import Identity
 from sor.market.databento_json import JsonDecoder
 from sor.service.outputs import closing, create, letters
-from sor.service.pipelines import depth_of, new_order_pipeline, new_pipeline, wants_events
+from sor.service.pipelines import Plan, new_order_pipeline, new_pipeline, plan_of
 from sor.service.run import perform, run_to_end
 from sor.service.settings import ConsumeSettings
 from sor.service.supervisor import Supervisor
@@ -36,26 +36,41 @@ def consume(settings: ConsumeSettings) -> int:
     client = _client(settings.client)
     identity = Identity(settings.group, settings.instance_id, settings.worker or 0)
     topic = settings.orders_topic or settings.topic
+    plan = plan_of(settings, settings.venues_from or "publishers")
     with contextlib.ExitStack() as stack:
-        fanout = stack.enter_context(closing(Fanout(_file_sinks(settings))))
-        pipeline = _answering(settings, fanout)
+        files = stack.enter_context(closing(Fanout(_file_sinks(settings))))
+        telemetry = _telemetry(settings, stack)
+
+        def turned(last: bool = False) -> None:  # called once all of these are there
+            if telemetry is not None:
+                telemetry.turned(pipeline.summary, lambda: _stream_state(source, topics, pipeline, recovery), last=last)
+
+        reader = client.open_reader(settings.connection)
+        stack.callback(reader.close)
+        recovery, feed = _recovery(client, settings, plan, stack, reader, turned)
         connect = _connector(client, settings, identity)
         producer = connect()
         source = client.open_source(
-            settings.connection,
-            topic,
-            identity,
-            settings.start,
-            transactional=settings.exactly_once,
+            settings.connection, topic, identity, settings.start, transactional=settings.exactly_once
         )
         stack.callback(source.close)
-        sink = _topic_sink(client, settings, producer, source, connect)
-        fanout.join(sink)
-        reader = client.open_reader(settings.connection)
-        stack.callback(reader.close)
-        recovery = _recovery(client, settings, stack, pipeline, reader)
-        turned = _telemetry(settings, stack, pipeline, lambda: _stream_state(source, sink, pipeline, recovery))
-        recovery.turn = turned
+        topics = _topic_sink(client, settings, producer, source, connect)
+        stack.callback(topics.close)
+        sink = Fanout([*files.sinks, topics])
+        pipeline: Pipeline | OrderPipeline
+        if isinstance(recovery, OrderRecovery):
+            pipeline = new_order_pipeline(plan, settings, sink, feed, recovery)
+        else:
+            pipeline = new_pipeline(
+                plan,
+                recovery.decoder,
+                sink,
+                recovery=recovery,
+                conflate=settings.conflate,
+                max_age=settings.max_age,
+                log_level=logging.INFO,
+            )
+        stack.callback(turned, last=True)
         how = "exactly once" if settings.exactly_once else "at least once"
         logger.info("consuming %s from %s as group %s, %s", topic, settings.kafka_servers, settings.group, how)
         return run_to_end(settings, source, pipeline, turned, hint=settings.venues_from is None, finish_is_done=True)
@@ -69,17 +84,6 @@ def _file_sinks(settings: ConsumeSettings) -> list[Sink]:
     if settings.dead_letter_file is not None or settings.dead_letter_topic is None:
         sinks.append(letters(settings, "ab"))
     return sinks
-
-
-def _answering(settings: ConsumeSettings, sink: Sink) -> Pipeline | OrderPipeline:
-    """What answers: every message of the market data, or orders on its books."""
-    venues_from = settings.venues_from or "publishers"
-    if settings.orders_topic is not None:
-        return new_order_pipeline(settings, venues_from, sink)
-    decoder = JsonDecoder(depth_of(settings, venues_from), events=wants_events(settings))
-    return new_pipeline(
-        settings, decoder, venues_from, sink, logging.INFO, conflate=settings.conflate, max_age=settings.max_age
-    )
 
 
 def _connector(client: Any, settings: ConsumeSettings, identity: Identity) -> Callable[[], Any]:
@@ -101,37 +105,41 @@ def _topic_sink(client: Any, settings: ConsumeSettings, producer: Any, source: A
 
 
 def _recovery(
-    client: Any, settings: ConsumeSettings, stack: contextlib.ExitStack, pipeline: Pipeline | OrderPipeline, reader: Any
-) -> Recovery:
-    """How the state of a partition comes back; given to the pipeline."""
-    memory, tail, symbol = settings.memory_topic, settings.bootstrap_messages, settings.symbol
-    if isinstance(pipeline, Pipeline):
-        depth = pipeline.router.depth
-        pipeline.recovery = Recovery(reader, pipeline.decoder, memory, depth=depth, tail=tail, symbol=symbol)
-        return pipeline.recovery
-    orders = str(settings.orders_topic)
+    client: Any,
+    settings: ConsumeSettings,
+    plan: Plan,
+    stack: contextlib.ExitStack,
+    reader: Any,
+    turn: Callable[[], None],
+) -> tuple[Recovery, Any]:
+    """How the state of a partition comes back, and for orders where the market data comes from."""
+    bounds: dict[str, Any] = {
+        "tail": settings.bootstrap_messages,
+        "symbol": settings.symbol,
+        "turn": turn,
+        "limit_s": 0.8 * settings.connection.timing.between_polls,
+    }
+    if settings.orders_topic is None:
+        decoder = JsonDecoder(plan.depth, events=plan.events)
+        return Recovery(reader, decoder, settings.memory_topic, depth=plan.router.depth, **bounds), None
+    orders = settings.orders_topic
     feed = client.open_feed(settings.connection, settings.topic)
     stack.callback(feed.close)
     feed.check_alike(orders)
-    decoder = JsonDecoder(DEPTH, events=wants_events(settings))
-    return pipeline.connect(
-        feed, OrderRecovery(reader, decoder, settings.topic, orders, memory, tail=tail, symbol=symbol)
-    )
+    decoder = JsonDecoder(DEPTH, events=plan.events)
+    return OrderRecovery(reader, decoder, settings.topic, orders, settings.memory_topic, **bounds), feed
 
 
-def _telemetry(
-    settings: ConsumeSettings, stack: contextlib.ExitStack, pipeline: Answering, state: Callable[[], Any]
-) -> Callable[[], None]:
-    """Serve metrics and health, or hand them to the supervisor; what it returns is to be called at every turn."""
+def _telemetry(settings: ConsumeSettings, stack: contextlib.ExitStack) -> Any:
+    """Serves metrics and health, or hands them to the supervisor; None where nobody asks for them."""
     if settings.metrics_port is None and settings.snapshot_file is None:
-        return lambda: None
+        return None
     from sor.service.telemetry import Telemetry, serving
 
     telemetry = Telemetry(settings.snapshot_file)
     if settings.metrics_port is not None and settings.snapshot_file is None:
         stack.enter_context(serving(telemetry.status, settings.metrics_host, settings.metrics_port))
-    stack.callback(lambda: telemetry.turned(pipeline.summary, state, last=True))
-    return lambda: telemetry.turned(pipeline.summary, state)
+    return telemetry
 
 
 def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recovery) -> Any:
@@ -143,6 +151,7 @@ def _stream_state(source: Any, sink: Any, pipeline: Answering, recovery: Recover
         bootstrapping=recovery.running,
         rebuilt=recovery.rebuilt,
         rebalances=source.rebalances,
+        missing=source.missing,
         committed=getattr(sink, "committed", 0),
         aborted=getattr(sink, "aborted", 0),
         age_ms=pipeline.age_ms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from sor import kernels
 from sor.market import Decoder
@@ -15,53 +15,92 @@ from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
 from sor.service.settings import ConsumeSettings, RoutingSettings
 from sor.stream.messages import Sink
-from sor.stream.orders import DEPTH, OrderPipeline, Terms
+from sor.stream.orders import DEPTH, Feed, NewRouter, OrderPipeline, OrderRecovery, Terms
 from sor.stream.pipeline import Pipeline
+from sor.stream.recovery import Recovery
 from sor.types import Order
 
 logger = logging.getLogger(__name__)
 
 
+class Plan(NamedTuple):
+    """What is to be routed and how: all of the settings that can be wrong, before anything is connected."""
+
+    settings: RoutingSettings
+    venues_from: str
+    new_router: NewRouter
+    router: Router
+    new_books: Callable[[int], Books]  # so many levels deep
+
+    @property
+    def events(self) -> bool:
+        return wants_events(self.settings)
+
+    @property
+    def depth(self) -> int:
+        """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
+        return 1 if self.settings.algorithm == "brute_force" and self.venues_from == "publishers" else DEPTH
+
+
+def plan_of(settings: RoutingSettings, venues_from: str) -> Plan:
+    """The plan of the settings.
+
+    Raises
+    ------
+    InputError
+    """
+    directory = VenueDirectory.load(settings.venues)
+    new_router = _routers(settings, directory)
+
+    def new_books(depth: int) -> Books:
+        return Books(directory, venues_from, depth, _new_outflows(settings), settings.max_symbols)
+
+    new_books(1)
+    return Plan(settings, venues_from, new_router, new_router(None, None), new_books)
+
+
 def new_pipeline(
-    settings: RoutingSettings,
+    plan: Plan,
     decoder: Decoder,
-    venues_from: str,
     sink: Sink,
-    log_level: int,
     *,
+    recovery: Recovery | None = None,
     conflate: bool = False,
     max_age: float | None = None,
+    log_level: int = logging.DEBUG,
 ) -> Pipeline:
-    directory = VenueDirectory.load(settings.venues)
-    router = _routers(settings, directory)(None, None)
+    """What routes one order on every message."""
+    settings, depth = plan.settings, plan.router.depth
     order = Order("*", settings.side, settings.order_size, settings.limit_price)
     logger.info("SOR Configuration: Order size: %d", settings.order_size)
     limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
-    _log_configuration(settings, venues_from, f"{settings.side}{limit}")
+    _log_configuration(settings, plan.venues_from, f"{settings.side}{limit}")
     return Pipeline(
         decoder,
-        lambda: Books(directory, venues_from, router.depth, _new_outflows(settings)),
-        router,
+        lambda: plan.new_books(depth),
+        plan.router,
         order,
         sink,
         symbol=settings.symbol,
         conflate=conflate,
         max_age=max_age,
+        recovery=recovery,
         log_level=log_level,
     )
 
 
-def new_order_pipeline(settings: ConsumeSettings, venues_from: str, sink: Sink) -> OrderPipeline:
-    directory = VenueDirectory.load(settings.venues)
-    new_router = _routers(settings, directory)
-    new_router(None, None)  # so that defaults that do not go together are told at the start
+def new_order_pipeline(
+    plan: Plan, settings: ConsumeSettings, sink: Sink, feed: Feed, recovery: OrderRecovery
+) -> OrderPipeline:
+    """What routes orders."""
     age = settings.max_age
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
-    _log_configuration(settings, venues_from, f"orders from {settings.orders_topic}, books from {settings.topic}")
-    return OrderPipeline(lambda: Books(directory, venues_from, DEPTH, _new_outflows(settings)), new_router, sink, terms)
+    what = f"orders from {settings.orders_topic}, books from {settings.topic}"
+    _log_configuration(settings, plan.venues_from, what)
+    return OrderPipeline(lambda: plan.new_books(DEPTH), plan.new_router, sink, feed, recovery, terms)
 
 
-def _routers(settings: RoutingSettings, directory: VenueDirectory) -> Callable[[Any, Any], Router]:
+def _routers(settings: RoutingSettings, directory: VenueDirectory) -> NewRouter:
     """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
     age = settings.max_quote_age
     excluded = directory.check_ids(settings.exclude_venues)
@@ -80,11 +119,6 @@ def _new_outflows(settings: RoutingSettings) -> Callable[[], Outflows] | None:
     if settings.algorithm != "cont_kukanov":
         return None
     return partial(Outflows, settings.horizon * 10**9, settings.windows)
-
-
-def depth_of(settings: RoutingSettings, venues_from: str) -> int:
-    """Levels that have to be decoded: best quotes are enough for ``brute_force`` over publishers."""
-    return 1 if settings.algorithm == "brute_force" and venues_from == "publishers" else 10
 
 
 def wants_events(settings: RoutingSettings) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 
 from sor.service.outputs import closing, create, letters
-from sor.service.pipelines import depth_of, new_pipeline, wants_events
+from sor.service.pipelines import new_pipeline, plan_of, wants_events
 from sor.service.run import run_to_end
 from sor.service.settings import ReplaySettings
 from sor.stream.files import FileResults, FileSource, has_one_publisher
@@ -27,8 +27,8 @@ def replay(settings: ReplaySettings) -> int:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
-        decoder = source.decoder(depth_of(settings, venues_from), events=wants_events(settings))
-        pipeline = new_pipeline(settings, decoder, venues_from, sink, logging.DEBUG)
+        plan = plan_of(settings, venues_from)
+        pipeline = new_pipeline(plan, source.decoder(plan.depth, events=plan.events), sink)
         return run_to_end(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
 
 

@@ -37,10 +37,8 @@ def refuse(settings: Settings) -> None:
         _check_topics(settings)
     if isinstance(settings, RoutingSettings):
         check_routing(settings)
-    if isinstance(settings, SendSettings) and settings.resume and settings.loop:
-        raise InputError(
-            "--resume and --loop: the rows of one round are numbered as those of the next; give one of them"
-        )
+    if isinstance(settings, SendSettings):
+        check_sending(settings)
     if isinstance(settings, OneOrderSettings):
         _check_order(settings)
     check_files(settings)
@@ -76,6 +74,13 @@ def _check_order(settings: OneOrderSettings) -> None:
             raise InputError(f"{_flag(field)} is missing: an order needs it")
     if settings.orders_topic == settings.results_topic:
         raise InputError(f"--orders-topic is {settings.orders_topic!r}: that is --results-topic")
+
+
+def check_sending(settings: SendSettings) -> None:
+    if settings.resume and settings.loop:
+        raise InputError(
+            "--resume and --loop: the rows of one round are numbered as those of the next; give one of them"
+        )
 
 
 # --- topics ----------------------------------------------------------------------------------------------------------

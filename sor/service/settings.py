@@ -114,6 +114,14 @@ class RoutingSettings(Settings):
         ),
     ] = None
     symbol: Annotated[str | None, _SYMBOL] = None
+    max_symbols: Annotated[
+        int,
+        Option(
+            "SOR_MAX_SYMBOLS",
+            whole(1),
+            "books kept of a file or partition; beyond that those go that have not been heard of for longest",
+        ),
+    ] = 20000
 
     @property
     def parameters(self) -> CostParameters:

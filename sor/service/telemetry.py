@@ -44,7 +44,7 @@ BOUNDARIES = tuple(factor << power for power in range(12, 30) for factor in (2, 
 
 # Labels that stand at 0 from the start: `increase` does not see the first count of a series that was not there.
 SKIPPED = ("symbol",)
-BAD = ("json", "key", "number", "price", "size", "symbol", "time")
+BAD = ("json", "key", "number", "price", "schema", "size", "symbol", "time")
 
 HELP = {
     "sor_routing_latency_seconds": "From a message's bytes to its encoded result, without Kafka",
@@ -59,6 +59,7 @@ HELP = {
     "sor_lag_messages": "Messages of a partition not taken yet; absent where it cannot be told",
     "sor_data_age_seconds": "Age of the last message when it was taken; absent before the first",
     "sor_rebalances_total": "Changes of the partitions that this consumer has",
+    "sor_missing_messages_total": "Messages that were gone before they could be read",
     "sor_transactions_total": "Transactions by outcome, committed or aborted",
     "sor_partitions": "Partitions assigned",
     "sor_bootstrapping": "1 while books are rebuilt before the first result",
@@ -81,6 +82,7 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
     bootstrapping: bool
     rebuilt: int  # messages read so far to rebuild books: a bootstrap that goes on is not stalled
     rebalances: int
+    missing: int = 0  # messages gone before they could be read
     committed: int  # transactions
     aborted: int
     age_ms: float | None  # of the last message, when it was taken
@@ -149,6 +151,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
             bootstrapping=any(stream.bootstrapping for stream in streams),
             rebuilt=sum(stream.rebuilt for stream in streams),
             rebalances=sum(stream.rebalances for stream in streams),
+            missing=sum(stream.missing for stream in streams),
             committed=sum(stream.committed for stream in streams),
             aborted=sum(stream.aborted for stream in streams),
             age_ms=max((stream.age_ms for stream in streams if stream.age_ms is not None), default=None),
@@ -375,6 +378,7 @@ class RunCollector(Collector):
         yield _lags(stream.lags)
         yield _gauge("sor_data_age_seconds", None if stream.age_ms is None else stream.age_ms / 1e3)
         yield _counter("sor_rebalances_total", stream.rebalances)
+        yield _counter("sor_missing_messages_total", stream.missing)
         outcomes = {"committed": stream.committed, "aborted": stream.aborted}
         yield _counters("sor_transactions_total", "outcome", outcomes)
         yield _gauge("sor_partitions", stream.assigned)

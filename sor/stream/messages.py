@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -171,21 +170,11 @@ class Fanout(Sink):
     """Hands everything to several sinks, in order."""
 
     def __init__(self, sinks: list[Sink]) -> None:
-        self.sinks: list[Sink] = []
-        self._adds: list[Callable[[str, bytes], None]] = []  # of the sinks that take results
-        for sink in sinks:
-            self.join(sink)
-
-    def join(self, sink: Sink) -> None:
-        """Add a sink."""
-        self.sinks.append(sink)
-        self.remembers = self.remembers or sink.remembers
-        if type(sink).add is not Sink.add:
-            self._adds.append(sink.add)
+        self.sinks = sinks
+        self.remembers = any(sink.remembers for sink in sinks)
+        self._adds = [sink.add for sink in sinks if type(sink).add is not Sink.add]  # of those that take results
         if len(self._adds) == 1:
-            self.add = self._adds[0]  # type: ignore[method-assign, assignment]  # as nearly always: no detour for each result
-        elif self._adds:
-            vars(self).pop("add", None)
+            self.add = self._adds[0]  # type: ignore[method-assign]  # as nearly always: no detour for each result
 
     def begin(self) -> None:
         for sink in self.sinks:

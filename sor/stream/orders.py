@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
+import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -18,8 +21,8 @@ from sor.market.fields import symbol_of
 from sor.routing.result import SCHEMA_VERSION, Count, Text
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
-from sor.stream.pipeline import age_of, log_result, too_old
-from sor.stream.recovery import Partition, Reader, Record, Recovery
+from sor.stream.pipeline import Scattered, age_of, log_result, too_old
+from sor.stream.recovery import MARK, Partition, Reader, Record, Recovery
 from sor.stream.summary import RunSummary
 from sor.types import Order
 
@@ -30,6 +33,10 @@ LONGEST_ID = 128  # characters
 LONGEST_REASON = 500  # characters: it may quote what it complains of
 LONGEST_KEY = 1024  # bytes of a record's own key that are given back
 MOST_FORGOTTEN = 2 * BATCH  # at a time: more than can come, and no more than a transaction takes in its time
+FORGET_S = 10.0  # between two times where there is less to forget than that
+MOST_RECENT = 256  # answers held until their places are looked for
+MOST_HELD = 64 * 2**20  # bytes of answers held where no topic keeps them
+NEAR = 200  # offsets between two answers that are read at one go
 IDLE_S = 0.1  # longest wait for orders where no market data comes
 BUSY_S = 0.001  # and where it does
 FEED_MS = 20  # longest wait for market data where it comes
@@ -185,9 +192,6 @@ def _checked(check: Callable[..., str], *arguments: Any) -> str | None:
 # --- what is known ---------------------------------------------------------------------------------------------------
 
 
-Identity = tuple[str, str]  # symbol, id
-
-
 class Answered(msgspec.Struct, frozen=True):
     """An order with its first answer, as it is kept."""
 
@@ -196,8 +200,18 @@ class Answered(msgspec.Struct, frozen=True):
     result: msgspec.Raw  # the very bytes
 
 
+class KeptMark(msgspec.Struct, frozen=True):
+    """Of which topic the orders are that are kept."""
+
+    topic: str  # the id of the topic of orders
+    start: int  # offset of the first record that is of it: those before were of a topic that has been deleted
+
+
 class Desk:
-    """All state of one partition of orders: thrown away as a whole, and rebuilt by `OrderRecovery` alone.
+    """All state of one partition of orders: what a batch did to it can be undone, else it is rebuilt as a whole.
+
+    An order is known by a digest of what it is called; kept with it are a digest of its terms, the time of its answer,
+    and where that answer lies in the topic: some 170 bytes, while an answer has thousands.
 
     Attributes
     ----------
@@ -208,41 +222,138 @@ class Desk:
     late : str or None
         What results have to say where the books are not as new as the order.
     known : dict
-        Answers by (symbol, id), the oldest first.
+        Entries by digest, the oldest first.
+    recent : dict
+        Answers by digest of those whose place in the topic is not known yet, the oldest first.
+    seen : int
+        Offset up to which the topic has been looked through for them.
     """
 
     def __init__(self, books: Books) -> None:
         self.market = Partition(books)
         self.next = 0
         self.late: str | None = None
-        self.known: dict[Identity, Answered] = {}
-        self._news: dict[Identity, Answered | None] = {}  # since the last commit; None: to be forgotten
+        self.known: dict[bytes, bytes] = {}
+        self.recent: dict[bytes, bytes] = {}
+        self.seen = 0
+        self.mark: KeptMark | None = None  # to be written
+        self._held = 0  # bytes of recent answers
+        self._batch: dict[bytes, tuple[bytes, Answered]] = {}  # with the keys of the records
+        self._gone: dict[bytes, bytes | None] = {}  # to be forgotten with this batch, with the keys of the records
+        self._marking = False
+        self._pause = 0.0  # until when nothing is forgotten, on the monotonic clock
+
+    def stand(self) -> None:
+        """The last batch took place: what it brought is known from now on."""
+        for name in self._gone:
+            self.known.pop(name, None)
+            self._held -= len(self.recent.pop(name, b""))
+        for name, (_, answered) in self._batch.items():
+            self.learn(name, answered.order, answered.time, UNSEEN)
+            self.recent[name] = bytes(answered.result)
+            self._held += len(answered.result)
+        if self._marking:
+            self.mark = None
+        self.undo()
+
+    def undo(self) -> None:
+        """The last batch did not take place."""
+        self._batch, self._gone, self._marking = {}, {}, False
+
+    def learn(self, name: bytes, order: OrderMessage, time: int, offset: int) -> None:
+        """Know an order by a digest; ``offset`` is where its answer lies."""
+        self.known.pop(name, None)  # so that the oldest comes first
+        self.known[name] = _ENTRY.pack(digest_of(msgspec.json.encode(order)), time, offset)
 
     def keep(self, answered: Answered) -> None:
         """Remember an answer."""
-        identity = answered.order.symbol, answered.order.id
-        self.known.pop(identity, None)  # so that the oldest comes first
-        self.known[identity] = self._news[identity] = answered
+        key = key_of(answered.order)
+        self._batch[digest_of(key)] = key, answered
 
-    def answer_to(self, asked: OrderMessage, since: int) -> Answered | None:
-        """What is known by the name of an order, from a time on (milliseconds since the epoch)."""
-        answered = self.known.get((asked.symbol, asked.id))
-        return None if answered is None or answered.time < since else answered
+    def answer_to(self, asked: OrderMessage, since: int) -> tuple[bool, bytes | int] | None:
+        """What is known by the name of an order, from a time on (milliseconds since the epoch).
 
-    def expire(self, before: int) -> None:
-        """Forget answers from before a time, the oldest first and not too many."""
-        oldest = itertools.islice(self.known.items(), MOST_FORGOTTEN)
-        old = [identity for identity, _ in itertools.takewhile(lambda item: item[1].time < before, oldest)]
-        for identity in old:
-            del self.known[identity]
-            self._news[identity] = None
+        Returns
+        -------
+        same : bool
+            Whether it is the same order.
+        answer : bytes or int
+            The answer, or where it lies in the topic.
+        """
+        name = digest_of(key_of(asked))
+        if name in self._batch:
+            _, answered = self._batch[name]
+            return answered.order == asked, bytes(answered.result)
+        entry = self.known.get(name)
+        if entry is None:
+            return None
+        terms, time, offset = _ENTRY.unpack(entry)
+        if time < since:
+            return None
+        return terms == digest_of(msgspec.json.encode(asked)), offset if offset != UNSEEN else self.recent[name]
+
+    def found(self, name: bytes, offset: int) -> None:
+        """An answer has been seen in the topic."""
+        answer = self.recent.pop(name, None)
+        if answer is not None:
+            self._held -= len(answer)
+            terms, time, _ = _ENTRY.unpack(self.known[name])
+            self.known[name] = _ENTRY.pack(terms, time, offset)
+
+    def place_of(self, name: bytes) -> int:
+        """Where an answer lies in the topic."""
+        return int(_ENTRY.unpack(self.known[name])[2])
+
+    def let_go(self) -> None:
+        """Where no topic keeps the answers: forget the oldest that are too many to be held here."""
+        while self._held > MOST_HELD:
+            name = next(iter(self.recent))
+            self._held -= len(self.recent.pop(name))
+            del self.known[name]
+
+    def expired(self, before: int) -> dict[bytes, int]:
+        """Answers from before a time, with their places, the oldest first; not too many, and now and then."""
+        now = time.monotonic()
+        if now < self._pause:
+            return {}
+        old: dict[bytes, int] = {}
+        for name, entry in itertools.islice(self.known.items(), MOST_FORGOTTEN):
+            _, answered, offset = _ENTRY.unpack(entry)
+            if answered >= before:
+                self._pause = now + FORGET_S
+                break
+            old[name] = offset
+        return old
+
+    def forget(self, keys: dict[bytes, bytes | None]) -> None:
+        """Forget answers, by digest; with each goes the key of its record, where it has one."""
+        self._gone = keys
 
     def news(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Key and value of what changed; a log of these, compacted, brings the known orders back."""
-        news, self._news = self._news, {}
-        for identity, answered in news.items():
-            # Not joined by a character: a symbol or an id might have it, and two orders would share a key.
-            yield msgspec.json.encode(identity), None if answered is None else msgspec.json.encode(answered)
+        if self.mark is not None:
+            self._marking = True
+            yield MARK, msgspec.json.encode(self.mark)
+        for name, key in self._gone.items():
+            if key is not None and name not in self._batch:
+                yield key, None
+        for key, answered in self._batch.values():
+            yield key, msgspec.json.encode(answered)
+
+
+def key_of(order: OrderMessage) -> bytes:
+    """Key of what is kept of an order."""
+    # Not joined by a character: a symbol or an id might have it, and two orders would share a key.
+    return msgspec.json.encode((order.symbol, order.id))
+
+
+def digest_of(data: bytes) -> bytes:
+    """Sixteen bytes that nothing else has."""
+    return blake2b(data, digest_size=16).digest()
+
+
+_ENTRY = struct.Struct("<16sqq")  # of a known order: digest of its terms, time of the answer, and its place
+UNSEEN = -1  # place of an answer that is recent
 
 
 class OrderRecovery(Recovery):
@@ -272,8 +383,10 @@ class OrderRecovery(Recovery):
         *,
         tail: int,
         symbol: str | None = None,
+        turn: Callable[[], None] = lambda: None,
+        limit_s: float = math.inf,
     ) -> None:
-        super().__init__(reader, decoder, None, depth=DEPTH, tail=tail, symbol=symbol)
+        super().__init__(reader, decoder, None, depth=DEPTH, tail=tail, symbol=symbol, turn=turn, limit_s=limit_s)
         self.feed_topic = feed_topic
         self.orders_topic = orders_topic
         self.kept_topic = kept_topic
@@ -297,18 +410,82 @@ class OrderRecovery(Recovery):
 
     def _known(self, desk: Desk, topic: str, partition: int) -> None:
         self.make_like(topic, self.orders_topic)
-        for record in self.records(topic, partition, *self.reader.bounds(topic, partition)):
+        identity = self.reader.identity(self.orders_topic)
+        start, desk.seen = self.reader.bounds(topic, partition)
+        mark: KeptMark | None = None
+        for record in self.records(topic, partition, start, desk.seen):
             try:
-                identity = _identities.decode(record.key or b"")
-                desk.known.pop(identity, None)  # so that the order is that of their times
+                if record.key == MARK:
+                    mark = _marks.decode(record.value or b"")
+                    continue
+                _identities.decode(record.key or b"")
+                name = digest_of(record.key or b"")
+                desk.known.pop(name, None)
                 if record.value is not None:
-                    desk.known[identity] = _answers.decode(record.value)
+                    answered = _answers.decode(record.value)
+                    desk.learn(name, answered.order, answered.time, record.offset)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise StreamError(
                     f"{topic}:{partition}:{record.offset} is no order of this program ({error}): another --group, "
                     "or an empty topic, would start anew"
                 ) from None
+        self._check_topic(desk, mark, identity)
         logger.info("orders of %s:%d known: %d", self.orders_topic, partition, len(desk.known))
+
+    def _check_topic(self, desk: Desk, mark: KeptMark | None, identity: str | None) -> None:
+        """Let go of orders that were in a topic which has been deleted: they expire at once."""
+        if mark is None or identity not in (None, mark.topic):
+            start = 0 if mark is None else desk.seen
+            desk.mark = mark = None if identity is None else KeptMark(identity, start)
+        if mark is None or not mark.start:
+            return
+        for name, entry in desk.known.items():
+            terms, _, offset = _ENTRY.unpack(entry)
+            if offset < mark.start:
+                desk.known[name] = _ENTRY.pack(terms, 0, offset)
+
+    def look_through(self, desk: Desk, partition: int, most: int = MOST_RECENT) -> None:
+        """Find where recent answers lie, once there are many of them."""
+        if self.kept_topic is None:
+            desk.let_go()
+        elif len(desk.recent) > most:
+            _, end = self.reader.bounds(self.kept_topic, partition)
+            for record in self.reader.records(self.kept_topic, partition, desk.seen, end):
+                if record.value is not None:
+                    desk.found(digest_of(record.key or b""), record.offset)
+            desk.seen = end
+
+    def forget(self, desk: Desk, partition: int, before: int) -> None:
+        """Forget answers from before a time."""
+        old = desk.expired(before)
+        if UNSEEN in old.values():
+            self.look_through(desk, partition, 0)
+            old = {name: desk.place_of(name) for name in old}
+        kept = self.kept(partition, old.values()) if old else {}
+        desk.forget({name: kept[place].key if place in kept else None for name, place in old.items()})
+
+    def kept(self, partition: int, offsets: Iterable[int]) -> dict[int, Record]:
+        """Records of the answers at these places, as far as they are still there."""
+        found: dict[int, Record] = {}
+        for start, end in _ranges(sorted({offset for offset in offsets if offset != UNSEEN})):
+            for record in self.reader.records(str(self.kept_topic), partition, start, end):
+                found[record.offset] = record
+            self.turn()
+        return found
+
+
+def _ranges(offsets: list[int]) -> Iterator[tuple[int, int]]:
+    """Few ranges that have all of these, which are sorted."""
+    start = end = None
+    for offset in offsets:
+        if start is None or end is None:
+            start = offset
+        elif offset - end >= NEAR:
+            yield start, end
+            start = offset
+        end = offset + 1
+    if start is not None and end is not None:
+        yield start, end
 
 
 _messages = msgspec.json.Decoder(OrderMessage)
@@ -316,6 +493,7 @@ _heads = msgspec.json.Decoder(_Head)
 _names = msgspec.json.Decoder(_Names)
 _identities = msgspec.json.Decoder(tuple[str, str])
 _answers = msgspec.json.Decoder(Answered)
+_marks = msgspec.json.Decoder(KeptMark)
 
 
 # --- answering -------------------------------------------------------------------------------------------------------
@@ -358,7 +536,7 @@ class Terms(NamedTuple):
 
 
 class OrderPipeline:
-    """Answers every order with its result, its first result or a rejection; `connect` comes before the first.
+    """Answers every order with its result, its first result or a rejection.
 
     Parameters
     ----------
@@ -367,24 +545,29 @@ class OrderPipeline:
     new_router : callable
         Makes the router for an algorithm and an objective, None for the default; raises `InputError`.
     sink : Sink
+    feed : Feed
+        Where the market data comes from.
+    recovery : OrderRecovery
+        How a partition's state comes back.
     terms : Terms
     log_level : int
         Level of the lines that every result logs.
     """
-
-    feed: Feed
-    recovery: OrderRecovery
 
     def __init__(
         self,
         new_books: Callable[[], Books],
         new_router: NewRouter,
         sink: Sink,
+        feed: Feed,
+        recovery: OrderRecovery,
         terms: Terms,
         *,
         log_level: int = logging.INFO,
     ) -> None:
         self.sink = sink
+        self.feed = feed
+        self.recovery = recovery
         self.terms = terms
         self.summary = RunSummary()
         self.age_ms: int | None = None  # of the last order, when it was answered
@@ -392,14 +575,10 @@ class OrderPipeline:
         self._new_router = new_router
         self._routers: dict[tuple[str | None, str | None], Router] = {}
         self._desks: dict[int, Desk] = {}
+        self._scattered = Scattered()
         self._busy = False  # market data came at the last turn
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
-
-    def connect(self, feed: Feed, recovery: OrderRecovery) -> OrderRecovery:
-        """Say where market data comes from, and how a partition's state comes back."""
-        self.feed, self.recovery = feed, recovery
-        return recovery
 
     @property
     def publishers(self) -> set[int]:
@@ -413,29 +592,50 @@ class OrderPipeline:
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new, and bring the books of all forward."""
         self.forget(self.feed.lost())
-        for partition in source.partitions - self._desks.keys():
+        new = source.partitions - self._desks.keys()
+        if new:
+            self.recovery.start()
+        for partition in new:
             desk = Desk(self._new_books())
             self.recovery.restore(desk, partition)
             self.feed.follow(partition, desk.next)
             self._desks[partition] = desk
+        if new:
+            self._scattered.look_at_all(self._books(), self.summary)
         self._busy = self._follow(FEED_MS if self._busy else 0)
+
+    def _books(self) -> dict[int, Books]:
+        return {partition: desk.market.books for partition, desk in self._desks.items()}
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is now known to the sink."""
         partitions = {message.partition for message in batch}
         self._await_books(partitions)
         for partition in partitions:
-            self._desks[partition].expire(self._since())
-        for message in batch:
-            self._answer(message, self._desks[message.partition])
+            desk = self._desks[partition]
+            desk.stand()
+            self.recovery.look_through(desk, partition)
+            self.recovery.forget(desk, partition, self._since())
+        asked = [self._asked(message) for message in batch]
+        first = self._first_answers(batch, asked)
+        for message, order in zip(batch, asked, strict=True):
+            if isinstance(order, str):
+                self._refuse(message, order)
+            else:
+                self._answer(message, self._desks[message.partition], order, first)
             self.summary.messages += 1
         for partition in partitions:
             for key, value in self._desks[partition].news():
                 self.sink.remember(partition, key, value)
 
-    def forget(self, partitions: set[int] | None = None) -> None:
-        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
-        for partition in list(self._desks) if partitions is None else partitions:
+    def undo(self) -> None:
+        """The last batch did not take place: its orders are not known. The books stay where the market data is."""
+        for desk in self._desks.values():
+            desk.undo()
+
+    def forget(self, partitions: set[int]) -> None:
+        """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
+        for partition in partitions:
             if self._desks.pop(partition, None) is not None:
                 self.feed.leave(partition)
 
@@ -455,7 +655,10 @@ class OrderPipeline:
         try:
             update = self.recovery.decoder.decode(value)
             if self.recovery.symbol in (None, update.symbol):
-                market.books.apply(update)
+                new = update.symbol not in market.books.by_symbol
+                self.summary.evicted += market.apply(update)
+                if new and len(self._desks) > 1:
+                    self._scattered.look(update.symbol, record.partition, self._books(), self.summary)
                 market.doubtful = max(0, market.doubtful - 1)
         except DataError as error:
             place = KafkaPlace(self.feed.topic, record.partition, record.offset)
@@ -485,23 +688,46 @@ class OrderPipeline:
 
     # --- orders
 
-    def _answer(self, message: Message, desk: Desk) -> None:
-        started = time.perf_counter_ns()
+    def _asked(self, message: Message) -> OrderMessage | str:
+        """The order of a message, or why it is none."""
         try:
             asked = order_of(message.value)
-            router = self._router(asked)
+            self._router(asked)
         except (DataError, InputError) as error:
-            reason = str(error)[:LONGEST_REASON]
-            self._reject(message, names_of(message.value), reason)
-            self.summary.bad["order"] += 1
-            self.sink.reject(DeadLetter(message.value, message.place, "order", reason, message.key))
-            return
-        known = desk.answer_to(asked, self._since())
+            return str(error)[:LONGEST_REASON]
+        return asked
+
+    def _refuse(self, message: Message, reason: str) -> None:
+        """Answer what is no order."""
+        self._reject(message, names_of(message.value), reason)
+        self.summary.bad["order"] += 1
+        self.sink.reject(DeadLetter(message.value, message.place, "order", reason, message.key))
+
+    def _first_answers(self, batch: list[Message], asked: list[OrderMessage | str]) -> dict[tuple[int, int], bytes]:
+        """Answers that lie in the topic, of the orders of a batch that come again, by partition and offset."""
+        places: dict[int, set[int]] = {}
+        since = self._since()
+        for message, order in zip(batch, asked, strict=True):
+            known = None if isinstance(order, str) else self._desks[message.partition].answer_to(order, since)
+            if known is not None and known[0] and isinstance(known[1], int):
+                places.setdefault(message.partition, set()).add(known[1])
+        return {
+            (partition, offset): bytes(_answers.decode(record.value or b"").result)
+            for partition, offsets in places.items()
+            for offset, record in self.recovery.kept(partition, offsets).items()
+            if offset in offsets
+        }
+
+    def _answer(self, message: Message, desk: Desk, asked: OrderMessage, first: dict[tuple[int, int], bytes]) -> None:
+        started = time.perf_counter_ns()
+        same, known = desk.answer_to(asked, self._since()) or (True, None)
+        if isinstance(known, int) and same:
+            known = first.get((message.partition, known))  # None: somebody has deleted it
         if known is None:
-            result = self._first_answer(message, desk, asked, router, started)
+            result = self._first_answer(message, desk, asked, self._router(asked), started)
             desk.keep(Answered(_now_ms(), asked, msgspec.Raw(result)))
-        elif known.order == asked:
-            self.sink.add(asked.id, bytes(known.result))
+        elif same:
+            self.sink.add(asked.id, bytes(known))
             self.summary.skipped["repeated"] += 1
         else:
             reason = "an order with this id and symbol and other terms has been answered: it needs an id of its own"
@@ -510,8 +736,8 @@ class OrderPipeline:
     def _first_answer(self, message: Message, desk: Desk, asked: OrderMessage, router: Router, started: int) -> bytes:
         book = desk.market.books.by_symbol.get(asked.symbol)
         place = self._place(message, desk)
-        doubts = [desk.late, desk.market.caveat if desk.market.doubtful else None]
-        warnings = [doubt for doubt in doubts if doubt is not None]
+        warnings = [] if desk.late is None else [desk.late]
+        warnings += desk.market.caveats(asked.symbol)
         if book is None:
             reason = f"no market data of {asked.symbol} in {self.feed.topic}:{message.partition}"
             if self.recovery.symbol not in (None, asked.symbol):

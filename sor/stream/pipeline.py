@@ -38,6 +38,8 @@ REMEMBER_S = 1.0  # between two times that a partition's last quotes are written
 MOST_ABORTS = 6  # in a row, after which the reason is one that stays
 HINT_AFTER = 1000  # messages of one publisher only, after which live routing asks whether levels were meant
 
+MOST_TOLD = 20  # symbols in more than one partition
+
 TRAPS = ("with these penalties", "A1 ", "A2 ", "A3 ")  # how warnings begin that lie in the settings
 
 
@@ -88,8 +90,11 @@ class Answering(Protocol):
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is to be remembered to the sink."""
 
-    def forget(self, partitions: set[int] | None = None) -> None:
-        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
+    def undo(self) -> None:
+        """The last batch did not take place: take back what it did to the state."""
+
+    def forget(self, partitions: set[int]) -> None:
+        """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
 
 
 class Pipeline:
@@ -143,6 +148,10 @@ class Pipeline:
         self._template = order
         self._orders: dict[str, Order] = {}
         self._partitions: dict[int, Partition] = {}
+        self._remembers = sink.remembers
+        self._scattered = Scattered()
+        self._several = False  # partitions
+        self._batch: set[int] = set()  # partitions whose state the last batch has changed
         self._level = log_level
         self._logs = logger.isEnabledFor(log_level)
         self._trap_told = router.objective == "sweep" and router.algorithm != "cont_kukanov"  # which have no trap
@@ -157,7 +166,10 @@ class Pipeline:
 
     def prepare(self, source: Source) -> None:
         """Rebuild the state of the partitions that are new."""
-        for partition in source.partitions - self._partitions.keys():
+        new = source.partitions - self._partitions.keys()
+        if new and self.recovery is not None:
+            self.recovery.start()
+        for partition in new:
             place = source.place_of(partition)
             if place is None:
                 continue
@@ -167,21 +179,44 @@ class Pipeline:
                 if self.router.algorithm == "cont_kukanov":
                     logger.info("outflows of %s:%d start anew with these messages", place.topic, partition)
             self._partitions[partition] = state
+        if new:
+            self._several = len(self._partitions) > 1
+            self._scattered.look_at_all(self._books(), self.summary)
+
+    def _books(self) -> dict[int, Books]:
+        return {partition: state.books for partition, state in self._partitions.items()}
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is new in the books to the sink."""
+        self._batch = set()
+        if self._remembers:
+            for partition in {message.partition for message in batch}:
+                self._begin(partition)
         if self._conflate:
             self._answer_newest(batch)
         else:
             for message in batch:
                 self._answer(message)
-        if self.sink.remembers:
+        if self._remembers:
             self._remember(batch)
 
-    def forget(self, partitions: set[int] | None = None) -> None:
-        """Throw away the state of partitions (default: of all): another member moves on with them, or they rewind."""
-        for partition in list(self._partitions) if partitions is None else partitions:
+    def forget(self, partitions: set[int]) -> None:
+        """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
+        for partition in partitions:
             self._partitions.pop(partition, None)
+
+    def undo(self) -> None:
+        """The last batch did not take place: the books are as they were before it."""
+        for partition in self._batch & self._partitions.keys():
+            self._partitions[partition].undo()
+
+    def _begin(self, partition: int) -> Partition:
+        """State that is about to change within this batch."""
+        state = self._partitions[partition]
+        if partition not in self._batch:
+            self._batch.add(partition)
+            state.begin()
+        return state
 
     def _answer(self, message: Message) -> None:
         started = time.perf_counter_ns()
@@ -240,12 +275,13 @@ class Pipeline:
         """The state that an update has been brought into; None where its book refuses it."""
         state = self._partitions[message.partition]
         try:
-            state.books.apply(update)
+            if self._several and update.symbol not in state.books.by_symbol:
+                self._scattered.look(update.symbol, message.partition, self._books(), self.summary)
+            offset = message.place.offset if self._remembers else None  # type: ignore[union-attr]
+            self.summary.evicted += state.apply(update, offset)
         except DataError as error:
             self._reject(message, error.reason, str(error))
             return None
-        if self.sink.remembers:
-            state.note(update)
         return state
 
     def _route(self, message: Message, update: BookUpdate, state: Partition, started: int, conflated: int = 0) -> None:
@@ -260,9 +296,9 @@ class Pipeline:
         except SorError as error:  # a market that an algorithm cannot work with: this message's fault, not the stream's
             self._reject(message, "routing", str(error))
             return
-        if state.doubtful:
-            state.doubtful -= 1
-            result.warnings.append(str(state.caveat))
+        if state.doubtful or state.reopened:
+            result.warnings.extend(state.caveats(update.symbol))
+            state.doubtful = max(0, state.doubtful - 1)
         self.sink.add(update.symbol, result.to_json())
         self.summary.add(result, time.perf_counter_ns() - started)
         if self._logs:
@@ -295,7 +331,7 @@ class Pipeline:
         )
         new = [partition for remembered, partition in due if remembered < 0]
         for partition in new or [partition for _, partition in due[:1]]:
-            state = self._partitions[partition]
+            state = self._begin(partition)
             state.remembered = now
             for key, value in state.memories(self.router.depth):
                 self.sink.remember(partition, key, value)
@@ -305,6 +341,39 @@ class Pipeline:
             if warning.startswith(TRAPS):
                 logger.warning("%s (said once; every result concerned carries it)", warning)
                 self._trap_told = True
+
+
+class Scattered:
+    """Looks out for symbols in more than one partition, as of a feed without keys: each has a part of their quotes."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def look(self, symbol: str, partition: int, books: dict[int, Books], summary: RunSummary) -> None:
+        """A symbol has come to a partition; ``books`` are those of all partitions."""
+        if symbol in self._told:
+            return
+        others = [other for other, some in books.items() if other != partition and symbol in some.by_symbol]
+        if others:
+            self._told.add(symbol)
+            summary.scattered = len(self._told)
+            if summary.scattered <= MOST_TOLD:
+                logger.warning(
+                    "%s is in partitions %d and %d: its books are not whole (messages need the symbol as their key)%s",
+                    *(
+                        symbol,
+                        others[0],
+                        partition,
+                        "; more of these are only counted" * (summary.scattered == MOST_TOLD),
+                    ),
+                )
+
+    def look_at_all(self, books: dict[int, Books], summary: RunSummary) -> None:
+        """Partitions have come, with books."""
+        if len(books) > 1:
+            for partition, some in books.items():
+                for symbol in some.by_symbol:
+                    self.look(symbol, partition, books, summary)
 
 
 def age_of(written: int) -> int:
@@ -408,7 +477,9 @@ def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> Abor
     except AbortedError as error:
         logger.warning("%s: its %d messages are answered again", error, len(batch))
         pipeline.summary = before
-        pipeline.forget()
+        if error.unsure:  # it may have taken place, and then the source goes on after it
+            pipeline.forget({message.partition for message in batch})
+        pipeline.undo()
         pipeline.sink.abort()
         source.rewind(error.unsure)
         return error

@@ -72,6 +72,8 @@ class RunSummary:
         self.bad: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.doubtful: Counter[str] = Counter()  # messages that the feed itself doubts, by its flag
+        self.evicted = 0  # books that have gone for want of room
+        self.scattered = 0  # symbols seen in more than one partition: no book of theirs is whole
         self.latencies = Latencies()
         self.ordered = self.executed = 0  # shares
         self.shortfall = self.notional_at_mid = 0.0  # dollars, of results with a mid
@@ -140,6 +142,10 @@ class RunSummary:
             ]
         if self.doubtful:
             lines.append(f"doubtful {_total(self.doubtful)}: the feed says so of these messages")
+        if self.evicted:
+            lines.append(f"evicted  {self.evicted:,} books, as there were more symbols than --max-symbols")
+        if self.scattered:
+            lines.append(f"symbols  {self.scattered:,} in more than one partition: no book of theirs is whole")
         if facts["cost_vs_mid_bps"] is not None:
             lines.append(f"cost     {facts['cost_vs_mid_bps']:+.2f} bps against the mid, fees included")
         return lines

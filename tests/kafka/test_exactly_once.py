@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BAD, DONE, WRONG_CALL, Job, Jobs, Json, Start, children, each_client, wait_for
+from commands import BAD, DONE, QUICK, WRONG_CALL, Job, Jobs, Json, Start, children, each_client, wait_for
 from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
@@ -43,7 +43,7 @@ def client() -> str:
 @pytest.fixture
 def start(tmp_path: Path, client: str) -> Iterator[Start]:
     with Jobs(tmp_path) as jobs:
-        yield functools.partial(jobs.start, SOR_CLIENT=client)
+        yield functools.partial(jobs.start, SOR_CLIENT=client, script=QUICK)
 
 
 def short(name: str) -> str:

@@ -21,6 +21,7 @@ from commands import (
     DONE,
     NO_BROKER,
     PATIENCE,
+    QUICK,
     STREAM_FAILED,
     WRONG_CALL,
     Job,
@@ -57,7 +58,7 @@ def client() -> str:
 @pytest.fixture
 def start(tmp_path: Path, client: str) -> Iterator[Start]:
     with Jobs(tmp_path) as jobs:
-        yield functools.partial(jobs.start, SOR_CLIENT=client)
+        yield functools.partial(jobs.start, SOR_CLIENT=client, script=QUICK)
 
 
 @pytest.fixture(scope="module")

@@ -192,6 +192,7 @@ def test_everything_that_a_run_says(scrape):
         bootstrapping=True,
         rebuilt=9,
         rebalances=3,
+        missing=8,
         committed=6,
         aborted=1,
         age_ms=250.0,
@@ -213,6 +214,7 @@ def test_everything_that_a_run_says(scrape):
     assert page("sor_lag_messages", topic="orders", partition="11") == 0
     assert page("sor_data_age_seconds") == 0.25
     assert page("sor_rebalances_total") == 3
+    assert page("sor_missing_messages_total") == 8
     assert page("sor_transactions_total", outcome="committed") == 6
     assert page("sor_transactions_total", outcome="aborted") == 1
     assert page("sor_partitions") == 2
@@ -652,5 +654,5 @@ def test_the_port_is_free_again_afterwards():
 
 
 def test_the_names_are_those_of_the_dashboards():
-    assert len(NAMES) == len(set(NAMES)) == 19
+    assert len(NAMES) == len(set(NAMES)) == 20
     assert all(telemetry.HELP[name] for name in NAMES)

@@ -87,6 +87,7 @@ def test_a_run_that_saw_nothing():
         "skipped": {},
         "bad": {},
         "rejected": {},
+        "doubtful": {},
         "seconds": 0.0,
         "messages_per_second": None,
         "latency_us": {"p50": None, "p99": None, "max": None},

@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 import random
 import signal
+import sys
 import time
+import tracemalloc
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jsonschema
 import msgspec
 import pytest
-from commands import DONE, PATIENCE, STREAM_FAILED, WRONG_CALL, Job, Jobs, Json, Start, wait_for
+from commands import (
+    DONE,
+    PATIENCE,
+    QUICK,
+    STREAM_FAILED,
+    WRONG_CALL,
+    Job,
+    Jobs,
+    Json,
+    Start,
+    each_client,
+    wait_for,
+)
 from conftest import CHECKOUT
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_broker import Servers
@@ -44,6 +59,7 @@ from sor.stream.orders import (
     order_of,
 )
 from sor.stream.pipeline import run
+from sor.stream.recovery import MARK
 from sor.types import CostParameters, Order
 
 SCHEMA = json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
@@ -178,12 +194,17 @@ class Log:
         self.visible: int | None = None  # market data that can be polled; None: all
         self.blind = False  # the end cannot be told
         self.polls = 0
+        self.reads = 0  # ranges asked for
+        self.ids: dict[str, str] = {}  # of topics
 
     def add(self, topic: str, value: bytes | None, key: bytes | None = None) -> None:
         log = self.records_of[topic]
         log.append(Kept(len(log), key, value))
 
     # as a reader
+
+    def identity(self, topic: str) -> str | None:
+        return self.ids.get(topic)
 
     def make_like(self, topic: str, like: str) -> None:
         self.made.append((topic, like))
@@ -192,6 +213,7 @@ class Log:
         return 0, len(self.records_of[topic])
 
     def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Kept]:
+        self.reads += 1
         yield from self.records_of[topic][start:end]
 
     # as a feed
@@ -265,18 +287,21 @@ class Bench:
         objective: str = "sweep",
         new_router: Callable[[Any, Any], Router] | None = None,
         new_outflows: Callable[[], Outflows] | None = None,
+        turn: Callable[[], None] = lambda: None,
     ) -> None:
         self.log = log
         self.sink = Noted(log)
+        decoder = JsonDecoder(DEPTH)
+        self.recovery = OrderRecovery(
+            log, decoder, "market_data", "orders", "sor-orders", tail=tail, symbol=symbol, turn=turn
+        )
         self.pipeline = OrderPipeline(
             lambda: Books(DIRECTORY, "publishers", DEPTH, new_outflows),
             new_router or (lambda algorithm, own: Router(None, algorithm or "brute_force", own or objective)),
             self.sink,
+            log,
+            self.recovery,
             Terms(max_age_ms, wait, memory),
-        )
-        decoder = JsonDecoder(DEPTH)
-        self.pipeline.connect(
-            log, OrderRecovery(log, decoder, "market_data", "orders", "sor-orders", tail=tail, symbol=symbol)
         )
         self.count = 0
         self.turn()
@@ -425,7 +450,7 @@ def test_a_quantity_beyond_what_can_be_placed(log: Log) -> None:
         new_outflows=lambda: Outflows(second, 5),
     )
     refused, routed = bench.send(packed(quantity=1_000_000_000_001), packed(id="b"))
-    assert "target is 1000000000001" in refused.get("reason", str(refused.get("warnings")))
+    assert "1000000000001" in refused.get("reason", str(refused.get("warnings")))
     assert routed["placement"] is not None
 
 
@@ -517,7 +542,7 @@ def test_what_an_abort_undoes_is_answered_anew(log: Log) -> None:
     [first] = bench.send(packed())
     log.records_of["sor-orders"].clear()  # the transaction did not take place
     log.add("market_data", quote(publisher=2, ask=100.5))
-    bench.pipeline.forget()
+    bench.pipeline.forget({0})
     assert log.followed == {}
     [second] = bench.send(packed())
     assert (first["venues"][0]["ask"], second["venues"][0]["ask"]) == (100.01, 100.5)
@@ -526,6 +551,7 @@ def test_what_an_abort_undoes_is_answered_anew(log: Log) -> None:
 def test_orders_are_forgotten_in_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [NOW_MS]
     monkeypatch.setattr(orders, "_now_ms", lambda: clock[0])
+    monkeypatch.setattr(orders, "FORGET_S", 0.0)
     bench = Bench(log, memory=1_000)
     bench.send(packed(id="1"))
     clock[0] += 600
@@ -548,6 +574,7 @@ def test_not_too_much_is_forgotten_at_a_time(log: Log, monkeypatch: pytest.Monke
     """What is not forgotten yet is not known either."""
     clock = [NOW_MS]
     monkeypatch.setattr(orders, "_now_ms", lambda: clock[0])
+    monkeypatch.setattr(orders, "FORGET_S", 0.0)
     monkeypatch.setattr(orders, "MOST_FORGOTTEN", 3)
     bench = Bench(log, memory=1_000)
     bench.send(*(packed(id=str(number)) for number in range(5)))
@@ -555,7 +582,9 @@ def test_not_too_much_is_forgotten_at_a_time(log: Log, monkeypatch: pytest.Monke
     renewed = bench.send(packed(id="4", quantity=7))
     assert [one["order_size"] for one in renewed] == [7]
     assert sum(record.value is None for record in log.records_of["sor-orders"]) == 3
-    assert list(bench.pipeline._desks[0].known) == [("AAPL", "3"), ("AAPL", "4")]
+    bench.send(b"rubbish")  # the batch before this stands
+    left = [orders.digest_of(b'["AAPL","%d"]' % number) for number in (3, 4)]
+    assert list(bench.pipeline._desks[0].known) == left
 
 
 class Rewinding(OneSource):
@@ -632,17 +661,17 @@ def test_a_topic_of_something_else_is_refused(log: Log, key: bytes | None, value
 
 
 def test_an_order_waits_until_its_book_has_caught_up(log: Log) -> None:
-    bench = Bench(log, wait=PATIENCE)
-    log.visible = 2
-    log.add("market_data", quote(publisher=2, ask=100.5))
-    turns = []
+    turns: list[int] = []
 
     def turn() -> None:
         turns.append(log.polls)
         if len(turns) == 5:
             log.visible = None
 
-    bench.pipeline.recovery.turn = turn
+    bench = Bench(log, wait=PATIENCE, turn=turn)
+    turns.clear()
+    log.visible = 2
+    log.add("market_data", quote(publisher=2, ask=100.5))
     [result] = bench.send(packed())
     assert len(turns) >= 5
     assert result["venues"][0]["ask"] == 100.5
@@ -716,10 +745,102 @@ def test_a_desk_expires_from_the_oldest() -> None:
     for number in range(4):
         desk.keep(orders.Answered(number, OrderMessage(str(number), "A", "buy", 1), msgspec.Raw(b"{}")))
     assert len(list(desk.news())) == 4
-    desk.expire(2)
-    assert [identity for _, identity in desk.known] == ["2", "3"]
+    desk.stand()
+    old = desk.expired(2)
+    assert list(old) == [orders.digest_of(b'["A","0"]'), orders.digest_of(b'["A","1"]')]
+    desk.forget(dict(zip(old, (b'["A","0"]', b'["A","1"]'), strict=True)))
     assert list(desk.news()) == [(b'["A","0"]', None), (b'["A","1"]', None)]
+    desk.undo()
+    assert len(desk.known) == 4, "the batch did not take place"
+    desk.forget(dict.fromkeys(old))
+    desk.stand()
+    assert len(desk.known) == 2
     assert list(desk.news()) == []
+
+
+def test_orders_are_known_at_200_bytes_each() -> None:
+    """Those answered here and those of a predecessor; the answers stay in the topic, and come from there."""
+    count = 100_000
+    desk = Desk(Books(DIRECTORY))
+    result = msgspec.Raw(b"{" + b" " * 2_000 + b"}")
+    log = Log()
+    recovery = OrderRecovery(log, JsonDecoder(1), "market_data", "orders", "sor-orders", tail=0)
+    tracemalloc.start()
+    try:
+        for start in range(0, count, 500):
+            for number in range(start, start + 500):
+                desk.keep(orders.Answered(NOW_MS, OrderMessage(f"order-{number:030d}", "AAPL", "buy", 100), result))
+            for offset, (key, value) in enumerate(desk.news(), start):
+                # On a broker these bytes are not ours.
+                log.records_of["sor-orders"].append(Kept(offset, key, b"" if value is not None else None))
+            desk.stand()
+            recovery.look_through(desk, 0)
+            log.records_of["sor-orders"] = [Kept(start + 499, None, None)] * (start + 500)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    held -= sys.getsizeof(log.records_of["sor-orders"])
+    assert len(desk.known) == count
+    assert held < 200 * count, f"{held / count:.0f} bytes an order"
+
+
+def test_a_restart_knows_orders_and_loads_no_answers(log: Log) -> None:
+    first = Bench(log)
+    for start in range(0, 3_000, 500):
+        first.send(*(packed(id=str(number)) for number in range(start, start + 500)))
+    answers = dict(first.sink.added)
+    assert len(first.pipeline._desks[0].recent) <= orders.MOST_RECENT + 500
+    assert len(first.pipeline._desks[0].known) == 2_500, "the last batch may still be void"
+    log.add("market_data", quote(publisher=2, ask=100.5))
+    for bench in (first, Bench(log)):
+        bench.sink.added.clear()
+        reads = log.reads
+        chosen = [7, 2_999, 0, 1_500, 1_501, 7]
+        bench.send(*(packed(id=str(number)) for number in chosen), packed(id="8", quantity=1))
+        assert bench.sink.added[:-1] == [(str(number), answers[str(number)]) for number in chosen]
+        assert "other terms" in json.loads(bench.sink.added[-1][1])["reason"]
+        assert log.reads - reads <= 4, "what lies close together is read at one go"
+    assert bench.pipeline._desks[0].recent == {}
+
+
+def test_a_first_answer_that_somebody_has_deleted_is_given_anew(log: Log) -> None:
+    Bench(log).send(packed(), packed(id="b"))
+    successor = Bench(log)
+    log.records_of["sor-orders"][0] = log.records_of["sor-orders"][1]
+    log.add("market_data", quote(publisher=2, ask=100.5))
+    anew, known = successor.send(packed(), packed(id="b"))
+    assert (anew["venues"][0]["ask"], known["venues"][0]["ask"]) == (100.5, 100.01)
+
+
+def test_where_no_topic_keeps_answers_the_oldest_go(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least once: there is nothing to read them from, and memory has a bound."""
+    monkeypatch.setattr(orders, "MOST_HELD", 10_000)
+    bench = Bench(log)
+    bench.recovery.kept_topic = None
+    for number in range(50):
+        bench.send(packed(id=str(number)))
+    desk = bench.pipeline._desks[0]
+    assert len(desk.known) == len(desk.recent) < 20
+    assert sum(map(len, desk.recent.values())) <= 10_000
+    log.add("market_data", quote(publisher=2, ask=100.5))
+    old, new = bench.send(packed(id="0"), packed(id="49"))
+    assert (old["venues"][0]["ask"], new["venues"][0]["ask"]) == (100.5, 100.01)
+
+
+def test_orders_of_a_topic_that_was_made_anew_are_not_known(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ids may come again, as other orders; what was known goes little by little, whoever restarts meanwhile."""
+    monkeypatch.setattr(orders, "MOST_FORGOTTEN", 3)
+    log.ids["orders"] = "first"
+    Bench(log).send(*(packed(id=str(number)) for number in range(8)))
+    log.ids["orders"] = "second"
+    for number in range(5):
+        [answer] = Bench(log).send(packed(id=str(number), quantity=7))
+        assert answer["order_size"] == 7
+    [again] = Bench(log).send(packed(id="0", quantity=7))
+    assert again["source"]["offset"] == 0
+    Bench(log).send(b"rubbish")
+    left = {record.key: record.value for record in log.records_of["sor-orders"]}
+    assert [key for key, value in left.items() if value is None] == [b'["AAPL","%d"]' % number for number in (5, 6, 7)]
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -794,9 +915,15 @@ def test_the_schema_of_a_rejection_forbids_what_it_does_not_name() -> None:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def client() -> str:
+    """The client that the test's commands use; `each_client` takes them in turn."""
+    return "kafka-python"
+
+
+@pytest.fixture
+def start(tmp_path: Path, client: str) -> Iterator[Start]:
     with Jobs(tmp_path) as jobs:
-        yield jobs.start
+        yield partial(jobs.start, SOR_CLIENT=client, script=QUICK)
 
 
 class Market(NamedTuple):
@@ -863,6 +990,7 @@ def answer_of(job: Job, status: int) -> Json:
 
 
 @pytest.mark.kafka
+@each_client
 def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> None:
     """Repeats before and after a SIGKILL get the first result, byte for byte; everything is answered exactly once."""
     consumer = start(*place.consume)
@@ -900,7 +1028,7 @@ def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> N
     )
     routed = Counter(record.value for record in answers if record.key == b"one" and not is_rejection(record.value))
     assert list(routed.values()) == [3], "the same bytes"
-    kept = committed_records(place.servers, f"{place.group}-orders")
+    kept = [one for one in committed_records(place.servers, f"{place.group}-orders") if one.key != MARK]
     assert len(kept) == len({record.key for record in kept}) == 4
     assert {record.partition for record in kept if b'"AAPL"' in record.key} == {source["partition"]}
 
@@ -967,6 +1095,7 @@ def test_a_feed_follows_leaves_and_comes_back(place: Market, client: str) -> Non
 
 
 @pytest.mark.kafka
+@each_client
 def test_market_data_goes_on_beside_the_orders(place: Market, start: Start) -> None:
     """The book has what was there when the order came, and the group is not subscribed to the market data."""
     start(*place.consume)

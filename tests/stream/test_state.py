@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sor.errors import AbortedError, StreamError
+from sor.errors import AbortedError, DataError, StreamError
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
+from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
 from sor.stream.messages import KafkaPlace, Message, Sink
 from sor.stream.pipeline import Pipeline, run
 from sor.stream.recovery import MARK, Partition, Recovery
-from sor.types import Order
+from sor.types import CostParameters, Order
 
 TOPIC, MEMORY = "input", "group-books"
 DIRECTORY = VenueDirectory.load()
@@ -29,6 +34,7 @@ DEPTH = 3
 class Entry(NamedTuple):
     offset: int
     value: bytes | None
+    key: bytes | None = None
 
 
 class Log:
@@ -40,6 +46,9 @@ class Log:
 
     def make_like(self, topic: str, like: str) -> None:
         self.topics.setdefault(topic, [])
+
+    def identity(self, topic: str) -> str | None:
+        return None
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         entries = self.topics[topic]
@@ -77,7 +86,7 @@ class Remembering(Sink):
         self.results += self._batch[0]
         for key, value in self._batch[1]:
             self.memory.pop(key, None)
-            self.memory[key] = Entry(self._next, value)
+            self.memory[key] = Entry(self._next, value, key)
             self._next += 1
 
     def log(self, feed: list[Message], first: int = 0) -> Log:
@@ -89,11 +98,16 @@ class Remembering(Sink):
 class Batches:
     """A source of one partition that can be rewound."""
 
-    def __init__(self, messages: list[Message], sizes: list[int]) -> None:
+    def __init__(self, messages: list[Message], sizes: list[int], start: int = 0) -> None:
         self.messages = messages
         self.partitions = {0}
         self._sizes = iter(sizes)
-        self._start = self._end = 0
+        self._start = self._end = start
+
+    @property
+    def position(self) -> int:
+        """What comes next."""
+        return self._end
 
     def place_of(self, partition: int) -> Any:
         return self.messages[self._start].place
@@ -154,13 +168,22 @@ Make = Callable[..., Pipeline]
 
 
 def pipeline_of(
-    sink: Sink, log: Log | None, algorithm: str, venues_from: str, tail: int = 0, *, conflate: bool = False
+    sink: Sink,
+    log: Log | None,
+    algorithm: str,
+    venues_from: str,
+    tail: int = 0,
+    *,
+    conflate: bool = False,
+    symbol: str | None = None,
 ) -> Pipeline:
     depth = DEPTH if algorithm == "greedy_l2" or venues_from == "levels" else 1
     decoder, router = JsonDecoder(depth), Router(algorithm=algorithm)  # type: ignore[arg-type]
-    recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail)
+    recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail, symbol=symbol)
     books = lambda: Books(DIRECTORY, venues_from, router.depth)  # noqa: E731
-    return Pipeline(decoder, books, router, Order("*", "buy", 700), sink, conflate=conflate, recovery=recovery)
+    return Pipeline(
+        decoder, books, router, Order("*", "buy", 700), sink, symbol=symbol, conflate=conflate, recovery=recovery
+    )
 
 
 KINDS = pytest.mark.parametrize(
@@ -206,6 +229,96 @@ def test_a_batch_that_was_void_leaves_nothing_behind(
     assert shaken.results == alone.results
     summary = pipeline.summary
     assert summary.messages == len(feed) == summary.results + sum(summary.bad.values())
+
+
+class Session(NamedTuple):
+    """What one process does, and with which options; before it starts the group may have been moved."""
+
+    symbol: str | None
+    algorithm: str
+    venues_from: str
+    go_to: int | None  # set back to, or forward
+    retention: int  # offset before which the input has been deleted
+    batches: list[int]
+    voids: int  # commits that do not take place
+    flushes: bool  # every batch is remembered
+
+
+sessions = st.builds(
+    Session,
+    st.sampled_from([None, None, "A", "B"]),
+    st.sampled_from(["brute_force", "brute_force", "greedy_l2"]),
+    st.sampled_from(["publishers", "publishers", "publishers", "levels"]),
+    st.one_of(st.none(), st.integers(0, 30)),
+    st.one_of(st.just(0), st.just(0), st.integers(0, 30)),
+    st.lists(st.integers(1, 4), max_size=4),
+    st.integers(0, 2),
+    st.booleans(),
+)
+
+
+def shown(books: Books) -> dict[str, Any]:
+    """All that a result shows of books."""
+    return {
+        symbol: (book.time, book.sequence, [(one.venue_id, one.time, one.bids, one.asks) for one in book.quotes])
+        for symbol, book in books.by_symbol.items()
+    }
+
+
+def replayed(feed: list[Message], session: Session) -> dict[str, Any]:
+    decoder = JsonDecoder(DEPTH if session.algorithm == "greedy_l2" or session.venues_from == "levels" else 1)
+    books = Books(DIRECTORY, session.venues_from, Router(algorithm=session.algorithm).depth)  # type: ignore[arg-type]
+    for message in feed:
+        with contextlib.suppress(DataError):
+            update = decoder.decode(message.value)
+            if session.symbol in (None, update.symbol):
+                books.apply(update)
+    return shown(books)
+
+
+@settings(max_examples=150)
+@given(
+    kinds=st.lists(
+        st.tuples(st.sampled_from("ABC"), st.sampled_from([1, 2, 3]), st.integers(-5, 5)), min_size=30, max_size=30
+    ),
+    plan=st.lists(sessions, min_size=2, max_size=6),
+    tail=st.sampled_from([1, 3, 100]),
+)
+def test_no_history_gives_a_book_of_the_future(kinds: list[Any], plan: list[Session], tail: int) -> None:
+    """Answered, remembered, crashed, set back, with other options, while the input's start goes: the books are
+    those of a replay of the whole input, or say what they may lack; and they never hold what has not happened yet.
+    """
+    feed = [
+        message_of(
+            i, symbol, publisher, 10**18 + 10 * i + late * 10, [(99.0 - i, 100, 100.0 + i, 100), (9.0, 1, 900.0, 1)]
+        )
+        for i, (symbol, publisher, late) in enumerate(kinds)
+    ]
+    memory, position, start, doubted = Remembering(), 0, 0, False
+    for session in plan:
+        start = max(start, session.retention)
+        position = max(position if session.go_to is None else session.go_to, start)
+        log = memory.log(feed, start)
+        pipeline = pipeline_of(memory, log, session.algorithm, session.venues_from, tail, symbol=session.symbol)
+        source = Batches(feed, session.batches, position)
+        if position == len(feed):
+            continue
+        pipeline.prepare(source)
+        state = pipeline._partitions[0]
+        found, expected = shown(state.books), replayed(feed[:position], session)
+        doubted |= state.caveat is not None
+        if not doubted:
+            assert found == expected
+        for _, _, quotes in found.values():
+            asks = [ask for quote in quotes for ask, _ in quote[3] if ask < 900]
+            assert all(ask < 100 + position for ask in asks), "a book of the future"
+        memory.failures = session.voids
+        with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0 if session.flushes else 60.0):
+            run(source, pipeline, pause_s=0, max_messages=sum(session.batches) or None if session.batches else 0)
+        memory.failures = 0
+        position = source.position
+        if not doubted:
+            assert shown(state.books) == replayed(feed[:position], session)
 
 
 def quote(offset: int, publisher: int, ask: float, time: int = 0) -> Message:
@@ -325,7 +438,7 @@ def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCap
     feed = [quote(i, 1 + i, 100.0 + i) for i in range(4)]
     state, _ = remembered(feed, 2)
     assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
-    assert "goes on at 2: what group-books holds is of later messages (up to 4), and is not used" in caplog.text
+    assert "goes on at 2: of 2 quotes group-books knows only later ones, which are not used" in caplog.text
 
 
 def test_messages_after_the_last_quotes_kept_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -368,3 +481,236 @@ def test_a_level_once_shown_comes_back_empty() -> None:
     alone, shared = results_of(feed, cut=2, venues_from="levels")
     assert len(json.loads(alone[-1])["venues"]) == 3
     assert shared == alone
+
+
+def outcome(feed: list[Message], sizes: list[int], failures: int, most: int | None = None) -> tuple[Any, Any, Pipeline]:
+    """Results and memory where the first commits are void."""
+    sink = Remembering()
+    sink.failures = failures
+    router = Router(CostParameters(0.05, 0.05, 0.0005), "cont_kukanov", min_windows=1)
+    books = lambda: Books(DIRECTORY, "publishers", 10, lambda: Outflows(10**9, 20), most)  # noqa: E731
+    pipeline = Pipeline(JsonDecoder(10, events=True), books, router, Order("*", "buy", 700), sink)
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
+        run(Batches(feed, sizes), pipeline, pause_s=0)
+    return sink.results, {key: entry.value for key, entry in sink.memory.items()}, pipeline
+
+
+@pytest.mark.parametrize("most", [None, 2])
+def test_an_undone_batch_leaves_outflows_and_placements_as_they_were(most: int | None) -> None:
+    """So the answers are those of a run without aborts, byte for byte, and so is what is remembered."""
+    draw = random.Random(3)
+    feed = []
+    for i in range(120):
+        levels = [(99.99, draw.randint(100, 400), 100.01, draw.randint(100, 400))]
+        feed.append(message_of(i, draw.choice("AAAAAABCD"), draw.choice([1, 2, 3]), 10**18 + i * 200_000_000, levels))
+    quiet, shaken = outcome(feed, [7] * 200, 0, most), outcome(feed, [7] * 200, 5, most)
+    assert any(json.loads(result).get("placement") for result in quiet[0])
+    assert shaken[:2] == quiet[:2]
+    assert shaken[2].summary.evicted == quiet[2].summary.evicted > (0 if most else -1)
+
+
+def test_an_abort_leaves_the_other_partitions_alone_and_reads_nothing_again() -> None:
+    """Also the one whose turn it was to be remembered in that batch."""
+    sink, log = Remembering(), Log(**{TOPIC: [], MEMORY: []})
+    pipeline = pipeline_of(sink, log, "brute_force", "publishers")
+    for partition in (0, 1):
+        pipeline._partitions[partition] = Partition(Books(DIRECTORY))
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
+        pipeline.process([Message(quote(i, 1 + i, 100.0).value, KafkaPlace(TOPIC, i, 7), None, i) for i in (0, 1)])
+        pipeline.process([Message(quote(8, 3, 101.0).value, KafkaPlace(TOPIC, 1, 8), None, 1)])
+        before = {number: shown(state.books) for number, state in pipeline._partitions.items()}
+        other = pipeline._partitions[1]
+        changed, marked = dict(other.changed), other.marked
+        pipeline.process([Message(quote(9, 1, 99.0).value, KafkaPlace(TOPIC, 0, 8), None, 0)])
+        pipeline.undo()
+    assert {number: shown(state.books) for number, state in pipeline._partitions.items()} == before
+    assert (other.changed, other.marked) == (changed, marked)
+    assert pipeline.prepare(Batches([quote(0, 1, 1.0)], [])) is None  # type: ignore[func-returns-value]
+    assert shown(pipeline._partitions[0].books) == before[0]
+
+
+def answered(sink: Remembering, feed: list[Message], start: int, end: int, **options: Any) -> Partition:
+    """Answer a part of the feed as a new member does; the state that it begins with."""
+    pipeline = pipeline_of(sink, sink.log(feed), "brute_force", "publishers", **options)
+    source = Batches(feed, [end - start], start)
+    pipeline.prepare(source)
+    state = pipeline._partitions[0]
+    begun = shown(state.books), state.caveat
+    if end > start:
+        run(source, pipeline, max_messages=end - start)
+    state.begun = begun  # type: ignore[attr-defined]
+    return state
+
+
+def asks(state: Partition, symbol: str = "A") -> list[Any]:
+    begun: Any = state.begun  # type: ignore[attr-defined]
+    return [quote[3][0][0] for quote in begun[0][symbol][2]] if symbol in begun[0] else []
+
+
+def test_a_smaller_mark_over_later_quotes_does_not_bring_back_the_future() -> None:
+    """Ten messages, set back to 4, two answered, a crash: at 6 the third venue shows what it showed before."""
+    feed = [quote(i, 1 + i % 5, 100.0 + i) for i in range(10)]
+    sink = Remembering()
+    answered(sink, feed, 0, 10)
+    answered(sink, feed, 4, 5, tail=2)
+    state = answered(sink, feed, 5, 6, tail=2)
+    assert asks(state) == [102.0, 103.0, 104.0]  # in the order of the publishers
+    assert "3 quotes are missing" in state.begun[1], "what is doubted stays so"  # type: ignore[attr-defined]
+    assert asks(answered(sink, feed, 6, 6, tail=2)) == [105.0, 102.0, 103.0, 104.0]
+    sink = Remembering()
+    answered(sink, feed, 0, 10)
+    answered(sink, feed, 4, 6, tail=100)
+    whole = answered(sink, feed, 6, 6, tail=100)
+    assert asks(whole) == [105.0, 101.0, 102.0, 103.0, 104.0]
+
+
+def test_what_was_not_routed_for_a_while_is_read_again() -> None:
+    """All, then A only, then all: B is where it went meanwhile."""
+    rows = [("A", 100.0), ("B", 50.0), ("A", 101.0), ("B", 51.0), ("A", 102.0), ("A", 103.0)]
+    feed = [message_of(i, symbol, 1, 10**18 + i, [(1.0, 1, ask, 1)]) for i, (symbol, ask) in enumerate(rows)]
+    sink = Remembering()
+    answered(sink, feed, 0, 2)
+    only = answered(sink, feed, 2, 5, symbol="A")
+    assert (asks(only), asks(only, "B")) == ([100.0], [])
+    state = answered(sink, feed, 5, 6)
+    assert (asks(state), asks(state, "B"), state.begun[1]) == ([102.0], [51.0], None)  # type: ignore[attr-defined]
+
+
+def test_what_was_not_routed_for_too_long_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sor.stream.recovery.REREAD", 2)
+    rows = [("A", 100.0), ("B", 50.0), ("A", 101.0), ("B", 51.0), ("A", 102.0), ("A", 103.0), ("A", 104.0)]
+    feed = [message_of(i, symbol, 1, 10**18 + i, [(1.0, 1, ask, 1)]) for i, (symbol, ask) in enumerate(rows)]
+    sink = Remembering()
+    answered(sink, feed, 0, 2)
+    answered(sink, feed, 2, 5, symbol="A", tail=1)
+    state = answered(sink, feed, 5, 6, tail=1)
+    assert (asks(state), asks(state, "B")) == ([102.0], [])
+    assert "venues that have not quoted since are missing" in state.begun[1]  # type: ignore[attr-defined]
+    assert b"B|1" not in {key for key, entry in sink.memory.items() if entry.value is not None}
+
+
+def test_a_topic_made_anew_takes_its_books_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether its id tells, or only that it has not so many messages."""
+    old = [quote(i, 1 + i, 100.0 + i) for i in range(6)]
+    new = [quote(i, 9, 200.0 + i) for i in range(8)]
+    for first, second in (("one", "two"), (None, None)):
+        sink = Remembering()
+        with mock.patch.object(Log, "identity", return_value=first):
+            answered(sink, old, 0, 6)
+        feed = new if first else new[:5]
+        with mock.patch.object(Log, "identity", return_value=second):
+            state = answered(sink, feed, 3, 4, tail=100)
+            assert asks(state) == [202.0]
+            assert asks(answered(sink, feed, 4, 4)) == [203.0], "and nothing of it is left"
+    assert "input was deleted and made again" in caplog.text
+    assert "it goes up to 6, and input to 5" in caplog.text
+
+
+def test_the_newest_time_of_a_book_comes_back_although_the_last_quote_was_late() -> None:
+    feed = [
+        quote(0, 1, 100.0, time=1),
+        quote(1, 2, 100.0, time=90),
+        quote(2, 2, 101.0, time=5),
+        quote(3, 1, 100.0, time=6),
+    ]
+    for cut in (2, 3):
+        alone, shared = results_of(feed, cut)
+        assert shared == alone
+    sink = Remembering()
+    answered(sink, feed, 0, 3)
+    state = answered(sink, feed, 3, 3)
+    assert state.books.by_symbol["A"].time == 10**18 + 90
+    assert max(one.time for one in state.books.by_symbol["A"].quotes) == 10**18 + 5
+
+
+# --- more symbols than there is room for -----------------------------------------------------------------------------
+
+
+def many(sink: Sink, log: Log | None, most: int, tail: int = 100) -> Pipeline:
+    recovery = None if log is None else Recovery(log, JsonDecoder(1), MEMORY, depth=1, tail=tail)
+    books = lambda: Books(DIRECTORY, "publishers", 1, None, most)  # noqa: E731
+    return Pipeline(JsonDecoder(1), books, Router(), Order("*", "buy", 700), sink, recovery=recovery)
+
+
+def test_the_books_heard_of_last_stay_and_the_others_are_forgotten_everywhere(caplog: pytest.LogCaptureFixture) -> None:
+    rows = ["A", "B", "A", "C", "B", "D", "A", "B"]
+    feed = [message_of(i, symbol, 1 + i % 2, 10**18 + i, [(99.0, 1, 100.0 + i, 1)]) for i, symbol in enumerate(rows)]
+    sink = Remembering()
+    pipeline = many(sink, None, 2)
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
+        run(Batches(feed, [1] * len(feed)), pipeline)
+    assert list(pipeline._partitions[0].books.by_symbol) == ["A", "B"]
+    assert pipeline.summary.evicted == 5
+    assert "evicted  5 books" in "\n".join(pipeline.summary.lines(1.0))
+    assert caplog.text.count("more symbols than --max-symbols") == 1
+    kept = {key for key, entry in sink.memory.items() if entry.value is not None}
+    assert kept == {b"A|1", b"B|2", MARK}
+    said = ["an earlier book of this symbol has gone" in str(json.loads(result)["warnings"]) for result in sink.results]
+    assert said == [False, False, False, False, True, True, True, True], "a book that begins anew may lack venues"
+
+
+@given(
+    symbols=st.lists(st.sampled_from("ABCDE"), min_size=2, max_size=30), cut=st.integers(1, 29), most=st.integers(1, 4)
+)
+def test_a_successor_keeps_the_same_books(symbols: list[str], cut: int, most: int) -> None:
+    feed = [message_of(i, one, 1 + i % 3, 10**18 + i, [(99.0, 1, 100.0 + i, 1)]) for i, one in enumerate(symbols)]
+    cut = min(cut, len(feed) - 1)
+    alone, shared = Remembering(), Remembering()
+    whole = many(alone, None, most)
+    run(Batches(feed, []), whole)
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 60.0):
+        run(Batches(feed[:cut], [3] * 10), many(shared, None, most))
+    second = many(shared, shared.log(feed), most)
+    run(Batches(feed[cut:], []), second)
+    assert shown(second._partitions[0].books) == shown(whole._partitions[0].books)
+
+
+def test_as_many_symbols_as_are_kept_fit() -> None:
+    """Twenty thousand books of ten venues, as the default has it, in a fifth of what a container gets."""
+    books = Books(DIRECTORY, "publishers", 1, None, 20_000)
+    decoder = JsonDecoder(1)
+    update = decoder.decode(quote(0, 1, 100.0).value)
+    tracemalloc.start()
+    try:
+        for i in range(2_000):
+            for publisher in range(1, 11):
+                books.apply(msgspec.structs.replace(update, symbol=f"S{i}", publisher_id=publisher))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held * 10 < 512 * 2**20 / 2, f"{held / 2_000:.0f} bytes a book"
+
+
+# --- one symbol in several partitions --------------------------------------------------------------------------------
+
+
+def test_a_symbol_in_several_partitions_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = pipeline_of(Remembering(), None, "brute_force", "publishers")
+    messages = [Message(quote(i, 1, 100.0).value, KafkaPlace(TOPIC, i % 3, i), None, i % 3) for i in range(9)]
+
+    class Three(Batches):
+        partitions = {0, 1, 2}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            super().__init__(messages, [])
+            self.partitions = {0, 1, 2}
+
+    run(Three(), pipeline)
+    assert caplog.text.count("A is in partitions 0 and 1") == 1
+    assert caplog.text.count("in partitions") == 1
+    assert pipeline.summary.scattered == 1
+    assert "symbols  1 in more than one partition" in "\n".join(pipeline.summary.lines(1.0))
+
+
+def test_a_recovery_that_takes_too_long_says_so() -> None:
+    feed = [quote(i, 1, 100.0) for i in range(2_500)]
+    turns: list[int] = []
+    log = Remembering().log(feed)
+    recovery = Recovery(log, JsonDecoder(1), None, depth=1, tail=10_000, turn=lambda: turns.append(1), limit_s=0.0)
+    recovery.start()
+    with pytest.raises(StreamError, match=r"input:0 holds, at 999 of 2500, could not be read within 0 s"):
+        recovery.fill(Partition(Books(DIRECTORY)), KafkaPlace(TOPIC, 0, 2_500))
+    assert len(turns) == 2
+    recovery = Recovery(log, JsonDecoder(1), None, depth=1, tail=10_000, limit_s=60.0)
+    recovery.start()
+    recovery.fill(Partition(Books(DIRECTORY)), KafkaPlace(TOPIC, 0, 2_500))
