@@ -18,6 +18,7 @@ from commands import BAD, DONE, QUICK, WRONG_CALL, Job, Jobs, Json, Start, child
 from kafka import KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
+from topics import send
 
 from sor.errors import Exit
 from sor.stream.recovery import MARK
@@ -306,8 +307,6 @@ def test_dead_letters_are_of_the_same_transaction(kafka: Servers, topic: Names, 
     values = dict(zip(COLUMNS, [10**18, 1, 1, 100.0, 100.01, 5, 5, "A"], strict=True))
     file.write_text("\n".join([json.dumps(values)] * 50) + "\n")
     start("produce", file, "--kafka-servers", kafka.bootstrap, "--topic", stream.input).finish(DONE)
-    from test_kafka import send
-
     send(kafka, stream.input, [b"junk", b"", json.dumps(values | {"symbol": 7}).encode()], part=1)
     options = ("--dead-letter-topic", letters, "--max-messages", 53, "--log-level", "warning")
     stream.consume(start, *options).finish(BAD)

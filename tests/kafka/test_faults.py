@@ -15,7 +15,7 @@ from commands import DONE, WRONG_CALL, Jobs
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka_broker import Servers
 from test_clients import PATIENCE, client
-from test_kafka import ends_of, packed, quote, send
+from topics import ends_of, packed, quote, send
 
 from sor.errors import StreamError
 from sor.kafka import resume

@@ -11,28 +11,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from commands import DONE, STREAM_FAILED, WRONG_CALL, Job, Jobs, Start, wait_for
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import IllegalStateError, OutOfOrderSequenceNumberError
 from kafka.future import Future
 from kafka.structs import OffsetAndTimestamp
 from kafka_broker import Servers
-from test_kafka import (
-    DONE,
-    STREAM_FAILED,
-    SYMBOLS,
-    WRONG_CALL,
-    Job,
-    Jobs,
-    Names,
-    Start,
-    ends_of,
-    quote,
-    read,
-    send,
-    wait_for,
-    write_csv,
-)
+from topics import SYMBOLS, Names, ends_of, quote, read, send, write_csv
 
 from sor.errors import Exit, StreamError
 from sor.kafka import kafka_python, private, resume
