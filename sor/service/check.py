@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +137,7 @@ def _patiently(check: Callable[[], str], seconds: float) -> str:
     while True:
         try:
             return check()
-        except kafka_errors.KafkaError as error:
+        except (kafka_errors.KafkaError, StreamError) as error:
             if not error.retriable or time.monotonic() > deadline:
                 raise
         time.sleep(ASK_AGAIN_S)
@@ -205,14 +206,15 @@ def _topic(admin: Any, use: Use) -> str:
             )
         if error is kafka_errors.UnknownTopicOrPartitionError:
             raise StreamError(f"topic {use.name} does not exist, or may not be seen")
-        raise StreamError(f"topic {use.name}: {error.__name__}")
+        raise StreamError(f"topic {use.name}: {error.__name__}", retriable=error.retriable)
     partitions = topic["partitions"]
     needed = _partitions(admin, use.like) if use.like is not None else 0
     if len(partitions) < needed:
         raise StreamError(f"topic {use.name} has {len(partitions)} partitions: it needs the {needed} of {use.like}")
     without = [part["partition_index"] for part in partitions if part["leader_id"] < 0]
     if without:
-        raise StreamError(f"topic {use.name}: no broker leads partition {', '.join(map(str, without))}")
+        story = f"topic {use.name}: no broker leads partition {', '.join(map(str, without))}"
+        raise StreamError(story, retriable=True)
     rights = _rights(f"topic {use.name}", topic["authorized_operations"], use.rights)
     copies = min(len(part["replica_nodes"]) for part in partitions)
     behind = sum(len(part["isr_nodes"]) < len(part["replica_nodes"]) for part in partitions)
@@ -237,7 +239,9 @@ def _alike(admin: Any, market: str, orders: str) -> str:
 def _group(admin: Any, group: str) -> str:
     about = admin.describe_groups([group])[group]
     if about["error"] is not None and "GroupIdNotFound" not in about["error"]:
-        raise StreamError(about["error"])
+        number = re.match(r"\[Error (\d+)\]", about["error"])  # the client gives errors of a group as text
+        again = number is not None and kafka_errors.for_code(int(number[1])).retriable
+        raise StreamError(about["error"], retriable=again)
     if about["error"] is not None or about["group_state"] == "Dead":
         raise Skipped("does not exist yet, so whether it may be read cannot be told")
     rights = _rights("group", about["authorized_operations"], ("READ",))

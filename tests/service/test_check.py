@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient
+from commands import DONE, NO_BROKER, STREAM_FAILED, WRONG_CALL, Job, Jobs, Start
+from kafka import KafkaAdminClient, errors
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
-from test_kafka import DONE, NO_BROKER, STREAM_FAILED, WRONG_CALL, Job, Jobs, Names, Start, ends_of, packed, quote, send
+from topics import Names, ends_of, packed, quote, send
+
+from sor.service import check
 
 CONSUME = [
     "settings",
@@ -151,6 +156,41 @@ def test_a_wrong_setting_is_told_first(start: Start, wrong: tuple[str, str]) -> 
     (line,) = job.err.splitlines()
     assert line.startswith("sor check: error: --")
     assert job.out == b""
+
+
+NOT_READY = [errors.CoordinatorLoadInProgressError, errors.NotCoordinatorError]
+
+
+class Starting:
+    """Brokers that have just started: the first answers about a group and a topic are that they are not ready."""
+
+    def __init__(self, *said: type[errors.BrokerResponseError]) -> None:
+        self.said = list(said)
+
+    def describe_groups(self, groups: list[str]) -> dict[str, Any]:
+        error = str(self.said.pop(0)()) if self.said else None  # as the client puts it
+        return {group: {"error": error, "group_state": "Dead", "members": []} for group in groups}
+
+    def describe_topics(self, topics: list[str]) -> list[Any]:
+        code = self.said.pop(0).errno if self.said else 0
+        parts = [{"partition_index": 0, "leader_id": -1 if self.said else 1, "replica_nodes": [1], "isr_nodes": [1]}]
+        return [{"error_code": code, "partitions": parts, "authorized_operations": ["READ"]} for _ in topics]
+
+
+USE = check.Use("market data", "market", "--topic", ("READ",))
+QUESTIONS = {
+    "group": (lambda admin: check._group(admin, "mine"), "skip"),
+    "topic": (lambda admin: check._topic(admin, USE), "ok"),
+}
+
+
+@pytest.mark.parametrize(("ask", "well"), QUESTIONS.values(), ids=QUESTIONS)
+def test_brokers_that_are_not_ready_are_asked_again(ask: Callable[[Any], str], well: str) -> None:
+    """For as long as brokers are waited for; what stays as it is, is told at once."""
+    assert check._try("it", partial(ask, Starting(*NOT_READY)), 10).verdict == well
+    assert check._try("it", partial(ask, Starting(*NOT_READY)), 0).verdict == "FAIL"
+    for_good = Starting(errors.GroupAuthorizationFailedError)
+    assert check._try("it", partial(ask, for_good), 10).verdict == "FAIL"
 
 
 # --- clusters of our own ---------------------------------------------------------------------------------------------
