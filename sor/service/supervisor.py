@@ -8,18 +8,26 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sor.stream.pipeline import Stop
 
 logger = logging.getLogger(__name__)
 
-GIVE_UP_AFTER = 5  # failures in a row
-STEADY_S = 60.0  # a worker that lived so long has not failed in a row
-LONGEST_PAUSE_S = 30.0
 LOOK_S = 0.5  # between two looks at signals and pauses
 ASKED_TO_END = (128 + signal.SIGTERM, signal.SIGTERM)  # exit statuses of a worker that had not begun
 PATIENCE_S = 60.0  # for workers that have been asked to end
+
+
+class Restarts(NamedTuple):
+    """How often, and when, a worker is started again."""
+
+    give_up_after: int = 5  # failures in a row
+    steady_s: float = 60.0  # a worker that lived so long has not failed in a row
+    longest_pause_s: float = 30.0
+
+
+DEFAULT = Restarts()
 
 
 class Board(Protocol):
@@ -35,8 +43,9 @@ class Board(Protocol):
 class Worker:
     """One place among the workers: its process, and how often that has failed."""
 
-    def __init__(self, number: int, start: Callable[[int], Any]) -> None:
+    def __init__(self, number: int, start: Callable[[int], Any], restarts: Restarts) -> None:
         self.number = number
+        self.restarts = restarts
         self.failures = 0
         self.status: int | None = None  # of the last process that is not started again
         self._start = start
@@ -50,9 +59,9 @@ class Worker:
     def failed(self) -> bool:
         """Note a failure; whether there is to be another try."""
         now = time.monotonic()
-        self.failures = 1 if now - self.started > STEADY_S else self.failures + 1
-        self.due = now + min(2.0 ** (self.failures - 1), LONGEST_PAUSE_S)
-        return self.failures <= GIVE_UP_AFTER
+        self.failures = 1 if now - self.started > self.restarts.steady_s else self.failures + 1
+        self.due = now + min(2.0 ** (self.failures - 1), self.restarts.longest_pause_s)
+        return self.failures <= self.restarts.give_up_after
 
 
 class Supervisor:
@@ -67,14 +76,22 @@ class Supervisor:
         Exit statuses after which a worker is not started again.
     board : Board
         Is told what happens.
+    restarts : Restarts, optional
     """
 
-    def __init__(self, count: int, run: Callable[[int, str], int], final: frozenset[int], board: Board) -> None:
+    def __init__(
+        self,
+        count: int,
+        run: Callable[[int, str], int],
+        final: frozenset[int],
+        board: Board,
+        restarts: Restarts = DEFAULT,
+    ) -> None:
         self._run = run
         self._final = final
         self._board = board
         self._spawn = multiprocessing.get_context("spawn")  # Kafka's clients do not survive a fork
-        self.workers = [Worker(number, self._start) for number in range(count)]
+        self.workers = [Worker(number, self._start, restarts) for number in range(count)]
 
     def _start(self, number: int) -> Any:
         file = self._board.started(number)
