@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from sor.errors import InputError
 from sor.kernels import BACKEND
+from sor.market.fields import DOUBTS
 from sor.stream.summary import RunSummary
 
 logger = logging.getLogger(__name__)
@@ -44,14 +45,20 @@ BOUNDARIES = tuple(factor << power for power in range(12, 30) for factor in (2, 
 
 # Labels that stand at 0 from the start: `increase` does not see the first count of a series that was not there.
 SKIPPED = ("symbol",)
-BAD = ("json", "key", "number", "price", "schema", "size", "symbol", "time")
+BAD = ("json", "key", "number", "order", "price", "schema", "size", "symbol", "time")
+REJECTED = ("routing", "symbol", "terms")
+DOUBTFUL = tuple(flag for flag, _ in DOUBTS.values())
 
 HELP = {
     "sor_routing_latency_seconds": "From a message's bytes to its encoded result, without Kafka",
-    "sor_messages_total": "Messages taken: results, skipped and dead letters",
+    "sor_messages_total": "Messages taken: results, skipped, dead letters and rejected",
     "sor_results_total": "Results",
     "sor_skipped_total": "Messages left out on purpose, by reason",
     "sor_dead_letters_total": "Messages that could not be used, by reason",
+    "sor_rejected_total": "Orders rejected although their message is a good one (no dead letter), by reason",
+    "sor_doubtful_total": "Messages that the feed itself doubts, by its flag; used all the same",
+    "sor_evicted_books_total": "Books that have gone, as a partition had more symbols than --max-symbols",
+    "sor_scattered_symbols_total": "Symbols seen in more than one partition: no book of theirs is whole",
     "sor_shares_ordered_total": "Shares that results were to place",
     "sor_shares_executed_total": "Shares that results placed; by those ordered, the fill rate",
     "sor_shortfall_dollars": "Cost against the mid, fees included, so far; may fall",
@@ -106,6 +113,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     results: int = 0
     skipped: dict[str, int] = {}
     bad: dict[str, int] = {}
+    rejected: dict[str, int] = {}
+    doubtful: dict[str, int] = {}
+    evicted: int = 0  # books
+    scattered: int = 0  # symbols
     below: tuple[int, ...] = (0,) * len(BOUNDARIES)  # results faster than each boundary
     timed: int = 0  # results whose latency is known
     nanoseconds: int = 0  # of all these together
@@ -138,6 +149,10 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         results=sum(one.results for one in every),
         skipped=_added(one.skipped for one in every),
         bad=_added(one.bad for one in every),
+        rejected=_added(one.rejected for one in every),
+        doubtful=_added(one.doubtful for one in every),
+        evicted=sum(one.evicted for one in every),
+        scattered=sum(one.scattered for one in every),
         below=tuple(map(sum, zip(*(one.below for one in every), strict=True))),
         timed=sum(one.timed for one in every),
         nanoseconds=sum(one.nanoseconds for one in every),
@@ -270,6 +285,10 @@ def _taken(before: Snapshot, summary: RunSummary, stream: StreamState, now: floa
         results=summary.results,
         skipped=dict(summary.skipped),
         bad=dict(summary.bad),
+        rejected=dict(summary.rejected),
+        doubtful=dict(summary.doubtful),
+        evicted=summary.evicted,
+        scattered=summary.scattered,
         below=tuple(summary.latencies.below(BOUNDARIES)),
         timed=summary.latencies.count,
         nanoseconds=summary.latencies.total,
@@ -371,6 +390,10 @@ class RunCollector(Collector):
         yield _counter("sor_results_total", one.results)
         yield _counters("sor_skipped_total", "reason", dict.fromkeys(SKIPPED, 0) | one.skipped)
         yield _counters("sor_dead_letters_total", "reason", dict.fromkeys(BAD, 0) | one.bad)
+        yield _counters("sor_rejected_total", "reason", dict.fromkeys(REJECTED, 0) | one.rejected)
+        yield _counters("sor_doubtful_total", "flag", dict.fromkeys(DOUBTFUL, 0) | one.doubtful)
+        yield _counter("sor_evicted_books_total", one.evicted)
+        yield _counter("sor_scattered_symbols_total", one.scattered)
         yield _counter("sor_shares_ordered_total", one.ordered)
         yield _counter("sor_shares_executed_total", one.executed)
         yield _gauge("sor_shortfall_dollars", one.shortfall)

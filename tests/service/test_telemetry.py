@@ -30,6 +30,7 @@ from sor.service.telemetry import (
     BOUNDARIES,
     NAMES,
     NO_STREAM,
+    REJECTED,
     SNAPSHOT_S,
     STALLED_S,
     Snapshot,
@@ -183,7 +184,10 @@ def test_everything_that_a_run_says(scrape):
     summary = routed(4)
     summary.skipped["symbol"], summary.skipped["conflated"] = 3, 2
     summary.bad["price"] = 5
-    summary.messages += 10
+    summary.rejected["terms"] = 2
+    summary.evicted, summary.scattered = 3, 4
+    summary.doubtful["F_BAD_TS_RECV"] = 6
+    summary.messages += 12
     watch = Telemetry()
     before = time.time()
     stream = StreamState(
@@ -199,12 +203,18 @@ def test_everything_that_a_run_says(scrape):
     )
     watch.turned(summary, lambda: stream)
     page = scrape(watch.status)
-    assert page("sor_messages_total") == 14
+    assert page("sor_messages_total") == 16
     assert page("sor_results_total") == 4
     assert page("sor_skipped_total", reason="symbol") == 3
     assert page("sor_skipped_total", reason="conflated") == 2
     assert page("sor_dead_letters_total", reason="price") == 5
     assert page("sor_dead_letters_total", reason="json") == 0
+    assert page("sor_rejected_total", reason="terms") == 2
+    assert page("sor_rejected_total", reason="symbol") == 0
+    assert page("sor_doubtful_total", flag="F_BAD_TS_RECV") == 6
+    assert page("sor_evicted_books_total") == 3
+    assert page("sor_scattered_symbols_total") == 4
+    assert page("sor_doubtful_total", flag="F_MAYBE_BAD_BOOK") == 0
     assert page("sor_shares_ordered_total") == 400
     assert page("sor_shares_executed_total") == 200
     assert page("sor_shortfall_dollars") == pytest.approx(summary.shortfall)
@@ -245,7 +255,18 @@ def test_reasons_of_bad_messages_stand_at_zero_from_the_start():
         for call in ast.walk(ast.parse((folder / name).read_text()))
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "DataError"
     }
-    assert found == set(BAD)
+    assert found | {"order"} == set(BAD)  # and a message that is no order
+
+
+def test_reasons_of_rejections_stand_at_zero_from_the_start():
+    """Those that the sources count orders by; a new one has to join the list."""
+    calls = ast.walk(ast.parse(Path(sor.__file__).with_name("stream").joinpath("orders.py").read_text()))
+    words = [
+        call.args[3]
+        for call in calls
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "_reject" and len(call.args) > 3
+    ]
+    assert {word.value for word in words} == set(REJECTED)
 
 
 def test_a_shortfall_may_fall_and_names_of_topics_are_escaped(scrape):
@@ -336,6 +357,8 @@ def test_merging_adds_counts_and_unites_partitions():
         results=6,
         skipped={"symbol": 1},
         bad={"json": 2, "price": 1},
+        rejected={"terms": 1},
+        evicted=1,
         below=tuple(range(len(BOUNDARIES))),
         timed=6,
         nanoseconds=600,
@@ -353,6 +376,10 @@ def test_merging_adds_counts_and_unites_partitions():
         messages=20,
         results=20,
         bad={"json": 1},
+        rejected={"terms": 2},
+        evicted=2,
+        scattered=5,
+        doubtful={"F_BAD_TS_RECV": 4},
         below=(1,) * len(BOUNDARIES),
         timed=20,
         nanoseconds=1,
@@ -370,6 +397,10 @@ def test_merging_adds_counts_and_unites_partitions():
         results=26,
         skipped={"symbol": 1},
         bad={"json": 3, "price": 1},
+        rejected={"terms": 3},
+        evicted=3,
+        scattered=5,
+        doubtful={"F_BAD_TS_RECV": 4},
         below=tuple(count + 1 for count in range(len(BOUNDARIES))),
         timed=26,
         nanoseconds=601,
@@ -654,5 +685,5 @@ def test_the_port_is_free_again_afterwards():
 
 
 def test_the_names_are_those_of_the_dashboards():
-    assert len(NAMES) == len(set(NAMES)) == 20
+    assert len(NAMES) == len(set(NAMES)) == 24
     assert all(telemetry.HELP[name] for name in NAMES)
