@@ -168,6 +168,10 @@ class Outflows:
         arrays = (self._bins, self._window, self._samples, *self._tables.values())
         return sum(array.nbytes for array in arrays)
 
+    def __copy__(self) -> Outflows:
+        """Independent of this one: what it counts is kept in arrays that change in place."""
+        return self.copy()
+
     def copy(self) -> Outflows:
         """Another one that knows the same, and goes its own way."""
         other = object.__new__(Outflows)

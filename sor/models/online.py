@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import tempfile
@@ -171,6 +172,10 @@ class OnlinePlacement:
 
     def __len__(self) -> int:
         return len(self._states)
+
+    def __copy__(self) -> OnlinePlacement:
+        """Independent of this one, as `copy.deepcopy`: what is learned is kept in place."""
+        return copy.deepcopy(self)
 
     def count(self, state: State) -> int:
         """Orders that the state was learned from."""

@@ -16,6 +16,7 @@ in brackets are the paper's (arXiv 1210.1625v4).
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -26,6 +27,8 @@ import numpy as np
 from sor.errors import InputError, SorError
 from sor.kernels import placement_core
 from sor.types import MAX_NUMBER, one_of, real_number, whole_number
+
+logger = logging.getLogger(__name__)
 
 Method = Literal["refined", "stochastic", "closed_form", "linear"]
 METHODS: tuple[Method, ...] = ("refined", "stochastic", "closed_form", "linear")
@@ -630,6 +633,12 @@ def place(
         cost = _costed(problem, parts, False)
         rounding = cost.mean - exact
     bound = relaxed.bound if certify and relaxed is not None else None
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "place: %d venues, %d samples, %s in %d iterations for %g shares: market %g, limits %s, cost %.6g",
+            *(len(problem.queues), len(problem.outflows), method, iterations, problem.target),
+            *(parts[0], parts[1:], cost.mean),
+        )
     return Placement(
         parts[0],
         tuple(parts[1:]),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
 import math
+import pickle
 import random
 import re
 from collections import defaultdict
@@ -538,3 +540,20 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(blocks) == 2
     assert names["xi"].shape == (0, 3)  # the sample is shorter than a minute
     assert names["learner"].count(names["state"]) == 1
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301 - our own bytes
+def test_a_copy_counts_on_its_own(duplicate: Any) -> None:
+    def go_on(outflows: Outflows, seconds: range, left: int) -> None:
+        for i in seconds:
+            outflows.observe(1, START + i * SECOND, (10.0, 10_000 - left * i), (10.1, 100))
+
+    outflows = Outflows(2 * SECOND, 50)
+    go_on(outflows, range(20), 7)
+    before, other = outflows.samples("buy", [1]).copy(), duplicate(outflows)
+    assert np.array_equal(other.samples("buy", [1]), before)
+    go_on(other, range(20, 40), 9)
+    assert other.count == outflows.count + 20
+    assert np.array_equal(outflows.samples("buy", [1]), before)
+    go_on(outflows, range(20, 40), 9)
+    assert np.array_equal(outflows.samples("buy", [1]), other.samples("buy", [1]))

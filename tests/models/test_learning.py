@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -362,3 +364,14 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         taught().save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["learned.json"]
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])  # noqa: S301 - our own bytes
+def test_a_copy_learns_on_its_own(duplicate: Any) -> None:
+    learner, costs = OnlinePlacement(["XNYS"]), Costs(**BASE, rebates=(0.002,))
+    train(learner, ONE, costs, np.full((3, 1), 100.0))
+    before, other = learner.answer(ONE, S), duplicate(learner)
+    assert other.answer(ONE, S) == before
+    train(other, ONE, costs, np.full((3, 1), 900.0))
+    assert other.answer(ONE, S) != before == learner.answer(ONE, S)
+    assert (learner.count(ONE), other.count(ONE)) == (3, 6)

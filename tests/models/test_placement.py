@@ -6,6 +6,7 @@ iteration, and cases that can be worked out by hand. With HYPOTHESIS_PROFILE=ci 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -512,3 +513,23 @@ def test_arguments_are_left_as_they_were() -> None:
     assert queues.tolist() == [2000, 1990]
     assert answer == place(**BASE | {"outflows": before.tolist(), "queues": (2000, 1990)})
     assert all(type(value) is float for value in (answer.market, *answer.limits, answer.expected_cost))
+
+
+def test_debug_mode_says_what_was_found(caplog: pytest.LogCaptureFixture) -> None:
+    problem = {
+        "half_spread": 0.02,
+        "fee": 0.003,
+        "rebates": [0.002],
+        "queues": [2000],
+        "outflows": [[2500.0], [2900.0]],
+    }
+    penalties = {"theta": 0.0005, "lambda_under": 0.05, "lambda_over": 0.05}
+    with caplog.at_level(logging.INFO, "sor"):
+        placed = place(1000, **problem, **penalties)
+        assert caplog.records == []
+    with caplog.at_level(logging.DEBUG, "sor"):
+        place(1000, **problem, **penalties)
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert said.startswith(f"place: 1 venues, 2 samples, refined in {placed.iterations} iterations for 1000 shares:")
+    assert said.endswith(f"market {placed.market:g}, limits {list(placed.limits)}, cost {placed.expected_cost:.6g}")
