@@ -15,6 +15,15 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["kafka_broker.fixtures"]
 
 NO_DATA = "the recorded data beside the checkout is not there,"
+LONG = (
+    "test_chaos",
+    "test_exactly_once",
+    "test_kafka",
+    "test_packaging",
+    "test_faults",
+    "test_kafka_broker",
+    "test_orders",
+)
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}
 PLACEMENT_TWINS = {"python": "sor._placement_py", "cython": "sor._placement"}
@@ -100,6 +109,11 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{NO_DATA} at {path}")
     return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes come first: a worker that got one of them last would end long after the others."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.hookimpl(wrapper=True)

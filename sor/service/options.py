@@ -58,6 +58,14 @@ class Settings:
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"settings are frozen: {name}")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def as_of(self, settings: type[S]) -> S:
         """What another class takes of them."""
         return settings(**{name: value for name, value in vars(self).items() if hasattr(settings, name)})

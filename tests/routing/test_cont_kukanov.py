@@ -372,8 +372,7 @@ def test_what_is_remembered_of_a_quote_has_no_event() -> None:
     plain, told = update_of(1, 5), update_of(1, 5, Event("C", "B", 10.0, 5))
     values = []
     for update in (plain, told):
-        state.books.apply(update)
-        state.note(update)
+        state.apply(update, offset=7)
         values += [value for key, value in state.memories(1) if key != MARK]
     assert values[0] == values[1]
 

@@ -68,6 +68,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--instance-id": ("a", "a", "b.c-1_2", "b.c-1_2"),
     "--workers": ("2", 2, "4", 4),
     "--bootstrap-messages": ("0", 0, "500", 500),
+    "--max-symbols": ("1", 1, "500", 500),
     "--max-age": ("0", 0.0, "2.5", 2.5),
     "--commit-timeout": ("1", 1.0, "2.5", 2.5),
     "--connect-timeout": ("1", 1.0, "2.5", 2.5),
