@@ -285,7 +285,7 @@ class ProducerPort:
     def commit(self, offsets: Offsets) -> None:
         with self._translated():
             self._send_all()
-            self.producer.send_offsets_to_transaction(offsets.positions, offsets.generation)
+            private.send_offsets(self.producer, offsets.positions, offsets.generation)
             # It would wait for these too, but for ever where the brokers refuse one while it does.
             flush(self.producer, self._sent, self._seconds)
             self.producer.commit_transaction()

@@ -16,19 +16,27 @@ from kafka.cluster import ClusterMetadata
 from kafka.consumer.group import KafkaConsumer
 from kafka.coordinator.base import BaseCoordinator
 from kafka.coordinator.consumer import ConsumerCoordinator
+from kafka.errors import KafkaError
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.sasl import get_sasl_mechanism
 from kafka.producer.kafka import KafkaProducer
 from kafka.producer.sender import Sender
-from kafka.producer.transaction_manager import TransactionManager
+from kafka.producer.transaction_manager import TransactionalRequestResult, TransactionManager
 
 from sor.errors import InputError
 
+LOOK_MS = 50  # between two looks at whether an answer can still come
+
 METHODS: tuple[tuple[Any, str], ...] = (
     (TransactionManager, "_supports_epoch_bump"),
+    (TransactionManager, "has_error"),
     (TransactionManager, "has_fatal_error"),
     (TransactionManager, "last_error"),
+    (TransactionManager, "send_offsets_to_transaction"),
+    (TransactionalRequestResult, "is_done"),
+    (TransactionalRequestResult, "wait"),
     (Sender, "force_close"),
+    (Sender, "wakeup"),
     (BaseCoordinator, "request_rejoin"),
     (KafkaAdminClient, "_list_partition_offsets_request"),
     (ClusterMetadata, "topic_id"),
@@ -83,6 +91,19 @@ def cause_of(producer: Any) -> Exception | None:
     """What brought a transaction to where it can only be aborted."""
     manager = producer._transaction_manager
     return None if manager is None else manager.last_error
+
+
+def send_offsets(producer: Any, offsets: Any, generation: Any) -> None:
+    """Put a batch's offsets into its transaction, and wait for that while there is something to wait for.
+
+    Where brokers refuse one of its messages meanwhile the client drops the request, and would wait for ever.
+    """
+    manager = producer._transaction_manager
+    result = manager.send_offsets_to_transaction(offsets, generation)
+    producer._sender.wakeup()
+    while not result.wait(timeout_ms=LOOK_MS):
+        if manager.has_error() and not result.is_done:
+            raise manager.last_error or KafkaError("the transaction has failed")
 
 
 def forget_offsets(producer: Any) -> None:
@@ -152,6 +173,7 @@ __all__ = [
     "is_dead",
     "join_again",
     "mechanism",
+    "send_offsets",
     "topic_id",
     "without_new_epochs",
 ]
