@@ -30,11 +30,12 @@ PRINTING = [
 ]  # fmt: skip
 
 
-def shell(checkout: Path, command: list[str], streams: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+def shell(
+    checkout: Path, command: list[str], streams: str, limit: str = ":", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
     names = {option.variable for option in OPTIONS}
     clean = {name: value for name, value in os.environ.items() if name not in names} | variables
-    redirected, _, limits = streams.partition(";")
-    line = f'{limits or ":"}; exec "$0" "$@" {redirected}'
+    line = f'{limit}; exec "$0" "$@" {streams}'
     arguments = ["bash", "-c", line, sys.executable, "-m", "sor", *command]
     run = subprocess.run(arguments, cwd=checkout, env=clean, capture_output=True, timeout=PATIENCE, check=False)
     assert b"Traceback" not in run.stderr
@@ -82,20 +83,22 @@ def test_a_reader_that_has_gone(checkout: Path, command: list[str]) -> None:
         assert run.returncode == Exit.BROKEN_PIPE
 
 
+SMALL_DISK = "ulimit -f 3000"
 FULL = [
-    ("> /dev/full", b"No space left on device"),
-    ("> {0}; ulimit -f 3000", b"File too large"),
-    (">&-", b"is closed"),
+    ("> /dev/full", ":", b"No space left on device"),
+    ("> {0}", SMALL_DISK, b"File too large"),
+    (">&-", ":", b"is closed"),
 ]
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_disk_that_fills_up(checkout: Path, tmp_path: Path, unbuffered: str) -> None:
     """Whether Python keeps back what it writes, as in a shell, or not, as in containers."""
-    run = shell(checkout, ["replay", "sample.csv"], FULL[1][0].format(tmp_path / "out"), PYTHONUNBUFFERED=unbuffered)
+    command = ["replay", "sample.csv"]
+    run = shell(checkout, command, f"> {tmp_path}/out", SMALL_DISK, PYTHONUNBUFFERED=unbuffered)
     assert run.returncode == Exit.STREAM_FAILED
-    assert FULL[1][1] in run.stderr.splitlines()[-1]
-    whole = shell(checkout, ["replay", "sample.csv"], "").stdout
+    assert b"File too large" in run.stderr.splitlines()[-1]
+    whole = shell(checkout, command, "").stdout
     assert b"" != (tmp_path / "out").read_bytes() == whole[: 3000 * 1024] != whole
 
 
@@ -108,10 +111,10 @@ def test_no_message_is_committed_whose_result_was_not_written(
     market = kafka.create_topic(topic())
     servers = ["--kafka-servers", kafka.bootstrap, "--topic", market]
     assert shell(checkout, ["produce", "sample.csv", *servers], "").returncode == 0
-    for number, (streams, why) in enumerate(FULL):
+    for number, (streams, limit, why) in enumerate(FULL):
         group, file = topic(f"group-{number}"), tmp_path / str(number)
         command = ["consume", *servers, "--group", group, "--max-messages", "2000", "--log-level", "warning"]
-        run = shell(checkout, command, streams.format(file), PYTHONUNBUFFERED=unbuffered)
+        run = shell(checkout, command, streams.format(file), limit, PYTHONUNBUFFERED=unbuffered)
         assert run.returncode == Exit.STREAM_FAILED, run.stderr
         assert why in run.stderr.splitlines()[-1]
         *whole, _ = file.read_bytes().split(b"\n") if file.exists() else [b""]
