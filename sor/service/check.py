@@ -7,6 +7,7 @@ import functools
 import re
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from sor import kernels
 from sor.errors import ConnectError, DataError, InputError, SorError, StreamError
 from sor.kafka import kafka_python as kafka
 from sor.kafka import private
+from sor.kafka.common import ClientError
+from sor.kafka.waiting import Deadline
+from sor.market.databento_json import JsonDecoder
 from sor.market.venues import VenueDirectory
 from sor.service import rules
 from sor.service.settings import (
@@ -30,6 +34,8 @@ from sor.stream.files import FileSource
 
 LONGEST_WAIT_S = 5.0  # for an address to take a connection
 ASK_AGAIN_S = 0.2
+TAIL = 300  # messages of a partition that are looked at
+LONGEST_LOOK_S = 10.0  # at all of them
 
 
 class Finding(NamedTuple):
@@ -113,6 +119,7 @@ def _ask(admin: Any, settings: CheckSettings, path: str | None) -> Iterator[Find
     for use in topics_of_consume(settings) if path is None else topics_of_produce(settings):
         yield _try(use.what, functools.partial(_topic, admin, use), patience)
     if path is None:
+        yield _try("symbols", functools.partial(_symbols, admin, settings))
         if settings.orders_topic is not None:
             names = settings.topic, settings.orders_topic
             yield _try("orders beside market data", functools.partial(_alike, admin, *names), patience)
@@ -234,6 +241,42 @@ def _alike(admin: Any, market: str, orders: str) -> str:
     if here != there:
         raise StreamError(f"topic {orders} has {there} partitions and {market} has {here}")
     return f"{here} partitions each"
+
+
+def _symbols(admin: Any, settings: ConsumeSettings) -> str:
+    """That no symbol is in two partitions, as far as the newest messages of each tell: no book of it would be whole."""
+    topic, patience = settings.topic, Deadline(LONGEST_LOOK_S)
+    partitions = range(_partitions(admin, topic))
+    if len(partitions) < 2:
+        raise Skipped(f"topic {topic} has not more than one partition")
+    try:
+        with contextlib.closing(kafka.PartitionLog(settings.connection, "market data")) as log:
+            ends = {partition: log.bounds(topic, partition) for partition in partitions}
+            log.assign(topic, {partition: max(first, end - TAIL) for partition, (first, end) in ends.items()})
+            homes: defaultdict[str, set[int]] = defaultdict(set)
+            while not patience.passed and any(log.position(part) < end for part, (_, end) in ends.items()):
+                for record in log.poll(TAIL, settings.connection.timing.poll)[0]:
+                    if (symbol := _symbol_of(record.value)) is not None:
+                        homes[symbol].add(record.partition)
+    except ClientError as error:  # whether it may be read is told above
+        raise Skipped(f"{topic} cannot be read: {error}") from None
+    if not homes:
+        raise Skipped(f"no market data in {topic} yet")
+    scattered = sorted(symbol for symbol, where in homes.items() if len(where) > 1)
+    if scattered:
+        where = ", ".join(map(str, sorted(homes[scattered[0]])))
+        raise StreamError(
+            f"{len(scattered)} of {len(homes)} are in more than one partition, such as {scattered[0]} in {where}: no "
+            "book of theirs is whole (messages need the symbol as their key, and one partitioner)"
+        )
+    return f"{len(homes)} among the newest messages, each in one partition"
+
+
+def _symbol_of(raw: bytes | None) -> str | None:
+    try:
+        return JsonDecoder(depth=1).decode(raw or b"").symbol
+    except DataError:
+        return None
 
 
 def _group(admin: Any, group: str) -> str:

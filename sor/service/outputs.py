@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -31,10 +32,15 @@ class StandardOutput:
 
     def write(self, data: bytes) -> None:
         with _told():
-            if self._bytes is not None:
-                self._bytes.write(data)
-            else:
+            if self._bytes is None:
                 self._stream.write(data.decode(errors="replace"))
+                return
+            left = memoryview(data)
+            while left:  # where Python does not buffer (-u), a disk that fills up takes a part, and says so by a number
+                taken = self._bytes.write(left)
+                if taken is None:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                left = left[taken:]
 
     def writelines(self, lines: Iterable[bytes]) -> None:
         self.write(b"".join(lines))

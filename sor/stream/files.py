@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import os
-import stat
 from collections import deque
 from collections.abc import Iterator
 from typing import IO
@@ -266,18 +265,6 @@ class FileSource:
 def shown(name: str) -> str:
     """A file's name as text that can be written anywhere, whatever bytes it is made of."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def same_file(path: str, target: str | int) -> bool:
-    """Whether what is read from ``path`` (``-``: standard input) is the regular file that ``target`` names.
-
-    ``target`` may be a descriptor, such as that of standard output. False where either cannot be told.
-    """
-    try:
-        read, written = os.stat(0 if path == "-" else path), os.stat(target)
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISREG(read.st_mode) and os.path.samestat(read, written)
 
 
 def has_one_publisher(path: str, rows: int) -> bool:

@@ -14,7 +14,7 @@ from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, R
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
-from topics import Names, ends_of, packed, quote, send
+from topics import Names, committed, ends_of, packed, quote, send
 
 from sor.service import check
 
@@ -27,6 +27,7 @@ CONSUME = [
     "results",
     "dead letters",
     "last quotes",
+    "symbols",
     "group",
     "ids",
 ]
@@ -63,7 +64,9 @@ def test_all_is_well_and_nothing_is_changed(kafka: Servers, start: Start, topic:
     sinks = ("--results-topic", results, "--dead-letter-topic", letters)
     found = findings(start("check", *arguments, *sinks).finish(DONE))
     assert list(found) == CONSUME
-    assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == {"group", "ids", "last quotes"}
+    not_to_be_told = {"symbols", "group", "ids", "last quotes"}
+    assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == not_to_be_told
+    assert found["symbols"][1] == f"no market data in {market} yet"
     assert "does not exist yet" in found["group"][1]
     assert f"{group}-books does not exist yet: it is made" in found["last quotes"][1]
     assert "cannot be told" in found["ids"][1]
@@ -111,6 +114,26 @@ def test_for_produce(kafka: Servers, start: Start, topic: Names, checkout: Path,
         assert found["feed"][0] == "FAIL"
         assert word in found["feed"][1]
         assert found["market data"][0] == "ok", "one failure does not end the checking"
+
+
+@pytest.mark.kafka
+def test_a_symbol_in_several_partitions(kafka: Servers, start: Start, topic: Names) -> None:
+    """As without keys, or with those of venues: each member would have a part of the book, and answer on that."""
+    market, group = kafka.create_topic(topic(), 3), topic("group")
+    arguments = ("--kafka-servers", kafka.bootstrap, "--topic", market, "--group", group)
+    send(kafka, market, packed(quote("MSFT")), part=1)  # before the newest ones, as before the topic was mended
+    send(kafka, market, packed(quote("AAPL"), *[quote("MSFT", n) for n in range(check.TAIL)]), part=0)
+    send(kafka, market, [*packed(*[quote("IBM", n) for n in range(check.TAIL)]), b"junk", None], part=1)
+    found = findings(start("check", *arguments).finish(DONE))
+    assert found["symbols"] == ("ok", "2 among the newest messages, each in one partition")
+    send(kafka, market, packed(quote("IBM"), quote("ORCL"), quote("AAPL"), quote("MSFT")), part=2)
+    found = findings(start("check", *arguments).finish(STREAM_FAILED))
+    assert found["symbols"][0] == "FAIL"
+    assert found["symbols"][1].startswith("2 of 4 are in more than one partition, such as IBM in 1, 2: no book of")
+    one = kafka.create_topic(topic("one"))
+    found = findings(start("check", *arguments[:3], one, "--group", group).finish(DONE))
+    assert found["symbols"] == ("skip", f"topic {one} has not more than one partition")
+    assert set(committed(kafka, group, market).values()) == {0}
 
 
 @pytest.mark.kafka

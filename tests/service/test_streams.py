@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +14,9 @@ from typing import Any
 
 import pytest
 from commands import PATIENCE
+from kafka_broker import Servers
+from kafka_broker.process import HOST
+from topics import Names, committed
 
 from sor import cli
 from sor.errors import Exit
@@ -25,10 +30,12 @@ PRINTING = [
 ]  # fmt: skip
 
 
-def shell(checkout: Path, command: list[str], streams: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+def shell(
+    checkout: Path, command: list[str], streams: str, limit: str = ":", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
     names = {option.variable for option in OPTIONS}
     clean = {name: value for name, value in os.environ.items() if name not in names} | variables
-    line = f'exec "$0" "$@" {streams}'
+    line = f'{limit}; exec "$0" "$@" {streams}'
     arguments = ["bash", "-c", line, sys.executable, "-m", "sor", *command]
     run = subprocess.run(arguments, cwd=checkout, env=clean, capture_output=True, timeout=PATIENCE, check=False)
     assert b"Traceback" not in run.stderr
@@ -74,6 +81,63 @@ def test_a_reader_that_has_gone(checkout: Path, command: list[str]) -> None:
     assert run.returncode in (0, Exit.BROKEN_PIPE)  # what fits into the pipe may have been taken
     if command[0] == "replay":
         assert run.returncode == Exit.BROKEN_PIPE
+
+
+SMALL_DISK = "ulimit -f 3000"
+FULL = [
+    ("> /dev/full", ":", b"No space left on device"),
+    ("> {0}", SMALL_DISK, b"File too large"),
+    (">&-", ":", b"is closed"),
+]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_disk_that_fills_up(checkout: Path, tmp_path: Path, unbuffered: str) -> None:
+    """Whether Python keeps back what it writes, as in a shell, or not, as in containers."""
+    command = ["replay", "sample.csv"]
+    run = shell(checkout, command, f"> {tmp_path}/out", SMALL_DISK, PYTHONUNBUFFERED=unbuffered)
+    assert run.returncode == Exit.STREAM_FAILED
+    assert b"File too large" in run.stderr.splitlines()[-1]
+    whole = shell(checkout, command, "").stdout
+    assert b"" != (tmp_path / "out").read_bytes() == whole[: 3000 * 1024] != whole
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_no_message_is_committed_whose_result_was_not_written(
+    kafka: Servers, topic: Names, checkout: Path, tmp_path: Path, unbuffered: str
+) -> None:
+    """At least once, on a disk that is full at once or after a while; who mends it and starts again has them all."""
+    market = kafka.create_topic(topic())
+    servers = ["--kafka-servers", kafka.bootstrap, "--topic", market]
+    assert shell(checkout, ["produce", "sample.csv", *servers], "").returncode == 0
+    for number, (streams, limit, why) in enumerate(FULL):
+        group, file = topic(f"group-{number}"), tmp_path / str(number)
+        command = ["consume", *servers, "--group", group, "--max-messages", "2000", "--log-level", "warning"]
+        run = shell(checkout, command, streams.format(file), limit, PYTHONUNBUFFERED=unbuffered)
+        assert run.returncode == Exit.STREAM_FAILED, run.stderr
+        assert why in run.stderr.splitlines()[-1]
+        *whole, _ = file.read_bytes().split(b"\n") if file.exists() else [b""]
+        done = committed(kafka, group, market)[0]
+        assert done <= len(whole)
+        assert bool(done) == bool(whole), "what was written is not answered again"
+        command[command.index("2000")] = str(2000 - done)
+        rest = shell(checkout, command, "")
+        assert rest.returncode == 0, rest.stderr
+        answered = [json.loads(line)["source"]["offset"] for line in [*whole[:done], *rest.stdout.splitlines()]]
+        assert answered == list(range(2000))
+
+
+def test_a_port_that_is_taken_is_found_before_a_broker_is_asked(checkout: Path) -> None:
+    nobody = ["consume", "--kafka-servers", "127.0.0.1:1", "--connect-timeout", "600"]
+    with socket.create_server((HOST, 0)) as taken:
+        ours = ["--metrics-host", HOST, "--metrics-port", str(taken.getsockname()[1])]
+        foreign = ["--metrics-host", "192.0.2.1", "--metrics-port", "9464"]
+        for at in (ours, foreign):
+            for workers in ([], ["--workers", "2", "--results-topic", "results"]):
+                run = shell(checkout, [*nobody, *at, *workers], "")
+                assert (run.returncode, run.stdout) == (Exit.WRONG_CALL, b"")
+                assert b"cannot listen at --metrics-host " in run.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("feed", ["-", "FEED"])

@@ -29,7 +29,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sor.cli import main
-from sor.stream.files import same_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE = CHECKOUT / "sample.csv"
@@ -702,24 +701,6 @@ def test_standard_input_that_does_not_block():
         os.close(reading)
     assert process.returncode == 0
     assert out.count(b"\n") == 2
-
-
-def test_what_is_the_same_file(tmp_path):
-    feed, link, other = tmp_path / "feed", tmp_path / "link", tmp_path / "other"
-    feed.write_bytes(b"")
-    other.write_bytes(b"")
-    link.symlink_to(feed)
-    assert same_file(str(feed), str(link))
-    assert not same_file(str(feed), str(other))
-    assert not same_file(str(feed), str(tmp_path / "none"))
-    assert not same_file("/dev/null", "/dev/null")  # written to without harm
-    with feed.open("ab") as file:
-        assert same_file(str(feed), file.fileno())
-    script = "import sys; from sor.stream.files import same_file; print(same_file('-', sys.argv[1]))"
-    for name, found in ((link, b"True"), (other, b"False")):
-        with feed.open("rb") as file:
-            run = subprocess.run([sys.executable, "-c", script, str(name)], stdin=file, capture_output=True, check=True)
-        assert run.stdout.strip() == found
 
 
 def test_what_the_feed_doubts_is_a_warning(replay):
