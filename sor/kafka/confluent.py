@@ -380,6 +380,8 @@ class ProducerPort:
         """As above, with the reason in place of what follows from it."""
         if error.fatal() or error.code() in UNWELCOME:
             return ClientError(Kind.DEAD, _story(error))
+        if self.producer.failure is None and error.txn_requires_abort():
+            self.producer.poll(RETRY_S)  # what became of its messages is told later than that it has failed
         return _client_error(self.producer.failure or error)
 
     def discard(self) -> None:

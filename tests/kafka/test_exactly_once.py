@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from commands import BAD, DONE, QUICK, WRONG_CALL, Job, Jobs, Json, Start, children, each_client, wait_for
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka_broker import Cluster, Servers
 from kafka_broker.fixtures import need_kafka
 from topics import send
@@ -91,6 +91,11 @@ class Stream:
             del result["stream"]
             found.setdefault((result["source"]["partition"], result["source"]["offset"]), []).append(result)
         return found
+
+    def members(self) -> int:
+        """Members of the group; one that has joined ends in good order when it is asked to."""
+        with KafkaAdminClient(bootstrap_servers=self.servers.bootstrap) as admin:
+            return len(admin.describe_groups([self.group])[self.group]["members"])
 
     def committed(self, group: str | None = None) -> int:
         """Messages that the group is done with."""
@@ -209,6 +214,7 @@ def test_members_that_come_and_go(stream: Stream, start: Start, undisturbed: Any
         time.sleep(1)
     jobs[0].signal(signal.SIGTERM).finish(DONE)
     stream.wait_until_done(*jobs[1:])
+    wait_for(lambda: stream.members() == 2, "both have come, though there may be nothing left for them")
     for job in jobs[1:]:
         job.signal(signal.SIGTERM).finish(DONE)
     assert stream.answers() == undisturbed
