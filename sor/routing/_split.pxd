@@ -12,7 +12,8 @@ cdef class Fills:
 @cython.locals(
     buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
     resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t,
-    quote=quotes.VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double, fills=Fills,
+    quote=quotes.VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double,
+    fills=Fills,
 )
 cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
 
@@ -33,6 +34,7 @@ cdef shortfall(str side, double executed_cash, long long executed, object mid)
     side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote,
 )
 cpdef assemble(
-    object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost, double objective_value,
-    object algorithm, object objective, object parameters, list warnings, object placement, object stream, object source
+    object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost,
+    double objective_value, object algorithm, object objective, object parameters, list warnings, object placement,
+    object stream, object source
 )
