@@ -346,8 +346,7 @@ class OrderReplay:
                 yield self._rejected(record, OrderNames(asked.id, asked.symbol), place)
             else:
                 answer = self._answer(asked, books, record, msgspec.structs.replace(place, market_data=last))
-                if answer is None:  # refused by routing, and so not kept
-                    del known[asked.symbol, asked.id]
+                if answer is None:  # refused by routing: that is its answer, whoever repeats it
                     yield self._rejected(record, OrderNames(asked.id, asked.symbol), place)
                 else:
                     self.copies[record.offset] += 1
