@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import select
 import sys
 import zlib
@@ -50,7 +51,16 @@ class Bytes:
     def _some(self, size: int) -> bytes:
         while (found := self._read(size)) is None:  # a descriptor that does not block, and nothing there yet
             select.select([self._file], [], [])
+        if not found and self._does_not_block():  # a buffer gives the same there for "not yet" and for the end
+            select.select([self._file], [], [])
+            found = self._read(size) or b""
         return found
+
+    def _does_not_block(self) -> bool:
+        try:
+            return not os.get_blocking(self._file.fileno())
+        except (AttributeError, OSError, ValueError):  # not a file of the system's
+            return False
 
     def close(self) -> None:
         if not self._keep_open:
