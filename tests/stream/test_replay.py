@@ -692,7 +692,7 @@ def test_standard_input_that_does_not_block():
     process = subprocess.Popen(**command("-", stdin=reading))
     try:
         for piece in (lines(GOOD), GOOD[:9], GOOD[9:] + b"\n"):
-            time.sleep(0.5)
+            time.sleep(2)  # it has begun by then, and looks at what is not there
             os.write(writing, piece)
         os.close(writing)
         out, _ = process.communicate(timeout=60)
