@@ -1,6 +1,6 @@
 """The same calls in another checkout and in this one: median ratio of alternating rounds, each a process of its own.
 
-    python benchmarks/versus.py OLD_CHECKOUT [--feed FILE] [--rounds N]
+    python benchmarks/versus.py OLD_CHECKOUT [--feed FILE] [--rounds N] [--only TEXT]
 
 Only public names are used, so that the checkouts may differ inside. Both need compiled kernels (``python setup.py
 build_ext --inplace``). Limits are 1.05, and 1.10 for calls that take less than 5 us.
@@ -64,18 +64,20 @@ def calls(feed: str) -> dict[str, tuple[Callable[[], object], int]]:
     }
 
 
-def measure(feed: str) -> None:
+def measure(feed: str, only: str) -> None:
     seconds = {}
     for name, (call, number) in calls(feed).items():
+        if only not in name:
+            continue
         timer = Timer(call, timer=process_time)  # what else the machine does disturbs it less
         timer.timeit(max(1, number // 10) if number > 1 else 0)
-        seconds[name] = min(timer.repeat(3 if number > 1 else 1, number)) / number
+        seconds[name] = min(timer.repeat(9 if number > 1 else 1, number)) / number
     print(json.dumps(seconds))
 
 
-def round_of(checkout: Path, feed: str) -> dict[str, float]:
+def round_of(checkout: Path, feed: str, only: str) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": str(checkout), "SOR_REQUIRE_EXT": "1"}
-    command = [sys.executable, __file__, "--measure", "--feed", feed]
+    command = [sys.executable, __file__, "--measure", "--feed", feed, "--only", only]
     with tempfile.TemporaryDirectory() as folder:  # not a checkout: its `sor` would be the one
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -88,17 +90,18 @@ def main() -> None:
     parser.add_argument("old", nargs="?", type=Path)
     parser.add_argument("--feed", default=str(HERE / "sample.csv"), help="recorded market data to replay")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only what has this in its name")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     feed = os.path.abspath(options.feed)
     if options.measure:
-        return measure(feed)
+        return measure(feed, options.only)
     if options.old is None:
         parser.error("OLD_CHECKOUT is missing")
     old, new = [], []
     for _ in range(options.rounds):
-        old.append(round_of(options.old.resolve(), feed))
-        new.append(round_of(HERE, feed))
+        old.append(round_of(options.old.resolve(), feed, options.only))
+        new.append(round_of(HERE, feed, options.only))
     print(f"{options.rounds} alternating rounds; median CPU seconds old and new, median ratio")
     for name in new[0]:
         before, after = (median(one[name] for one in times) for times in (old, new))

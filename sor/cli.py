@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     told = io.StringIO()
     try:
         with contextlib.redirect_stdout(told):  # argparse drops what a stream does not take
-            arguments = vars(_parser(command).parse_args([command, *argv] if command else argv))
+            words = [command, *argv] if command else argv
+            arguments = vars(_parser(command, words).parse_args(words))
     except SystemExit:  # of --help, or of a wrong call
         if not told.getvalue():
             raise
@@ -66,7 +67,8 @@ def _settings(name: str, arguments: dict[str, str]) -> Any:
     return settings
 
 
-def _parser(fixed: str | None) -> argparse.ArgumentParser:
+def _parser(fixed: str | None, words: Sequence[str]) -> argparse.ArgumentParser:
+    """Of all commands, with the options of those that are among the words: the others' would take longer to make."""
     parser = argparse.ArgumentParser(
         prog=None if fixed else "sor",
         description="A smart order router: splits an order over trading venues at the least cost.",
@@ -75,7 +77,7 @@ def _parser(fixed: str | None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help, argument_default=argparse.SUPPRESS)
-        found = config.options_of(name)
+        found = config.options_of(name) if name in words else []
         for option in found:
             _add_option(sub, option)
         unflagged = [f"{option.variable} ({option.help})" for option in found if option.flag is None]

@@ -350,6 +350,8 @@ def _not_levels(name: str, levels: Any) -> InputError:
 
 def _shown(levels: list[Level | None], descending: bool) -> list[Level]:
     """The levels that show something, from the best on (feeds send them so; it costs little to be sure)."""
+    if len(levels) == 1:  # as nearly always
+        return levels if levels[0] is not None else []  # type: ignore[return-value]
     shown = [level for level in levels if level is not None]
     if len(shown) > 1:
         shown.sort(reverse=descending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from collections.abc import Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -27,7 +28,7 @@ from sor.market.update import EVENT, BookUpdate, Level, event_of
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
 CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
-KNOWN_KINDS = 10_000  # the same of publisher ids with record types and flags
+KNOWN_KINDS = 50_000  # the same of symbols and publisher ids with record types and flags
 
 
 class CsvDecoder:
@@ -73,8 +74,9 @@ class CsvDecoder:
         if self._event is not None:
             self._prices.append(("price", place["price"]))
         self._unit: str | None = None  # of the file's prices, from the first ones on
-        self._kind = itemgetter(*(place[name] for name in ("publisher_id", "rtype", "flags") if name in place))
-        self._kinds: dict[Any, tuple[int, int]] = {}  # publisher and doubts, by how these cells are spelled
+        kind = ("symbol", "publisher_id", "rtype", "flags")
+        self._kind = itemgetter(*(place[name] for name in kind if name in place))
+        self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and doubts, as these cells are spelled
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def learn(self, rows: list[bytes]) -> None:
@@ -84,15 +86,18 @@ class CsvDecoder:
         ------
         DataError
         """
-        table = []
+        first = next(self._whole(rows), None)
+        if self._schema is not None and first is not None:
+            check_schema(first[self._schema])
+            if self._action is not None:
+                check_trades_only(cells[self._action] for cells in self._whole(rows))
+        self._unit = unit_of(cells[at] for cells in self._whole(rows) for _, at in self._prices)
+
+    def _whole(self, rows: list[bytes]) -> Iterator[list[str]]:
+        """The cells of the rows that have all; split as they are asked for, which is seldom more than one."""
         for row in rows:
             with contextlib.suppress(DataError):
-                table.append(self.cells(row))
-        if self._schema is not None and table:
-            check_schema(table[0][self._schema].strip())
-            if self._action is not None:
-                check_trades_only([cells[self._action] for cells in table])
-        self._unit = unit_of(cells[at] for cells in table for _, at in self._prices)
+                yield self.cells(row)
 
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one row.
@@ -104,14 +109,14 @@ class CsvDecoder:
         """
         cells = self.cells(raw)
         known = self._kinds.get(self._kind(cells))
-        publisher, doubts = self._new_kind(cells) if known is None else known
+        symbol, publisher, doubts = self._new_kind(cells) if known is None else known
         unit = self._unit or unit_of(cells[at] for _, at in self._prices)
         sequence, event = self._sequence, None
         if self._event is not None:
             event = event_of(*[cells[at] for at in self._event])
             one_unit("price", cells[self._event[2]], unit, "file")
         update = BookUpdate(
-            symbol_of(cells[self._symbol]),
+            symbol,
             publisher,
             time_of("ts_event", cells[self._time]),
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
@@ -144,11 +149,12 @@ class CsvDecoder:
                 levels.append(level)
         return levels
 
-    def _new_kind(self, cells: list[str]) -> tuple[int, int]:
+    def _new_kind(self, cells: list[str]) -> tuple[str, int, int]:
         if self._schema is not None:
-            check_schema(cells[self._schema].strip())
+            check_schema(cells[self._schema])
         doubts = 0 if self._flags is None else doubts_of(cells[self._flags])
-        found = integer_of("publisher_id", cells[self._publisher], 65535), doubts
+        symbol = symbol_of(cells[self._symbol])
+        found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), doubts
         if len(self._kinds) < KNOWN_KINDS:
             self._kinds[self._kind(cells)] = found
         return found

@@ -136,6 +136,8 @@ def one_unit(name: str, price: Any, unit: str | None, where: str) -> None:
     ------
     DataError
     """
+    if unit == DOLLARS and type(price) is str and "." in price:  # as nearly always
+        return
     spelled = _spelling(price)
     if unit is not None and spelled not in (None, unit):
         raise DataError(
@@ -204,7 +206,8 @@ def time_of(name: str, value: Any) -> int:
         if len(value) == 30 and value[19] == "." and value[29] == "Z":  # as Databento writes it
             digits = value[17:19] + value[20:29]
             if digits.isdecimal() and digits.isascii() and digits < "6":
-                return _in_range(name, value, _minute(name, value[:17]) * 10**9 + int(digits))
+                time = _minute(name, value[:17]) * 10**9 + int(digits)
+                return time if 0 < time < LARGEST_TIME else _in_range(name, value, time)
         if not (value.isdecimal() and value.isascii() and len(value) < 21):
             return _in_range(name, value, _iso_time(name, value))
         value = int(value)
@@ -285,13 +288,13 @@ def symbol_of(value: Any) -> str:
 
 
 def check_schema(record_type: Any) -> None:
-    """Refuse what is not one venue's book; nothing where a row says nothing (None or an empty text).
+    """Refuse what is not one venue's book; nothing where a row says nothing (None or a blank text).
 
     Raises
     ------
     DataError
     """
-    if record_type in (None, ""):
+    if record_type is None or (type(record_type) is str and not record_type.strip()):
         return
     number = integer_of("rtype", record_type, 255)
     if number not in BOOKS:
@@ -307,16 +310,21 @@ def consolidated(where: str) -> DataError:
     )
 
 
-def check_trades_only(actions: list[Any]) -> None:
+def check_trades_only(actions: Iterable[Any]) -> None:
     """Refuse TBBO, which is told from MBP-1 by its rows alone: each is a trade, with the quotes before it.
 
     Raises
     ------
     DataError
     """
-    if len(actions) >= FEW_TRADES and set(actions) == {"T"}:
+    trades = 0
+    for action in actions:
+        if action != "T":
+            return
+        trades += 1
+    if trades >= FEW_TRADES:
         raise DataError(
-            f"each of the first {len(actions)} rows is a trade (action T): this is tbbo, whose quotes are those "
+            f"each of the first {trades} rows is a trade (action T): this is tbbo, whose quotes are those "
             f"before a trade: {USE_INSTEAD}",
             "schema",
         )

@@ -255,7 +255,7 @@ class Pipeline:
             summary.skipped["blank"] += 1
             return None
         try:
-            update = self.decoder.decode(message.whole())
+            update = self.decoder.decode(message.whole() if message.unfinished else message.value)
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
             self._reject(message, error.reason, str(error) + cut)
@@ -278,7 +278,8 @@ class Pipeline:
             if self._several and update.symbol not in state.books.by_symbol:
                 self._scattered.look(update.symbol, message.partition, self._books(), self.summary)
             offset = message.place.offset if self._remembers else None  # type: ignore[union-attr]
-            self.summary.evicted += state.apply(update, offset)
+            if evicted := state.apply(update, offset):
+                self.summary.evicted += evicted
         except DataError as error:
             self._reject(message, error.reason, str(error))
             return None

@@ -621,10 +621,10 @@ def test_another_schema_is_known_by_its_record_type(number, name):
             assert caught.value.reason == "schema"
 
 
-@pytest.mark.parametrize("rtype", ["1", "10", ""])
+@pytest.mark.parametrize("rtype", ["1", "10", "", " ", "\u2028"])
 def test_books_and_rows_without_a_record_type_go_on(rtype):
     assert CsvDecoder(",".join(["rtype", *COLUMNS]).encode()).decode(",".join([rtype, *GOOD]).encode()) == WANTED
-    assert json_update(rtype=rtype) == json_update(rtype=int(rtype) if rtype else None) == WANTED
+    assert json_update(rtype=rtype) == json_update(rtype=int(rtype) if rtype.strip() else None) == WANTED
 
 
 def test_consolidated_quotes_are_known_by_their_columns():
