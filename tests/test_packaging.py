@@ -53,9 +53,9 @@ def test_the_source_distribution_has_every_source_and_no_tests(sdist: Path) -> N
 
 
 def test_without_a_compiler_the_source_distribution_installs_all_the_same(sdist: Path, tmp_path: Path) -> None:
-    """pip shows what a build warns of with `-v` only; `sor version` tells which kernels run, and why."""
+    """`sor version` tells which kernels run, and why; what a build warns of is shown with `-v`, by pip 26.3 `-vv`."""
     installed = tmp_path / "installed"
-    told = run(tmp_path, "-m", "pip", "install", "-v", "--no-deps", "--target", installed, sdist, CC="false")
+    told = run(tmp_path, "-m", "pip", "install", "-vv", "--no-deps", "--target", installed, sdist, CC="false")
     assert "sor._core was not compiled" in told
     libraries = os.pathsep.join([str(installed), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     version = run(tmp_path, "-S", "-m", "sor", "version", PYTHONPATH=libraries)  # -S: no way to the checkout
