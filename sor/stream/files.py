@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import json
 import os
-from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -17,10 +16,10 @@ from sor.errors import DataError, InputError, StreamError
 from sor.market import Decoder
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder
-from sor.stream.messages import BATCH, LONGEST_LINE, DeadLetter, FilePlace, Message, Sink
-from sor.stream.packed import START, Packed, opened, packing_of
+from sor.market.lines import Lines
+from sor.market.packed import packing_of
+from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-CHUNK = 2**16  # bytes read at a time
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
 
@@ -40,111 +39,6 @@ OTHERS = (  # what a file of another kind begins with
     ((b"ARROW1", b"FEA1"), "an Arrow file: write it as CSV"),
     ((b"\x89HDF",), "an HDF5 file: write it as CSV"),
 )
-
-
-class Lines:
-    """Lines of a file or pipe, plain or packed, as they come.
-
-    A line longer than `LONGEST_LINE` is cut there, so that no input can take all memory. A line that the input ends in
-    has no end: it is handed out, and `unfinished`; the rest of a line in a damaged archive is not.
-
-    Attributes
-    ----------
-    count : int
-        Lines handed out.
-    unfinished : int or None
-        Number of the last line, where nothing says that it is whole.
-
-    Raises
-    ------
-    InputError
-        The file cannot be opened.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.count = 0
-        self.unfinished: int | None = None
-        self._ready: deque[bytes] = deque()
-        self._rest = b""  # the start of a line whose end has not come yet
-        self._cutting = False  # within a line too long
-        self._ended = False
-        self._failure: StreamError | None = None
-        self._raw = opened(path)
-        try:
-            packing = packing_of(self._raw.peek(START))
-            self._file = self._raw if packing is None else Packed(self._raw, packing)
-        except OSError as error:
-            self._raw.close()
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-        except InputError as error:
-            self._raw.close()
-            raise InputError(f"{path} {error}") from None
-        self._may_wait = not os.path.isfile(path)
-        self._peeked = True  # what was peeked at is there, whatever the pipe says
-
-    def take(self, limit: int, wait: float | None = None) -> list[bytes] | None:
-        """At most ``limit`` lines without their line breaks; none yet (after ``wait`` seconds), or None at the end.
-
-        Raises
-        ------
-        StreamError
-            The file cannot be read on; all lines before that have been handed out.
-        """
-        while len(self._ready) < limit and not self._ended:
-            if self._may_wait and (self._ready or not self._more_within(wait)):
-                break
-            self._read()
-        if self._failure is not None and not self._ready:
-            raise self._failure
-        if not self._ready and self._ended:
-            return None
-        lines = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
-        self.count += len(lines)
-        return lines
-
-    def ahead(self, limit: int) -> list[bytes]:
-        """The next lines, at most ``limit``, which stay to be taken; of a pipe those that have come already."""
-        while len(self._ready) < limit and not self._ended and not self._may_wait:
-            self._read()
-        return list(itertools.islice(self._ready, limit))
-
-    def _more_within(self, wait: float | None) -> bool:
-        if self._peeked or wait is None:
-            self._peeked = False
-            return True
-        return self._raw.waits(wait)
-
-    def _read(self) -> None:
-        try:
-            chunk = self._file.read(CHUNK)
-        except (OSError, EOFError) as error:
-            after = self.count + len(self._ready)
-            self._failure = StreamError(f"{self.path}, after line {after}: {error}")
-            self._ended = True
-            return
-        if not chunk:
-            self._ended = True
-            if self._rest and not self._cutting:
-                self._ready.append(self._rest)
-                self.unfinished = self.count + len(self._ready)
-            return
-        first, *others = chunk.split(b"\n")
-        self._rest += first
-        for start in others:
-            if not self._cutting:
-                self._add(self._rest)
-            self._rest, self._cutting = start, False
-        if len(self._rest) > LONGEST_LINE:
-            if not self._cutting:
-                self._add(self._rest[:LONGEST_LINE])
-            self._rest, self._cutting = b"", True
-
-    def _add(self, line: bytes) -> None:
-        self._ready.append(line[:-1] if line.endswith(b"\r") else line)
-
-    def close(self) -> None:
-        self._raw.close()
 
 
 class FileSource:

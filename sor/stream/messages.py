@@ -15,8 +15,6 @@ from sor.routing.result import AtLeastOne, Count, Text
 logger = logging.getLogger(__name__)
 
 BATCH = 1000  # messages between two commits
-LONGEST_LINE = 2**20  # bytes; what is longer is no market data
-CHUNK = 2**16  # bytes read at a time
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 SHOWN_BYTES = 200  # of a bad message in a log line
 

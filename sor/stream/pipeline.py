@@ -14,12 +14,12 @@ from typing import Any, Protocol
 from sor.errors import AbortedError, DataError, SorError, StreamError
 from sor.market import BookUpdate, Decoder
 from sor.market.book import Books
+from sor.market.lines import LONGEST_LINE
 from sor.models.static import search_space
 from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.stream.messages import (
     BATCH,
-    LONGEST_LINE,
     DeadLetter,
     FilePlace,
     KafkaPlace,
