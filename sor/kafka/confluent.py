@@ -614,9 +614,17 @@ class PartitionLog:
         self._cluster = TopicCluster(connection)
 
     def assign(self, topic: str, offsets: dict[int, int]) -> None:
+        """Partitions that go on as they are stay: librdkafka 2.12 aborts the process where one is taken out again
+        before it has stopped after the time before, as when several are added one by one.
+        """
+        held = {(self._topic, partition, offset) for partition, offset in self._positions.items()}
+        wanted = {(topic, partition, offset) for partition, offset in offsets.items()}
         self._topic, self._positions = topic, dict(offsets)
         with translated():
-            self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in offsets.items()])
+            if gone := held - wanted:
+                self._consumer.incremental_unassign([TopicPartition(*place) for place in gone])
+            if new := wanted - held:
+                self._consumer.incremental_assign([TopicPartition(*place) for place in new])
 
     def poll(self, limit: int, wait_s: float) -> tuple[list[Record], dict[int, int]]:
         records, missing = [], {}

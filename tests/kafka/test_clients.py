@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -338,6 +340,51 @@ def test_the_reader_waits_for_open_transactions(group: Group, client: ModuleType
     ]
     assert list(reader.records(group.name, 0, 4, 4)) == []
     reader.close()
+
+
+FOLLOWING = """
+import random, sys
+from sor.kafka import confluent, kafka_python
+from sor.kafka.security import Connection
+
+client = {"confluent": confluent, "kafka_python": kafka_python}[sys.argv[1]]
+feed, rng, wanted = client.open_feed(Connection(sys.argv[2], 30), sys.argv[3]), random.Random(sys.argv[5]), {}
+for turn in range(120):
+    partition = rng.randrange(8)
+    if partition in wanted:
+        feed.leave(partition)
+        del wanted[partition]
+    for other in range(8) if turn % 10 == 0 else [partition]:
+        if other not in wanted and rng.random() < 0.8:
+            wanted[other] = rng.choice([0, rng.randrange(int(sys.argv[4]))])
+            feed.follow(other, wanted[other])
+    for _ in range(rng.randrange(3)):
+        for record in feed.poll(rng.choice([0, 20])):
+            assert wanted[record.partition] == record.offset, (turn, record, wanted)
+            wanted[record.partition] += 1
+        assert all(feed.position(one) == offset for one, offset in wanted.items()), (turn, wanted)
+while any(offset < int(sys.argv[4]) for offset in wanted.values()):
+    for record in feed.poll(100):
+        assert wanted[record.partition] == record.offset, (record, wanted)
+        wanted[record.partition] += 1
+feed.close()
+"""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_partitions_are_followed_and_left_in_quick_succession(
+    client: ModuleType, kafka: Servers, topic: Names, seed: int
+) -> None:
+    """Message by message, from where they were asked for. A process of its own: librdkafka aborts the one it is in
+    where a partition is taken out twice before it has stopped."""
+    name, count = topic("t")[-60:], 500
+    kafka.create_topic(name, 8)
+    with KafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        for i in range(8 * count):
+            producer.send(name, b"%d" % i, partition=i % 8)
+    arguments = [client.__name__.rpartition(".")[2], kafka.bootstrap, name, str(count), str(seed)]
+    done = subprocess.run([sys.executable, "-c", FOLLOWING, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_reader_makes_a_topic_like_another(group: Group, client: ModuleType) -> None:
