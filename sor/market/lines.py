@@ -6,8 +6,8 @@ import itertools
 import os
 from collections import deque
 
-from sor.errors import InputError, StreamError
-from sor.market.packed import CHUNK, START, Packed, opened, packing_of
+from sor.errors import StreamError
+from sor.market.packed import CHUNK, Unpacked
 
 LONGEST_LINE = 2**20  # bytes; what is longer is no market data
 
@@ -40,16 +40,7 @@ class Lines:
         self._cutting = False  # within a line too long
         self._ended = False
         self._failure: StreamError | None = None
-        self._raw = opened(path)
-        try:
-            packing = packing_of(self._raw.peek(START))
-            self._file = self._raw if packing is None else Packed(self._raw, packing)
-        except OSError as error:
-            self._raw.close()
-            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-        except InputError as error:
-            self._raw.close()
-            raise InputError(f"{path} {error}") from None
+        self._file = Unpacked(path)
         self._may_wait = not os.path.isfile(path)
         self._peeked = True  # what was peeked at is there, whatever the pipe says
 
@@ -83,7 +74,7 @@ class Lines:
         if self._peeked or wait is None:
             self._peeked = False
             return True
-        return self._raw.waits(wait)
+        return self._file.raw.waits(wait)
 
     def _read(self) -> None:
         try:
@@ -114,4 +105,4 @@ class Lines:
         self._ready.append(line[:-1] if line.endswith(b"\r") else line)
 
     def close(self) -> None:
-        self._raw.close()
+        self._file.close()
