@@ -11,13 +11,15 @@ from typing import Any
 from sor.errors import DataError
 from sor.market.fields import (
     DOLLARS,
+    DOUBTFUL,
     check_schema,
     check_trades_only,
     consolidated,
-    doubts_of,
+    flags_of,
     integer_of,
     one_unit,
     price_of,
+    receipt_of,
     size_of,
     symbol_of,
     time_of,
@@ -41,7 +43,7 @@ class CsvDecoder:
     depth : int
         Levels wanted; a file may have fewer.
     events : bool
-        Decode what has happened as well, where there are columns for it.
+        Decode what has happened as well, the time of receipt and every flag, where there are columns for them.
 
     Raises
     ------
@@ -67,6 +69,8 @@ class CsvDecoder:
         self._time, self._publisher, self._symbol = place["ts_event"], place["publisher_id"], place["symbol"]
         self._sequence, self._schema, self._flags = place.get("sequence"), place.get("rtype"), place.get("flags")
         self._action = place.get("action")
+        self._receipt = place.get("ts_recv") if events else None
+        self._all_flags = 255 if events else 0
         self._bids = _level_columns("bid", place, depth)
         self._asks = _level_columns("ask", place, depth)
         self._prices = [(name, i) for name, i in place.items() if name.startswith(("bid_px_", "ask_px_"))]
@@ -76,7 +80,7 @@ class CsvDecoder:
         self._unit: str | None = None  # of the file's prices, from the first ones on
         kind = ("symbol", "publisher_id", "rtype", "flags")
         self._kind = itemgetter(*(place[name] for name in kind if name in place))
-        self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and doubts, as these cells are spelled
+        self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and flags, as these cells are spelled
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def learn(self, rows: list[bytes]) -> None:
@@ -109,7 +113,7 @@ class CsvDecoder:
         """
         cells = self.cells(raw)
         known = self._kinds.get(self._kind(cells))
-        symbol, publisher, doubts = self._new_kind(cells) if known is None else known
+        symbol, publisher, flags = self._new_kind(cells) if known is None else known
         unit = self._unit or unit_of(cells[at] for _, at in self._prices)
         sequence, event = self._sequence, None
         if self._event is not None:
@@ -123,7 +127,9 @@ class CsvDecoder:
             self._levels(cells, self._bids, unit),
             self._levels(cells, self._asks, unit),
             event,
-            doubts,
+            flags & DOUBTFUL,
+            0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]),
+            flags & self._all_flags,
         )
         if unit is not self._unit:
             self._unit = unit
@@ -152,9 +158,9 @@ class CsvDecoder:
     def _new_kind(self, cells: list[str]) -> tuple[str, int, int]:
         if self._schema is not None:
             check_schema(cells[self._schema])
-        doubts = 0 if self._flags is None else doubts_of(cells[self._flags])
+        flags = 0 if self._flags is None else flags_of(cells[self._flags])
         symbol = symbol_of(cells[self._symbol])
-        found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), doubts
+        found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), flags
         if len(self._kinds) < KNOWN_KINDS:
             self._kinds[self._kind(cells)] = found
         return found

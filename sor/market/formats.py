@@ -21,10 +21,10 @@ class Tally(Protocol):
     """Where a format says what became of rows that are in none of its batches."""
 
     def refuse(self, row: int, error: DataError) -> None:
-        """A row (or line) that cannot be used, counted from 1."""
+        """One that cannot be used, with its number: of the line, or of the record, from 1 on."""
 
-    def skip(self, rows: int) -> None:
-        """So many rows that are not of a book."""
+    def skip(self, why: str, rows: int) -> None:
+        """So many that are left out on purpose, with a word for why: ``blank``, ``trade``."""
 
 
 @dataclass(frozen=True)

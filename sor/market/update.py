@@ -72,6 +72,10 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
         What has happened, where the decoder was asked for it and the feed says it.
     doubts : int
         Flags of the feed that make this book doubtful: bits of `sor.market.fields.DOUBTS`.
+    receipt : int
+        When it was received, as ``time``, where the decoder was asked for events; 0: not told.
+    flags : int
+        All flags of the feed, where the decoder was asked for events.
     """
 
     symbol: str
@@ -82,6 +86,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     asks: list[Level | None]
     event: Event | None = None
     doubts: int = 0
+    receipt: int = 0
+    flags: int = 0
 
 
 class Decoder(Protocol):
