@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sor.market.fields import UNDEFINED_PRICE
+from sor.market.fields import UNDEFINED_PRICE, units_of
+from sor.market.update import BookUpdate, Event, Level
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,3 +90,86 @@ class Batch:
     def take(self, rows: Any) -> Batch:
         """The rows that a slice, a mask or an array of numbers picks."""
         return Batch(self.symbols, **{name: np.ascontiguousarray(one[rows]) for name, one in self.columns().items()})
+
+
+# --- rows into columns -----------------------------------------------------------------------------------------------
+
+ROWS = 2**16  # of a batch, about
+SLOTS = ("time", "receipt", "sequence", "symbol", "publisher", "action", "side", "price", "size", "flags")
+LEVELS = ("bid_price", "bid_size", "ask_price", "ask_size")  # the slots after these, for each all levels
+NARROW = {"symbol": np.int32, "publisher": np.uint16, "action": np.uint8, "side": np.uint8, "flags": np.uint8}
+
+
+class Columns:
+    """Collects rows, at most ``most`` of them, into a `Batch`.
+
+    Attributes
+    ----------
+    rows : int
+        Collected so far.
+    cells : int64, (most, slots)
+        A row's values side by side, as one is written after the other: those of `SLOTS`, then the levels.
+    symbols : dict
+        Numbers by symbol.
+    """
+
+    def __init__(self, depth: int, most: int = ROWS) -> None:
+        self.depth = depth
+        self.most = most
+        self.symbols: dict[str, int] = {}
+        self.rows = 0
+        nothing = [NO_PRICE] * depth, [0] * depth
+        self._none = [0, 0, -1, 0, 0, 0, 0, NO_PRICE, 0, 0, *nothing[0], *nothing[1], *nothing[0], *nothing[1]]
+        self.cells = np.empty((most, len(self._none)), np.int64)
+        self.cells[:] = self._none
+
+    def slot(self, name: str, level: int = 0) -> int:
+        """Where a value stands within a row."""
+        if name in SLOTS:
+            return SLOTS.index(name)
+        return len(SLOTS) + LEVELS.index(name) * self.depth + level
+
+    def number(self, symbol: str) -> int:
+        return self.symbols.setdefault(symbol, len(self.symbols))
+
+    def add(self, update: BookUpdate) -> None:
+        """One more row."""
+        sequence, event = update.sequence, update.event
+        sequence = NO_SEQUENCE if sequence is None else sequence
+        self.cells[self.rows] = [
+            update.time,
+            update.receipt,
+            sequence - 2**64 if sequence >= 2**63 else sequence,
+            self.number(update.symbol),
+            update.publisher_id,
+            *((0, 0, NO_PRICE, 0) if event is None else _event(event)),
+            update.flags | update.doubts,
+            *_side(update.bids, self.depth),
+            *_side(update.asks, self.depth),
+        ]
+        self.rows += 1
+
+    def take(self) -> Batch:
+        """What has been collected; then there is nothing."""
+        cells, depth, at = self.cells[: self.rows], self.depth, len(SLOTS)
+        columns: dict[str, NDArray[Any]] = {
+            name: cells[:, i].astype(NARROW.get(name, np.int64)) for i, name in enumerate(SLOTS)
+        }
+        columns["sequence"] = columns["sequence"].view(np.uint64)
+        levels = [cells[:, at + i * depth : at + (i + 1) * depth].copy() for i in range(len(LEVELS))]
+        for prices, sizes in (levels[:2], levels[2:]):
+            empty = (prices == NO_PRICE) | (sizes == 0)
+            prices[empty], sizes[empty] = NO_PRICE, 0
+        self.rows = 0
+        return Batch(tuple(self.symbols), **columns, **dict(zip(LEVELS, levels, strict=True)))
+
+
+def _event(event: Event) -> tuple[int, int, int, int]:
+    return ord(event.action), ord(event.side), NO_PRICE if event.price is None else units_of(event.price), event.size
+
+
+def _side(levels: Sequence[Level | None], depth: int) -> list[int]:
+    """Prices of all levels, then their sizes."""
+    shown = [*levels[:depth], *[None] * (depth - len(levels))]
+    prices = [NO_PRICE if level is None else units_of(level[0]) for level in shown]
+    return prices + [0 if level is None else level[1] for level in shown]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from sor.errors import DataError, InputError
-from sor.market.columns import Batch
-from sor.market.databento_csv import CsvDecoder
+from sor.market.columns import Batch, Columns
+from sor.market.databento_csv import CsvDecoder, QuickCsv
 from sor.market.databento_json import JsonDecoder
 from sor.market.packed import Unpacked, packing_of
 from sor.market.update import Decoder
@@ -27,6 +30,13 @@ class Tally(Protocol):
         """So many that are left out on purpose, with a word for why: ``blank``, ``trade``."""
 
 
+class Quick(Protocol):
+    """Reads rows that are written as they usually are."""
+
+    def fill(self, block: bytes, at: int) -> int:
+        """Add the rows of whole lines from ``at`` on to the columns, as many as there is room for; where it stopped."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A way that market data is written.
@@ -41,16 +51,25 @@ class Format:
         `Batch` holds: what has happened, the time of receipt and every flag.
     has_header : bool
         The first line is no row.
+    quick : callable, optional
+        Reads many rows at once where they are written as usual; the decoder then decodes the others only.
     batches : callable, optional
-        The file's rows as columns, in its order, with as many levels as asked for: what `decoder` gives, faster, or a
-        format without lines. Symbols have the numbers that it likes; they may become more from batch to batch.
+        Of a format without lines: the file's rows as columns, in its order, with as many levels as asked for. It
+        numbers symbols as it likes; they may become more from batch to batch.
     """
 
     name: str
     begins: Callable[[bytes], bool]
     decoder: Callable[[bytes, int, bool], Decoder] | None = None
     has_header: bool = True
+    quick: Callable[[Any, Columns], Quick] | None = None
     batches: Callable[[Unpacked, int, Tally], Iterator[Batch]] | None = None
+
+    def decoder_of(self, first: bytes, depth: int, events: bool) -> Decoder:
+        """A decoder for a file that begins with this line."""
+        if self.decoder is None:
+            raise InputError(f"{self.name} has no lines: sor.read_feed reads it")
+        return self.decoder(first, depth, events)
 
 
 def _json(first: bytes, depth: int, events: bool) -> Decoder:
@@ -63,7 +82,7 @@ def _csv(first: bytes, depth: int, events: bool) -> Decoder:
 
 FORMATS = (  # the first that fits
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
-    Format("Databento CSV", lambda first: True, _csv),  # and says what is missing where it is none
+    Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none
 )
 
 OTHERS = (  # what a file of another kind begins with
@@ -109,6 +128,13 @@ def format_of(first: bytes, path: str) -> Format:
     if b"\0" in line[:2] and line[:2] != b"\0\0":
         raise InputError(f"{path} is UTF-16 text without a byte-order mark, or no text")
     return found
+
+
+def is_whole(form: Format, line: bytes) -> bool:
+    """Whether a line without an end has all its parts: a cut object is no JSON, a cut row may well be a row."""
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return not form.has_header and isinstance(msgspec.json.decode(line), dict)
+    return False
 
 
 def first_rows_refused(path: str, form: Format, error: DataError, unfinished: bool) -> InputError:

@@ -14,7 +14,7 @@ import msgspec
 
 from sor.errors import DataError, InputError, StreamError
 from sor.market import Decoder
-from sor.market.formats import LEARNED, MARK, first_rows_refused, format_of
+from sor.market.formats import LEARNED, MARK, first_rows_refused, format_of, is_whole
 from sor.market.lines import Lines
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
@@ -47,7 +47,7 @@ class FileSource:
             self._start = self._first_line()
             self.format = format_of(self._start, path)
             if self.format.decoder is None:
-                raise InputError(f"{path} is {self.format.name}, which has no lines: sor.read_feed reads it")
+                raise InputError(f"{path} is {self.format.name}, which cannot be read row by row: sor.read_feed reads it")
         except BaseException:
             self.close()
             raise
@@ -68,7 +68,7 @@ class FileSource:
             The header, or the first row, is of another schema.
         """
         try:
-            decoder = self.format.decoder(self._start, depth, events)  # type: ignore[misc]
+            decoder = self.format.decoder_of(self._start, depth, events)
             decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()
@@ -85,15 +85,9 @@ class FileSource:
         if lines is None:
             return None
         messages = [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
-        if messages and self._lines.unfinished == number + len(lines) - 1 and not self._is_whole(lines[-1]):
+        if messages and self._lines.unfinished == number + len(lines) - 1 and not is_whole(self.format, lines[-1]):
             messages[-1] = msgspec.structs.replace(messages[-1], unfinished=True)
         return messages
-
-    def _is_whole(self, line: bytes) -> bool:
-        """Whether a line without an end has all its parts: a cut object is no JSON, a cut row may well be a row."""
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return not self.format.has_header and isinstance(msgspec.json.decode(line), dict)
-        return False
 
     def place_of(self, partition: int) -> FilePlace:
         return FilePlace(self.name, self._lines.count)
