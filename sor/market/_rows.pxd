@@ -18,7 +18,9 @@ cdef class RowReader:
     cdef bytes last
 
     @cython.locals(text="const unsigned char*", end=Py_ssize_t, rows=Py_ssize_t)
-    cpdef Py_ssize_t fill(self, bytes block, Py_ssize_t at, int64_t[:, ::1] cells, Py_ssize_t row, int pointed) except -1
+    cpdef Py_ssize_t fill(
+        self, bytes block, Py_ssize_t at, int64_t[:, ::1] cells, Py_ssize_t row, int pointed
+    ) except -1
 
     @cython.locals(column=Py_ssize_t, kind=int64_t)
     cdef Py_ssize_t read_row(
@@ -44,6 +46,7 @@ cdef class RowReader:
 
 
 cdef Py_ssize_t passed_over(const unsigned char* text, Py_ssize_t at) noexcept
+
 
 @cython.locals(number=int64_t, i=int)
 cdef int64_t digits(const unsigned char* text, Py_ssize_t at, int count) noexcept

@@ -80,9 +80,9 @@ class RowReader:
     def fill(self, block: bytes, at: int, cells: NDArray[Any], row: int, pointed: int) -> int:
         """Read rows of ``block`` from ``at`` on into ``cells`` from ``row`` on.
 
-        ``pointed``: whether prices have a point (1) or are integers of 1e-9 dollars (0); -1: nobody knows, and a row with
-        a price is unusual. It stops where ``cells`` or the whole lines of ``block`` end, or before the first row that is unusual: `at` is
-        where then.
+        ``pointed``: whether prices have a point (1) or are integers of 1e-9 dollars (0); -1: nobody knows, and a row
+        with a price is unusual. Reading stops where ``cells`` or the whole lines of ``block`` end, or before the first
+        row that is unusual: `at` is where then.
 
         Returns
         -------
@@ -102,7 +102,9 @@ class RowReader:
             row += 1
         return row
 
-    def read_row(self, block, text, at, end, cells, row, pointed):  # type: ignore[no-untyped-def]
+    def read_row(
+        self, block: bytes, text: bytes, at: int, end: int, cells: NDArray[Any], row: int, pointed: int
+    ) -> int:
         """Read the row at ``at``; where the next one begins, or -1 if it is unusual."""
         for column in range(self.count):
             kind = self.kinds[column]
@@ -139,7 +141,7 @@ class RowReader:
             at += 1
         return at + 1 if text[at] == NEW_LINE else -1
 
-    def read_number(self, text, at):  # type: ignore[no-untyped-def]
+    def read_number(self, text: bytes, at: int) -> int:
         """Its digits; where they end, or -1."""
         start = at
         number = 0
@@ -154,7 +156,7 @@ class RowReader:
         self.value = number
         return at if at > start else -1
 
-    def read_price(self, text, at, pointed):  # type: ignore[no-untyped-def]
+    def read_price(self, text: bytes, at: int, pointed: int) -> int:
         start = at
         at = self.read_number(text, at)
         if at < 0:
@@ -179,13 +181,13 @@ class RowReader:
         self.value = UNDEFINED_PRICE if units == 0 else units
         return at if units < EXACT_UNITS else -1
 
-    def read_time(self, text, at, end):  # type: ignore[no-untyped-def]
+    def read_time(self, text: bytes, at: int, end: int) -> int:
         if at + 30 < end and text[at + 4] == MINUS:
             return self.read_iso(text, at)
         at = self.read_number(text, at)
         return at if at >= 0 and SMALLEST_INTEGER_TIME <= self.value < LARGEST_TIME else -1
 
-    def read_iso(self, text, at):  # type: ignore[no-untyped-def]
+    def read_iso(self, text: bytes, at: int) -> int:
         """As in 2024-08-01T13:36:32.491911683Z."""
         if (
             text[at + 7] != MINUS or text[at + 10] != T or text[at + 13] != COLON
@@ -207,7 +209,7 @@ class RowReader:
         self.value = self.midnight + ((hour * 60 + minute) * 60 + second) * SECOND + rest
         return at + 30
 
-    def read_symbol(self, block, text, at):  # type: ignore[no-untyped-def]
+    def read_symbol(self, block: bytes, text: bytes, at: int) -> int:
         last = self.last
         length = len(last)
         same = 0
@@ -227,7 +229,7 @@ class RowReader:
         return stop
 
 
-def passed_over(text, at):  # type: ignore[no-untyped-def]
+def passed_over(text: bytes, at: int) -> int:
     """The end of a cell that nobody asked for; -1 where it is quoted or not ASCII."""
     while text[at] != COMMA and text[at] != NEW_LINE:
         if text[at] == QUOTE or text[at] >= ASCII:
@@ -236,7 +238,7 @@ def passed_over(text, at):  # type: ignore[no-untyped-def]
     return at - 1 if text[at] == NEW_LINE and text[at - 1] == RETURN else at
 
 
-def digits(text, at, count):  # type: ignore[no-untyped-def]
+def digits(text: bytes, at: int, count: int) -> int:
     """The number that so many digits make, or -1."""
     number = 0
     for i in range(count):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sor.errors import InputError
 from sor.market.fields import UNDEFINED_PRICE, units_of
 from sor.market.update import BookUpdate, Event, Level
 
@@ -16,6 +19,13 @@ if TYPE_CHECKING:
 
 NO_PRICE = UNDEFINED_PRICE  # in a column of prices: nothing is shown, or nothing said
 NO_SEQUENCE = 2**64 - 1
+NOTHING = {  # what stands in a column where nothing is told or shown
+    "receipt": 0,
+    "sequence": NO_SEQUENCE,
+    "price": NO_PRICE,
+    "bid_price": NO_PRICE,
+    "ask_price": NO_PRICE,
+}
 PRICE_UNITS = 1_000_000_000  # of a dollar
 
 
@@ -91,6 +101,76 @@ class Batch:
         """The rows that a slice, a mask or an array of numbers picks."""
         return Batch(self.symbols, **{name: np.ascontiguousarray(one[rows]) for name, one in self.columns().items()})
 
+    def to_arrow(self) -> Any:
+        """As a ``pyarrow.RecordBatch`` with columns of the same names.
+
+        Null stands for what is not told or not shown, and symbols are a dictionary. Levels after the best have names
+        of their own: ``bid_price_1`` is the next after ``bid_price``.
+
+        Raises
+        ------
+        InputError
+            pyarrow is not installed.
+        """
+        package = arrow()
+        columns = {}
+        for name, values in self.columns().items():
+            if name == "symbol":
+                columns[name] = package.DictionaryArray.from_arrays(
+                    values, package.array(self.symbols, package.string())
+                )
+            elif values.ndim == 1:
+                columns[name] = _arrow_array(package, name, values)
+            else:
+                for level in range(self.depth):
+                    columns[level_name(name, level)] = _arrow_array(package, name, values[:, level])
+        return package.RecordBatch.from_pydict(columns)
+
+
+def level_name(name: str, level: int) -> str:
+    """What a column of a level is called where each level is a column."""
+    return f"{name}_{level}" if level else name
+
+
+def arrow() -> Any:
+    """The package pyarrow.
+
+    Raises
+    ------
+    InputError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise InputError("pyarrow is not installed: pip install 'sor[parquet]'") from None
+
+
+def _arrow_array(package: Any, name: str, values: NDArray[Any]) -> Any:
+    nothing = NOTHING.get(name)
+    found = package.array(np.ascontiguousarray(values), mask=None if nothing is None else values == nothing)
+    return found.view(package.timestamp("ns", "UTC")) if name in ("time", "receipt") else found
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of one batch after another's; a symbol may then have several numbers.
+
+    Raises
+    ------
+    InputError
+        Some are consolidated quotes, and some are not.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    columns = [batch.columns() for batch in batches]
+    if any(one.keys() != columns[0].keys() for one in columns):
+        raise InputError("consolidated quotes and quotes of a venue's own are not one feed: read them one by one")
+    known = np.cumsum([0, *(len(batch.symbols) for batch in batches)])
+    for one, start in zip(columns, known[:-1], strict=True):
+        one["symbol"] = one["symbol"] + np.int32(start)
+    symbols = tuple(chain.from_iterable(batch.symbols for batch in batches))
+    return Batch(symbols, **{name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
+
 
 # --- rows into columns -----------------------------------------------------------------------------------------------
 
@@ -156,7 +236,9 @@ class Columns:
             name: cells[:, i].astype(NARROW.get(name, np.int64)) for i, name in enumerate(SLOTS)
         }
         columns["sequence"] = columns["sequence"].view(np.uint64)
-        levels = [cells[:, at + i * depth : at + (i + 1) * depth].copy() for i in range(len(LEVELS))]
+        levels: list[NDArray[Any]] = [
+            cells[:, at + i * depth : at + (i + 1) * depth].copy() for i in range(len(LEVELS))
+        ]
         for prices, sizes in (levels[:2], levels[2:]):
             empty = (prices == NO_PRICE) | (sizes == 0)
             prices[empty], sizes[empty] = NO_PRICE, 0

@@ -202,7 +202,8 @@ class QuickCsv:
         self._symbols: dict[bytes, int] = {}
         kinds = self._kinds()
         whats = [kinds.get(i, _OTHER) for i in range(len(decoder.columns))]
-        self._rows = rows.RowReader(*map(list, zip(*whats, strict=True)), self._symbols)
+        kind, slot, empty, high, allowed = map(list, zip(*whats, strict=True))
+        self._rows = rows.RowReader(kind, slot, empty, high, allowed, self._symbols)
 
     def fill(self, block: bytes, at: int) -> int:
         """Add the rows of whole lines from ``at`` on to the columns, as many as there is room for; where it stopped."""

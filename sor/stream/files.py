@@ -47,7 +47,7 @@ class FileSource:
             self._start = self._first_line()
             self.format = format_of(self._start, path)
             if self.format.decoder is None:
-                raise InputError(f"{path} is {self.format.name}, which cannot be read row by row: sor.read_feed reads it")
+                raise InputError(f"{path} is {self.format.name}, which has no lines: sor.read_feed reads it")
         except BaseException:
             self.close()
             raise
