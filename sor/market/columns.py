@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +170,16 @@ def joined(batches: Sequence[Batch]) -> Batch:
         one["symbol"] = one["symbol"] + np.int32(start)
     symbols = tuple(chain.from_iterable(batch.symbols for batch in batches))
     return Batch(symbols, **{name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
+
+
+def numbered(batch: Batch, numbers: dict[str, int]) -> Batch:
+    """The batch with other numbers of its symbols: those given, to which new ones are added as they appear."""
+    by_symbol = np.array([numbers.get(name, -1) for name in batch.symbols], np.int32)
+    new = batch.symbol[by_symbol[batch.symbol] < 0]
+    appeared, where = np.unique(new, return_index=True)
+    for symbol in appeared[np.argsort(where)]:
+        by_symbol[symbol] = numbers.setdefault(batch.symbols[symbol], len(numbers))
+    return replace(batch, symbols=tuple(numbers), symbol=by_symbol[batch.symbol])
 
 
 # --- rows into columns -----------------------------------------------------------------------------------------------

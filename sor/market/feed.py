@@ -7,13 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sor.errors import DataError, InputError, StreamError
-from sor.market.columns import ROWS, Batch, Columns, arrow, joined
+from sor.market.columns import ROWS, Batch, Columns, arrow, joined, numbered
 from sor.market.fields import LARGEST_TIME, time_of
 from sor.market.formats import Format, format_of
 from sor.market.lines import LONGEST_LINE
@@ -86,7 +86,7 @@ class Feed:
         try:
             numbers: dict[str, int] = {}
             for batch in _regrouped(_merged(files) if len(files) > 1 else files[0]):
-                yield _numbered(batch, numbers)
+                yield numbered(batch, numbers)
             self._tell()
             failures = [str(file.failure) for file in files if file.failure is not None]
             if failures:
@@ -303,13 +303,3 @@ def _regrouped(batches: Iterable[Batch]) -> Iterator[Batch]:
             held = []
     if held:
         yield joined(held)
-
-
-def _numbered(batch: Batch, numbers: dict[str, int]) -> Batch:
-    """The batch with the feed's own numbers of symbols, in the order in which they appear."""
-    by_symbol = np.array([numbers.get(name, -1) for name in batch.symbols], np.int32)
-    new = batch.symbol[by_symbol[batch.symbol] < 0]
-    appeared, where = np.unique(new, return_index=True)
-    for symbol in appeared[np.argsort(where)]:
-        by_symbol[symbol] = numbers.setdefault(batch.symbols[symbol], len(numbers))
-    return replace(batch, symbols=tuple(numbers), symbol=by_symbol[batch.symbol])

@@ -14,20 +14,11 @@ from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder, QuickCsv
 from sor.market.databento_json import JsonDecoder
 from sor.market.packed import Unpacked, packing_of
-from sor.market.update import Decoder
+from sor.market.parquet import BEGINS, read_parquet
+from sor.market.update import Decoder, Tally
 
 MARK = b"\xef\xbb\xbf"  # byte-order mark of UTF-8
 LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
-
-
-class Tally(Protocol):
-    """Where a format says what became of rows that are in none of its batches."""
-
-    def refuse(self, row: int, error: DataError) -> None:
-        """One that cannot be used, with its number: of the line, or of the record, from 1 on."""
-
-    def skip(self, why: str, rows: int) -> None:
-        """So many that are left out on purpose, with a word for why: ``blank``, ``trade``."""
 
 
 class Quick(Protocol):
@@ -82,6 +73,7 @@ def _csv(first: bytes, depth: int, events: bool) -> Decoder:
 
 FORMATS = (  # the first that fits
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
+    Format("Parquet", lambda first: first.startswith(BEGINS), batches=read_parquet),
     Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none
 )
 
@@ -96,7 +88,6 @@ OTHERS = (  # what a file of another kind begins with
     ((b"\x04\x22\x4d\x18",), "an lz4 archive: unpack it, or pack it with gzip"),
     ((b"\xff\x06\x00\x00sNaPpY",), "a snappy archive: unpack it, or pack it with gzip"),
     ((b"\x5d\x00\x00",), "a .lzma archive: unpack it, or pack it with xz"),
-    ((b"PAR1",), "a parquet file: write it as CSV"),
     ((b"ARROW1", b"FEA1"), "an Arrow file: write it as CSV"),
     ((b"\x89HDF",), "an HDF5 file: write it as CSV"),
 )

@@ -82,6 +82,11 @@ def opened(path: str) -> Bytes:
 class Unpacked:
     """A file's bytes, unpacked where they are packed; the first ones may be looked at before they are read.
 
+    Attributes
+    ----------
+    packing : str or None
+        How it is packed.
+
     Raises
     ------
     InputError
@@ -93,8 +98,8 @@ class Unpacked:
         self.raw = opened(path)
         self._start = b""
         try:
-            packing = packing_of(self.raw.peek(START))
-            self._file = self.raw if packing is None else Packed(self.raw, packing)
+            self.packing = packing_of(self.raw.peek(START))
+            self._file = self.raw if self.packing is None else Packed(self.raw, self.packing)
         except OSError as error:
             self.raw.close()
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None

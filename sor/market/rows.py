@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from sor.errors import DataError, StreamError
 from sor.market.columns import ROWS, Batch, Columns
-from sor.market.formats import LEARNED, MARK, Format, Tally, first_rows_refused, is_whole
+from sor.market.formats import LEARNED, MARK, Format, first_rows_refused, is_whole
 from sor.market.lines import Blocks, unfinished
 from sor.market.packed import Unpacked
+from sor.market.update import Tally
 
 BLOCK = 2**18  # bytes read at a time
 

@@ -97,3 +97,13 @@ class Decoder(Protocol):
 
     def learn(self, rows: list[bytes]) -> None:
         """Take from a file's first rows what holds for all of them, and refuse a file of another schema."""
+
+
+class Tally(Protocol):
+    """Where a format says what became of rows that are in none of its batches."""
+
+    def refuse(self, row: int, error: DataError) -> None:
+        """One that cannot be used, with its number: of the line, or of the record, from 1 on."""
+
+    def skip(self, why: str, rows: int) -> None:
+        """So many that are left out on purpose, with a word for why: ``blank``, ``trade``."""
