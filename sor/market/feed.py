@@ -66,7 +66,7 @@ class Feed:
         self._symbols, self._start, self._end = symbols, start, end
         self._used_up: set[str] = set()  # pipes that have been read
         for path in self.paths:
-            if os.path.isfile(path):
+            if not _is_pipe(path):
                 with closing(Unpacked(path)) as file:
                     _format_of(file)
 
@@ -110,9 +110,9 @@ class Feed:
 
     def _read(self, path: str, most: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         """Batches of a file that have rows that are wanted, each with the keys by which files are merged."""
-        if not os.path.isfile(path):
+        if _is_pipe(path):
             if path in self._used_up:
-                raise InputError(f"{path} is no file, and has been read: it cannot be read again")
+                raise InputError(f"{path} is a pipe, which has been read: it cannot be read again")
             self._used_up.add(path)
         newest = 0
         with closing(Unpacked(path)) as file:
@@ -216,6 +216,11 @@ def _time(name: str, value: str | int | None, otherwise: int) -> int:
         return time_of(name, value if type(value) is str else whole_number(name, value, 0, LARGEST_TIME))
     except DataError as error:
         raise InputError(str(error)) from None
+
+
+def _is_pipe(path: str) -> bool:
+    """Whether it can be read once only."""
+    return path == "-" or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 def _format_of(file: Unpacked) -> Format:

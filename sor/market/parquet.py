@@ -193,7 +193,7 @@ def _numbers(part: Any, name: str) -> NDArray[Any]:
     if name in ("time", "receipt"):
         column = column.view("int64")
     if column.null_count:
-        column = column.fill_null(NOTHING.get(name, 0))
+        column = column.fill_null(NOTHING.get(name.rstrip("_0123456789"), 0))
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
