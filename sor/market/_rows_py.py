@@ -218,8 +218,6 @@ class RowReader:
         stop = at + same
         if same < length or not (text[stop] == COMMA or text[stop] == NEW_LINE or text[stop] == RETURN):
             while not (text[stop] == COMMA or text[stop] == NEW_LINE or text[stop] == RETURN):
-                if text[stop] == QUOTE or text[stop] >= ASCII:
-                    return -1
                 stop += 1
             last = block[at:stop]
             if last not in self.symbols:

@@ -261,6 +261,7 @@ CELLS = {
         "2262-04-11T23:47:16.854775806Z", "9999-12-31T23:59:59.999999999Z", "2024-08-01T13:36:00.5+01:00", "", "-1",
         "1722519360", "631152000000000000", "631151999999999999", "9223372036854775806", "9223372036854775807",
         "99999999999999999999", "2024-13-01T00:00:00.000000000Z", "0000-01-01T00:00:00.000000000Z", "1971", "2024-",
+        "1970-12-31T23:59:59.999999999Z", "2024-08-01T23:59:59.999999999Z", "1970-01-01T00:00:00.000000000Z",
     ],
     "rtype": ["", "1", "01", "0", "160", "177", "x", "256", "10.0", " "],
     "publisher_id": ["0", "65535", "65536", "-1", "", "2.0", "2.5", "007", "9" * 30],
@@ -275,10 +276,10 @@ CELLS = {
 }  # fmt: skip
 PRICES = [
     "", "0", "0.00", "222.820000000", "222.8200000000", "222.8200000001", "222.82000000001", "1000000000.0",
-    "1000000001.0", "2251799.813685248", "2251799.813685247", "12345678.5", "123456789.123456789", "0.000000001",
-    "99999999999999999999", "9223372036854775807", "9223372036854775808", "222820000000", "99999", "100000",
-    "222", "+222.5", "1e-9", "222_1.5",
-    ".5", "5.", ".", "-", "nan", "NaN", "None", "inf", "-1.5", "x", " 222.5", "0222.5", "00000222.5", "2,5",
+    "1000000001.0", "2251799.813685248", "2251799.813685247", "9999999.123456789", "12345678.5",
+    "123456789.123456789", "0.000000001", "99999999999999999999", "9223372036854775807", "9223372036854775808",
+    "222820000000", "99999", "100000", "222", "+222.5", "1e-9", "222_1.5", ".5", "5.", ".", "-", "nan", "NaN", "None",
+    "inf", "-1.5", "x", " 222.5", "0222.5", "00000222.5", "2,5",
 ]  # fmt: skip
 for _name in ("bid_px_00", "ask_px_00", "bid_px_01", "ask_px_01"):
     CELLS[_name] = PRICES
@@ -286,7 +287,20 @@ for _name in ("bid_sz_00", "ask_sz_00", "bid_sz_01", "ask_sz_01"):
     CELLS[_name] = CELLS["size"]
 NAMES = HEADER.decode().split(",")
 GOOD = dict(zip(NAMES, LINE.decode().split(","), strict=True))
-WHOLE_ROWS = [b"", b"\r", b",", b"x", b'"', b"\xff", LINE + b",", LINE[:-5], LINE + b"\r", b" " + LINE, LINE * 2]
+WHOLE_ROWS = [
+    b"",
+    b"\r",
+    b",",
+    b"x",
+    b'"',
+    b"\xff",
+    LINE + b",",
+    LINE[:-5],
+    LINE + b"\r",
+    b" " + LINE,
+    LINE * 2,
+    LINE.replace(b",38,", b",\xff,"),
+]
 
 
 @st.composite
@@ -309,6 +323,32 @@ def odd_lines(draw: Any) -> list[bytes]:
 
 def in_integers(line: bytes) -> bytes:
     return re.sub(rb"(?<=,)222\.(\d+)(?=,)", lambda match: b"222" + match[1].ljust(9, b"0"), line)
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["dollars", "integers"])
+def test_every_spelling_is_what_the_row_decoder_says(kernel: str, tmp_path: Path, integers: bool) -> None:
+    lines = [",".join({**GOOD, name: cell}.values()).encode() for name in CELLS for cell in CELLS[name]]
+    lines = [*[LINE] * 1000, *lines, *WHOLE_ROWS, LINE]  # the first thousand say what prices are
+    if integers:
+        lines = list(map(in_integers, lines))
+    one = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, *lines]), depth=2)
+    rows = rows_of(one)
+    wanted, bad, _ = decoded(CsvDecoder(HEADER, 2, events=True), [line.removesuffix(b"\r") for line in lines], 2)
+    assert rows == wanted
+    assert one.bad == bad
+    assert len(rows) > 1100
+    assert sum(bad.values()) > 100
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["dollars", "integers"])
+def test_the_unit_of_a_file_that_begins_without_prices(kernel: str, tmp_path: Path, integers: bool) -> None:
+    """The first row with a price says it."""
+    bare = re.sub(rb",222\.\d+", b",", LINE)
+    first, other = (in_integers(LINE), LINE) if integers else (LINE, in_integers(LINE))
+    one = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, *[bare] * 1001, first, other, other, first]), depth=2)
+    nothing = WANTED._replace(price=NO_PRICE, bids=((NO_PRICE, 0),) * 2, asks=((NO_PRICE, 0),) * 2)
+    assert rows_of(one) == [nothing] * 1001 + [WANTED] * 2
+    assert one.bad == {"price": 2}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
