@@ -139,7 +139,8 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
         raise InputError(f"{file.path} is Parquet, which is read from a file only, unpacked and no pipe")
     row = 0
     try:
-        with parquet.ParquetFile(file.path, page_checksum_verification=True) as source:
+        # A buffer ahead would keep what it has read of every row group.
+        with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
             names, rows_of = _form(source.schema_arrow, depth, file.path)
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)
