@@ -11,6 +11,8 @@ import logging
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
 from sor.market.book import Book
+from sor.market.columns import Batch
+from sor.market.feed import Feed, read_feed
 from sor.market.outflow import Outflows
 from sor.models.online import OnlinePlacement
 from sor.models.placement import Placement, place, placement_cost
@@ -31,9 +33,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BACKEND",
     "Allocation",
+    "Batch",
     "Book",
     "CostParameters",
     "DataError",
+    "Feed",
     "InputError",
     "Level2Venue",
     "OnlinePlacement",
@@ -51,6 +55,7 @@ __all__ = [
     "compute_cost",
     "place",
     "placement_cost",
+    "read_feed",
     "run_test_harness",
 ]
 

@@ -11,7 +11,13 @@ import os
 from importlib.machinery import PathFinder
 from typing import Any
 
-COMPILED = ("sor._core", "sor._placement", "sor.market._quotes", "sor.routing._split")  # each beside its NAME_py
+COMPILED = (  # each beside its NAME_py
+    "sor._core",
+    "sor._placement",
+    "sor.market._quotes",
+    "sor.market._rows",
+    "sor.routing._split",
+)
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 

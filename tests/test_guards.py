@@ -53,7 +53,7 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
     if not REQUIRED:
         pytest.skip("SOR_REQUIRE_EXT is not set")
     from sor import _core, _placement
-    from sor.market import _quotes, book
+    from sor.market import _quotes, _rows, book, databento_csv
     from sor.models import placement, static
     from sor.routing import _split, cont_kukanov, router
 
@@ -64,6 +64,7 @@ def test_the_compiled_kernel_is_in_use_where_it_is_required() -> None:
     assert placement.placement_core is _placement
     assert issubclass(book.Book, _quotes.BookOfQuotes)
     assert router.quotes is _quotes
+    assert databento_csv.rows is _rows
     assert cont_kukanov.rounded is _quotes.rounded
     assert router.splits is _split
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sor.market.fields import UNDEFINED_PRICE
+from sor.errors import InputError
+from sor.market.fields import UNDEFINED_PRICE, units_of
+from sor.market.update import BookUpdate, Event, Level
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NO_PRICE = UNDEFINED_PRICE  # in a column of prices: nothing is shown, or nothing said
 NO_SEQUENCE = 2**64 - 1
+NOTHING = {  # what stands in a column where nothing is told or shown
+    "receipt": 0,
+    "sequence": NO_SEQUENCE,
+    "price": NO_PRICE,
+    "bid_price": NO_PRICE,
+    "ask_price": NO_PRICE,
+}
 PRICE_UNITS = 1_000_000_000  # of a dollar
 
 
@@ -88,3 +100,168 @@ class Batch:
     def take(self, rows: Any) -> Batch:
         """The rows that a slice, a mask or an array of numbers picks."""
         return Batch(self.symbols, **{name: np.ascontiguousarray(one[rows]) for name, one in self.columns().items()})
+
+    def to_arrow(self) -> Any:
+        """As a ``pyarrow.RecordBatch`` with columns of the same names.
+
+        Null stands for what is not told or not shown, and symbols are a dictionary. Levels after the best have names
+        of their own: ``bid_price_1`` is the next after ``bid_price``.
+
+        Raises
+        ------
+        InputError
+            pyarrow is not installed.
+        """
+        package = arrow()
+        columns = {}
+        for name, values in self.columns().items():
+            if name == "symbol":
+                columns[name] = package.DictionaryArray.from_arrays(
+                    values, package.array(self.symbols, package.string())
+                )
+            elif values.ndim == 1:
+                columns[name] = _arrow_array(package, name, values)
+            else:
+                for level in range(self.depth):
+                    columns[level_name(name, level)] = _arrow_array(package, name, values[:, level])
+        return package.RecordBatch.from_pydict(columns)
+
+
+def level_name(name: str, level: int) -> str:
+    """What a column of a level is called where each level is a column."""
+    return f"{name}_{level}" if level else name
+
+
+def arrow() -> Any:
+    """The package pyarrow.
+
+    Raises
+    ------
+    InputError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise InputError("pyarrow is not installed: pip install 'sor[parquet]'") from None
+
+
+def _arrow_array(package: Any, name: str, values: NDArray[Any]) -> Any:
+    nothing = NOTHING.get(name)
+    found = package.array(np.ascontiguousarray(values), mask=None if nothing is None else values == nothing)
+    return found.view(package.timestamp("ns", "UTC")) if name in ("time", "receipt") else found
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of one batch after another's; a symbol may then have several numbers.
+
+    Raises
+    ------
+    InputError
+        Some are consolidated quotes, and some are not.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    columns = [batch.columns() for batch in batches]
+    if any(one.keys() != columns[0].keys() for one in columns):
+        raise InputError("consolidated quotes and quotes of a venue's own are not one feed: read them one by one")
+    known = np.cumsum([0, *(len(batch.symbols) for batch in batches)])
+    for one, start in zip(columns, known[:-1], strict=True):
+        one["symbol"] = one["symbol"] + np.int32(start)
+    symbols = tuple(chain.from_iterable(batch.symbols for batch in batches))
+    return Batch(symbols, **{name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
+
+
+def numbered(batch: Batch, numbers: dict[str, int]) -> Batch:
+    """The batch with other numbers of its symbols: those given, to which new ones are added as they appear."""
+    by_symbol = np.array([numbers.get(name, -1) for name in batch.symbols], np.int32)
+    new = batch.symbol[by_symbol[batch.symbol] < 0]
+    appeared, where = np.unique(new, return_index=True)
+    for symbol in appeared[np.argsort(where)]:
+        by_symbol[symbol] = numbers.setdefault(batch.symbols[symbol], len(numbers))
+    return replace(batch, symbols=tuple(numbers), symbol=by_symbol[batch.symbol])
+
+
+# --- rows into columns -----------------------------------------------------------------------------------------------
+
+ROWS = 2**16  # of a batch, about
+SLOTS = ("time", "receipt", "sequence", "symbol", "publisher", "action", "side", "price", "size", "flags")
+LEVELS = ("bid_price", "bid_size", "ask_price", "ask_size")  # the slots after these, for each all levels
+NARROW = {"symbol": np.int32, "publisher": np.uint16, "action": np.uint8, "side": np.uint8, "flags": np.uint8}
+
+
+class Columns:
+    """Collects rows, at most ``most`` of them, into a `Batch`.
+
+    Attributes
+    ----------
+    rows : int
+        Collected so far.
+    cells : int64, (most, slots)
+        A row's values side by side, as one is written after the other: those of `SLOTS`, then the levels.
+    symbols : dict
+        Numbers by symbol.
+    """
+
+    def __init__(self, depth: int, most: int = ROWS) -> None:
+        self.depth = depth
+        self.most = most
+        self.symbols: dict[str, int] = {}
+        self.rows = 0
+        nothing = [NO_PRICE] * depth, [0] * depth
+        self._none = [0, 0, -1, 0, 0, 0, 0, NO_PRICE, 0, 0, *nothing[0], *nothing[1], *nothing[0], *nothing[1]]
+        self.cells = np.empty((most, len(self._none)), np.int64)
+        self.cells[:] = self._none
+
+    def slot(self, name: str, level: int = 0) -> int:
+        """Where a value stands within a row."""
+        if name in SLOTS:
+            return SLOTS.index(name)
+        return len(SLOTS) + LEVELS.index(name) * self.depth + level
+
+    def number(self, symbol: str) -> int:
+        return self.symbols.setdefault(symbol, len(self.symbols))
+
+    def add(self, update: BookUpdate) -> None:
+        """One more row."""
+        sequence, event = update.sequence, update.event
+        sequence = NO_SEQUENCE if sequence is None else sequence
+        self.cells[self.rows] = [
+            update.time,
+            update.receipt,
+            sequence - 2**64 if sequence >= 2**63 else sequence,
+            self.number(update.symbol),
+            update.publisher_id,
+            *((0, 0, NO_PRICE, 0) if event is None else _event(event)),
+            update.flags | update.doubts,
+            *_side(update.bids, self.depth),
+            *_side(update.asks, self.depth),
+        ]
+        self.rows += 1
+
+    def take(self) -> Batch:
+        """What has been collected; then there is nothing."""
+        cells, depth, at = self.cells[: self.rows], self.depth, len(SLOTS)
+        columns: dict[str, NDArray[Any]] = {
+            name: cells[:, i].astype(NARROW.get(name, np.int64)) for i, name in enumerate(SLOTS)
+        }
+        columns["sequence"] = columns["sequence"].view(np.uint64)
+        levels: list[NDArray[Any]] = [
+            cells[:, at + i * depth : at + (i + 1) * depth].copy() for i in range(len(LEVELS))
+        ]
+        for prices, sizes in (levels[:2], levels[2:]):
+            empty = (prices == NO_PRICE) | (sizes == 0)
+            prices[empty], sizes[empty] = NO_PRICE, 0
+        self.rows = 0
+        return Batch(tuple(self.symbols), **columns, **dict(zip(LEVELS, levels, strict=True)))
+
+
+def _event(event: Event) -> tuple[int, int, int, int]:
+    return ord(event.action), ord(event.side), NO_PRICE if event.price is None else units_of(event.price), event.size
+
+
+def _side(levels: Sequence[Level | None], depth: int) -> list[int]:
+    """Prices of all levels, then their sizes."""
+    shown = [*levels[:depth], *[None] * (depth - len(levels))]
+    prices = [NO_PRICE if level is None else units_of(level[0]) for level in shown]
+    return prices + [0 if level is None else level[1] for level in shown]

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sor.errors import DataError
+from sor.kernels import pick
+from sor.market.columns import NO_PRICE, Columns
 from sor.market.fields import (
+    BOOKS,
     DOLLARS,
+    DOUBTFUL,
+    LARGEST_SIZE,
+    UNITS,
     check_schema,
     check_trades_only,
     consolidated,
-    doubts_of,
+    flags_of,
     integer_of,
     one_unit,
     price_of,
+    receipt_of,
     size_of,
     symbol_of,
     time_of,
     unit_of,
 )
-from sor.market.update import EVENT, BookUpdate, Level, event_of
+from sor.market.update import ACTIONS, EVENT, EVENT_SIDES, BookUpdate, Level, event_of
+
+if TYPE_CHECKING:
+    from sor.market import _rows_py as rows
+else:
+    rows = pick("sor.market._rows")
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
 CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
+POINTED = {None: -1, UNITS: 0, DOLLARS: 1}  # whether a file's prices have a point
 KNOWN_KINDS = 50_000  # the same of symbols and publisher ids with record types and flags
 
 
@@ -41,7 +55,7 @@ class CsvDecoder:
     depth : int
         Levels wanted; a file may have fewer.
     events : bool
-        Decode what has happened as well, where there are columns for it.
+        Decode what has happened as well, the time of receipt and every flag, where there are columns for them.
 
     Raises
     ------
@@ -67,16 +81,18 @@ class CsvDecoder:
         self._time, self._publisher, self._symbol = place["ts_event"], place["publisher_id"], place["symbol"]
         self._sequence, self._schema, self._flags = place.get("sequence"), place.get("rtype"), place.get("flags")
         self._action = place.get("action")
-        self._bids = _level_columns("bid", place, depth)
-        self._asks = _level_columns("ask", place, depth)
+        self._receipt = place.get("ts_recv") if events else None
+        self._all_flags = 255 if events else 0
+        self.bids = _level_columns("bid", place, depth)
+        self.asks = _level_columns("ask", place, depth)
         self._prices = [(name, i) for name, i in place.items() if name.startswith(("bid_px_", "ask_px_"))]
         self._event = [place[name] for name in EVENT] if events and place.keys() >= set(EVENT) else None
         if self._event is not None:
             self._prices.append(("price", place["price"]))
-        self._unit: str | None = None  # of the file's prices, from the first ones on
+        self.unit: str | None = None  # of the file's prices, from the first ones on
         kind = ("symbol", "publisher_id", "rtype", "flags")
         self._kind = itemgetter(*(place[name] for name in kind if name in place))
-        self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and doubts, as these cells are spelled
+        self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and flags, as these cells are spelled
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
 
     def learn(self, rows: list[bytes]) -> None:
@@ -91,7 +107,7 @@ class CsvDecoder:
             check_schema(first[self._schema])
             if self._action is not None:
                 check_trades_only(cells[self._action] for cells in self._whole(rows))
-        self._unit = unit_of(cells[at] for cells in self._whole(rows) for _, at in self._prices)
+        self.unit = unit_of(cells[at] for cells in self._whole(rows) for _, at in self._prices)
 
     def _whole(self, rows: list[bytes]) -> Iterator[list[str]]:
         """The cells of the rows that have all; split as they are asked for, which is seldom more than one."""
@@ -109,8 +125,8 @@ class CsvDecoder:
         """
         cells = self.cells(raw)
         known = self._kinds.get(self._kind(cells))
-        symbol, publisher, doubts = self._new_kind(cells) if known is None else known
-        unit = self._unit or unit_of(cells[at] for _, at in self._prices)
+        symbol, publisher, flags = self._new_kind(cells) if known is None else known
+        unit = self.unit or unit_of(cells[at] for _, at in self._prices)
         sequence, event = self._sequence, None
         if self._event is not None:
             event = event_of(*[cells[at] for at in self._event])
@@ -120,13 +136,15 @@ class CsvDecoder:
             publisher,
             time_of("ts_event", cells[self._time]),
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
-            self._levels(cells, self._bids, unit),
-            self._levels(cells, self._asks, unit),
+            self._levels(cells, self.bids, unit),
+            self._levels(cells, self.asks, unit),
             event,
-            doubts,
+            flags & DOUBTFUL,
+            0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]),
+            flags & self._all_flags,
         )
-        if unit is not self._unit:
-            self._unit = unit
+        if unit is not self.unit:
+            self.unit = unit
             self._known.clear()  # of rows that were refused
         return update
 
@@ -152,20 +170,20 @@ class CsvDecoder:
     def _new_kind(self, cells: list[str]) -> tuple[str, int, int]:
         if self._schema is not None:
             check_schema(cells[self._schema])
-        doubts = 0 if self._flags is None else doubts_of(cells[self._flags])
+        flags = 0 if self._flags is None else flags_of(cells[self._flags])
         symbol = symbol_of(cells[self._symbol])
-        found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), doubts
+        found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), flags
         if len(self._kinds) < KNOWN_KINDS:
             self._kinds[self._kind(cells)] = found
         return found
 
     def check_units(self, cells: list[str]) -> None:
         """Refuse a row whose prices are in another unit than the file's, where nothing else of it is decoded."""
-        self._unit = self._unit or unit_of(cells[at] for _, at in self._prices)
-        pointed = self._unit == DOLLARS
+        self.unit = self.unit or unit_of(cells[at] for _, at in self._prices)
+        pointed = self.unit == DOLLARS
         for name, at in self._prices:
             if ("." in cells[at]) != pointed:
-                one_unit(name, cells[at], self._unit, "file")
+                one_unit(name, cells[at], self.unit, "file")
 
     def cells(self, raw: bytes) -> list[str]:
         """The row's cells, as many as there are columns."""
@@ -173,6 +191,72 @@ class CsvDecoder:
         if len(cells) != len(self.columns):
             raise DataError(f"{len(cells)} cells under {len(self.columns)} columns", "cells")
         return cells
+
+
+class QuickCsv:
+    """Reads rows with the usual spellings into columns, for a `CsvDecoder` with events that decodes all others."""
+
+    def __init__(self, decoder: CsvDecoder, columns: Columns) -> None:
+        self._decoder = decoder
+        self._columns = columns
+        self._symbols: dict[bytes, int] = {}
+        kinds = self._kinds()
+        whats = [kinds.get(i, _OTHER) for i in range(len(decoder.columns))]
+        kind, slot, empty, high, allowed = map(list, zip(*whats, strict=True))
+        self._rows = rows.RowReader(kind, slot, empty, high, allowed, self._symbols)
+
+    def fill(self, block: bytes, at: int) -> int:
+        """Add the rows of whole lines from ``at`` on to the columns, as many as there is room for; where it stopped."""
+        for symbol, number in islice(self._columns.symbols.items(), len(self._symbols), None):
+            self._symbols[symbol.encode()] = number
+        pointed = POINTED[self._decoder.unit]
+        self._columns.rows = self._rows.fill(block, at, self._columns.cells, self._columns.rows, pointed)
+        return int(self._rows.at)
+
+    def _kinds(self) -> dict[int, _Kind]:
+        """What is in the columns that are wanted, by their place."""
+        decoder, slot = self._decoder, self._columns.slot
+        place = {name: i for i, name in enumerate(decoder.columns)}
+        kinds = {
+            "ts_event": _Kind("time", slot("time")),
+            "symbol": _Kind("symbol", slot("symbol")),
+            "publisher_id": _Kind("whole", slot("publisher"), high=65535),
+            "sequence": _Kind("whole", slot("sequence"), empty=-1, high=2**63 - 1),
+            "ts_recv": _Kind("time", slot("receipt"), empty=0),
+            "flags": _Kind("whole", slot("flags"), empty=0, high=255),
+            "rtype": _Kind("code", empty=0, high=255, allowed=_table(BOOKS)),
+        }
+        if place.keys() >= set(EVENT):
+            kinds |= {
+                "action": _Kind("letter", slot("action"), allowed=_table(map(ord, ACTIONS))),
+                "side": _Kind("letter", slot("side"), empty=ord("N"), allowed=_table(map(ord, EVENT_SIDES))),
+                "price": _Kind("price", slot("price"), empty=NO_PRICE),
+                "size": _Kind("size", slot("size"), empty=0, high=LARGEST_SIZE),
+            }
+        for side, levels in (("bid", decoder.bids), ("ask", decoder.asks)):
+            for level, (price, _, size, _) in enumerate(levels):
+                kinds[price] = _Kind("price", slot(f"{side}_price", level), empty=NO_PRICE)
+                kinds[size] = _Kind("size", slot(f"{side}_size", level), empty=0, high=LARGEST_SIZE)
+        return {place[name]: kind for name, kind in kinds.items() if name in place}
+
+
+class _Kind(NamedTuple):
+    """What `RowReader` has to know of a column."""
+
+    kind: str
+    slot: int = -1
+    empty: int | None = None
+    high: int = 0
+    allowed: bytes = b""
+
+
+_OTHER = _Kind("other", empty=0)
+
+
+def _table(allowed: Iterable[int]) -> bytes:
+    """1 for each of 256 that is allowed."""
+    found = set(allowed)
+    return bytes(code in found for code in range(256))
 
 
 def split_row(raw: bytes) -> list[str]:

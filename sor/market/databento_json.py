@@ -18,13 +18,15 @@ from sor.errors import DataError
 from sor.market.fields import (
     BOOKS,
     DOLLARS,
+    DOUBTFUL,
     check_schema,
     check_trades_only,
     consolidated,
-    doubts_of,
+    flags_of,
     integer_of,
     one_unit,
     price_of,
+    receipt_of,
     size_of,
     symbol_of,
     time_of,
@@ -65,7 +67,7 @@ class JsonDecoder:
     depth : int
         Levels wanted; a message may have fewer.
     events : bool
-        Decode what has happened as well, where a message says it.
+        Decode what has happened as well, the time of receipt and every flag, where a message says them.
     """
 
     def __init__(self, depth: int = LEVELS, *, events: bool = False) -> None:
@@ -114,7 +116,8 @@ class JsonDecoder:
         symbol = symbol_of(message.symbol)
         publisher = integer_of("publisher_id", message.publisher_id, 65535)
         time = time_of("ts_event", message.ts_event)
-        sequence, flags, event = message.sequence, message.flags, None
+        sequence, event, receipt = message.sequence, None, 0
+        flags = 0 if message.flags is UNSET else flags_of(message.flags)
         spelled: set[type] = set()
         bids = _levels(message, *self._sides[0], spelled)
         asks = _levels(message, *self._sides[1], spelled)
@@ -122,6 +125,7 @@ class JsonDecoder:
             event = event_of(*(value or None for value in self._event(message)))
             if event is not None and event.price is not None:
                 spelled.add(_kind(message.price))
+            receipt = 0 if message.ts_recv is UNSET else receipt_of("ts_recv", message.ts_recv)
         if len(spelled) > 1 or self._unit is not None:
             self._check_unit(message)
         return BookUpdate(
@@ -132,7 +136,9 @@ class JsonDecoder:
             bids,
             asks,
             event,
-            0 if flags is UNSET else doubts_of(flags),
+            flags & DOUBTFUL,
+            receipt,
+            flags if self._event is not None else 0,
         )
 
     def _read(self, raw: bytes) -> Any:

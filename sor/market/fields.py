@@ -15,12 +15,14 @@ import re
 from calendar import timegm
 from collections.abc import Iterable
 from datetime import datetime, timezone
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from sor.errors import DataError
 
 UNDEFINED_PRICE = 2**63 - 1
+EXACT_UNITS = 2**51  # 1e-9 dollars; of a smaller price each unit is a double of its own
 UNDEFINED_SIZE = 2**32 - 1
 UNDEFINED_TIME = 2**64 - 1
 SMALLEST_INTEGER_PRICE = 100_000  # $0.0001, the finest tick: a smaller integer was meant as dollars
@@ -29,6 +31,7 @@ LARGEST_SIZE = 10**12  # shares
 SMALLEST_INTEGER_TIME = 631_152_000 * 10**9  # 1990: a smaller integer was meant as seconds, milli- or microseconds
 LARGEST_TIME = 2**63 - 1
 ABSENT = frozenset({"", "nan", "null", "none", "na", "n/a", "<na>"})
+NO_TIME = ABSENT | {"nat", str(UNDEFINED_TIME)}
 
 DOLLARS, UNITS = "dollars", "integers of 1e-9 dollars"  # how prices are spelled
 
@@ -60,10 +63,11 @@ BOOKS = frozenset({1, 10})  # MBP-1 and MBP-10
 FEW_TRADES = 3  # of which a book feed may begin with nothing else
 USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed is needed"
 
-DOUBTS = {  # flags that make a row doubtful, with their names
+DOUBTS: dict[int, tuple[str, str]] = {  # flags that make a row doubtful, with their names
     4: ("F_MAYBE_BAD_BOOK", "this quote may be wrong"),
     8: ("F_BAD_TS_RECV", "its time of receipt is wrong"),
 }
+DOUBTFUL = sum(DOUBTS)
 
 _TIME = re.compile(
     r"(?P<date>\d{4}(?P<dash>-?)\d\d(?P=dash)\d\d)[Tt ]"
@@ -83,7 +87,7 @@ def price_of(name: str, value: Any) -> float | None:
                 price = float(value)
             except ValueError:
                 raise DataError(f"{name} is {value[:60]!r}: not a price", "price") from None
-            if 0.0 < price <= LARGEST_PRICE:
+            if 0.0 < price <= LARGEST_PRICE and round(price * 1e9) / 1e9 == price:
                 return price
             return _unusual_price(name, price)
         number = _number(name, value)
@@ -92,7 +96,8 @@ def price_of(name: str, value: Any) -> float | None:
     if type(number) is int:
         return _integer_price(name, number)
     if type(number) is float:
-        return number if 0.0 < number <= LARGEST_PRICE else _unusual_price(name, number)
+        usual = 0.0 < number <= LARGEST_PRICE and round(number * 1e9) / 1e9 == number
+        return number if usual else _unusual_price(name, number)
     if number is None:
         return None
     raise DataError(f"{name} is {str(value)[:60]!r}: not a price", "price")
@@ -115,7 +120,15 @@ def _integer_price(name: str, units: int) -> float | None:
 def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
+    if 0.0 < price <= LARGEST_PRICE:
+        raise DataError(f"{name} is {price!r}: a price has at most nine decimals", "price")
     raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
+
+
+def units_of(price: float) -> int:
+    """A price that `price_of` gave, in 1e-9 dollars: the shortest number that reads as this double."""
+    units = round(price * 1e9)
+    return units if units < EXACT_UNITS else int(Decimal(repr(price)).scaleb(9).to_integral_value())
 
 
 def unit_of(prices: Iterable[Any]) -> str | None:
@@ -214,6 +227,15 @@ def time_of(name: str, value: Any) -> int:
     if type(value) is not int or not SMALLEST_INTEGER_TIME <= value < LARGEST_TIME:
         raise _no_time(name, str(value), _unit_meant(value))
     return value
+
+
+def receipt_of(name: str, value: Any) -> int:
+    """As `time_of`; 0 where no time is told."""
+    if value is None or value == UNDEFINED_TIME or (type(value) is float and math.isnan(value)):
+        return 0
+    if type(value) is str and len(value) != 30 and value.strip().lower() in NO_TIME:
+        return 0
+    return time_of(name, value)
 
 
 def _unit_meant(value: Any) -> str:
@@ -330,6 +352,6 @@ def check_trades_only(actions: Iterable[Any]) -> None:
         )
 
 
-def doubts_of(value: Any) -> int:
-    """Those of the flags that make a row doubtful: the bits of `DOUBTS`."""
-    return integer_of("flags", value, 255) & sum(DOUBTS) if value not in (None, "") else 0
+def flags_of(value: Any) -> int:
+    """The feed's flags, of which those of `DOUBTS` make a row doubtful; none where nothing is said."""
+    return integer_of("flags", value, 255) if value not in (None, "") else 0

@@ -79,6 +79,61 @@ def opened(path: str) -> Bytes:
     return Bytes(sys.stdin.buffer, keep_open=True)
 
 
+class Unpacked:
+    """A file's bytes, unpacked where they are packed; the first ones may be looked at before they are read.
+
+    Attributes
+    ----------
+    packing : str or None
+        How it is packed.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened, or nothing is installed that unpacks it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.raw = opened(path)
+        self._start = b""
+        try:
+            self.packing = packing_of(self.raw.peek(START))
+            self._file = self.raw if self.packing is None else Packed(self.raw, self.packing)
+        except OSError as error:
+            self.raw.close()
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+        except InputError as error:
+            self.raw.close()
+            raise InputError(f"{path} {error}") from None
+
+    def first_line(self, most: int) -> bytes:
+        """The first line without its line break, or its first ``most`` bytes; all stay to be read.
+
+        Raises
+        ------
+        OSError
+            It is damaged, or ends too early.
+        """
+        while b"\n" not in self._start and len(self._start) < most and (more := self._file.read(CHUNK)):
+            self._start += more
+        return self._start[: most + 1].partition(b"\n")[0][:most].removesuffix(b"\r")
+
+    def read(self, size: int) -> bytes:
+        """At least one byte and at most about ``size`` (or what was looked at); nothing at the end.
+
+        Raises
+        ------
+        OSError
+            It is damaged, or ends too early.
+        """
+        start, self._start = self._start, b""
+        return start or self._file.read(size)
+
+    def close(self) -> None:
+        self.raw.close()
+
+
 def packing_of(start: bytes) -> str | None:
     """The packing that bytes begin with."""
     return next((name for magic, name in MAGIC.items() if start.startswith(magic)), None)

@@ -72,6 +72,10 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
         What has happened, where the decoder was asked for it and the feed says it.
     doubts : int
         Flags of the feed that make this book doubtful: bits of `sor.market.fields.DOUBTS`.
+    receipt : int
+        When it was received, as ``time``, where the decoder was asked for events; 0: not told.
+    flags : int
+        All flags of the feed, where the decoder was asked for events.
     """
 
     symbol: str
@@ -82,6 +86,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     asks: list[Level | None]
     event: Event | None = None
     doubts: int = 0
+    receipt: int = 0
+    flags: int = 0
 
 
 class Decoder(Protocol):
@@ -91,3 +97,13 @@ class Decoder(Protocol):
 
     def learn(self, rows: list[bytes]) -> None:
         """Take from a file's first rows what holds for all of them, and refuse a file of another schema."""
+
+
+class Tally(Protocol):
+    """Where a format says what became of rows that are in none of its batches."""
+
+    def refuse(self, row: int, error: DataError) -> None:
+        """One that cannot be used, with its number: of the line, or of the record, from 1 on."""
+
+    def skip(self, why: str, rows: int) -> None:
+        """So many that are left out on purpose, with a word for why: ``blank``, ``trade``."""

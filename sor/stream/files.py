@@ -14,31 +14,11 @@ import msgspec
 
 from sor.errors import DataError, InputError, StreamError
 from sor.market import Decoder
-from sor.market.databento_csv import CsvDecoder
-from sor.market.databento_json import JsonDecoder
+from sor.market.formats import LEARNED, MARK, first_rows_refused, format_of, is_whole
 from sor.market.lines import Lines
-from sor.market.packed import packing_of
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
-LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
-
-MARK = b"\xef\xbb\xbf"  # byte-order mark of UTF-8
-OTHERS = (  # what a file of another kind begins with
-    ((b"DBN",), "Databento's binary format: export it as CSV (pretty_px, pretty_ts and map_symbols may be on)"),
-    ((b"\xff\xfe", b"\xfe\xff"), "UTF-16 text: iconv -f UTF-16 -t UTF-8 makes it readable"),
-    ((b"[",), "a JSON array: one object a line is needed, which jq -c '.[]' writes"),
-    ((b"PK\x03\x04",), "a zip archive (or a spreadsheet): unpack it, or pack it with gzip"),
-    ((b"\x1f\x9d", b"\x1f\xa0"), "a .Z archive of compress: unpack it, or pack it with gzip"),
-    ((b"7z\xbc\xaf\x27\x1c",), "a 7z archive: unpack it, or pack it with gzip"),
-    ((b"Rar!",), "a rar archive: unpack it, or pack it with gzip"),
-    ((b"\x04\x22\x4d\x18",), "an lz4 archive: unpack it, or pack it with gzip"),
-    ((b"\xff\x06\x00\x00sNaPpY",), "a snappy archive: unpack it, or pack it with gzip"),
-    ((b"\x5d\x00\x00",), "a .lzma archive: unpack it, or pack it with xz"),
-    ((b"PAR1",), "a parquet file: write it as CSV"),
-    ((b"ARROW1", b"FEA1"), "an Arrow file: write it as CSV"),
-    ((b"\x89HDF",), "an HDF5 file: write it as CSV"),
-)
 
 
 class FileSource:
@@ -61,37 +41,22 @@ class FileSource:
         self.path = path
         self.partitions = {0}
         self.name = "-" if path == "-" else shown(os.path.basename(path))
-        self.header: bytes | None = None
         self._lines = Lines(path)
         self._first: list[bytes] = []  # lines read and not yet handed out
         try:
-            first = self._first_line()
+            self._start = self._first_line()
+            self.format = format_of(self._start, path)
+            if self.format.decoder is None:
+                raise InputError(f"{path} is {self.format.name}, which has no lines: sor.read_feed reads it")
         except BaseException:
             self.close()
             raise
-        if first.startswith(b"{"):
-            self._first = [first]
-        else:
-            self.header = first
+        if not self.format.has_header:
+            self._first = [self._start]
 
     def _first_line(self) -> bytes:
-        lines = self._lines.take(1)
-        if not lines or not lines[0].removeprefix(MARK).strip():
-            raise InputError(f"{self.path} is empty or starts with a blank line: it must be Databento MBP-1 or MBP-10")
-        line = lines[0].removeprefix(MARK)
-        packing = packing_of(line)
-        if packing is not None:
-            raise InputError(f"{self.path} is packed twice: unpack it once")
-        if line[257:262] == b"ustar":
-            raise InputError(f"{self.path} is a tar archive: unpack it")
-        for starts, what in OTHERS:
-            if line.startswith(starts):
-                raise InputError(f"{self.path} is {what}")
-        if b"\0" in line[:2] and line[:2] != b"\0\0":
-            raise InputError(f"{self.path} is UTF-16 text without a byte-order mark, or no text")
+        line = (self._lines.take(1) or [b""])[0].removeprefix(MARK)
         text = line.strip()
-        if text == b"{":
-            raise InputError(f"{self.path} is JSON over several lines: one object a line is needed, as jq -c writes it")
         return text if text.startswith(b"{") else line
 
     def decoder(self, depth: int, *, events: bool = False) -> Decoder:
@@ -102,17 +67,12 @@ class FileSource:
         InputError
             The header, or the first row, is of another schema.
         """
-        decoder: Decoder
         try:
-            if self.header is None:
-                decoder = JsonDecoder(depth, events=events)
-            else:
-                decoder = CsvDecoder(self.header, depth, events=events)
+            decoder = self.format.decoder_of(self._start, depth, events)
             decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()
-            end = " (the line has no end: is the file still being written?)" if self._lines.unfinished == 1 else ""
-            raise InputError(f"{self.path}, line 1: {error}{end}" if self.header else f"{self.path}: {error}") from None
+            raise first_rows_refused(self.path, self.format, error, self._lines.unfinished == 1) from None
         return decoder
 
     def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
@@ -125,15 +85,9 @@ class FileSource:
         if lines is None:
             return None
         messages = [Message(line, FilePlace(self.name, number + i)) for i, line in enumerate(lines)]
-        if messages and self._lines.unfinished == number + len(lines) - 1 and not self._is_whole(lines[-1]):
+        if messages and self._lines.unfinished == number + len(lines) - 1 and not is_whole(self.format, lines[-1]):
             messages[-1] = msgspec.structs.replace(messages[-1], unfinished=True)
         return messages
-
-    def _is_whole(self, line: bytes) -> bool:
-        """Whether a line without an end has all its parts: a cut object is no JSON, a cut row may well be a row."""
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self.header is None and isinstance(msgspec.json.decode(line), dict)
-        return False
 
     def place_of(self, partition: int) -> FilePlace:
         return FilePlace(self.name, self._lines.count)

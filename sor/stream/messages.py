@@ -9,7 +9,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 from msgspec import Meta
 
-from sor.errors import DataError
+from sor.market.lines import unfinished
 from sor.routing.result import AtLeastOne, Count, Text
 
 logger = logging.getLogger(__name__)
@@ -51,11 +51,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     def whole(self) -> bytes:
         """Its bytes; a `sor.errors.DataError` where they may be a part of it only."""
         if self.unfinished:
-            raise DataError(
-                "the last line has no end, so this may be a part of it: is the file still being written? "
-                "If it is whole, end it with a line break",
-                "unfinished",
-            )
+            raise unfinished()
         return self.value
 
 

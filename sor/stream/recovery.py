@@ -179,8 +179,8 @@ class Partition:
         for key in self.dropped:
             yield key, None
         for (symbol, publisher), (update, offset, newest, venues) in self.changed.items():
-            if update.event is not None:  # it has happened; only what it left behind is to come back
-                update = msgspec.structs.replace(update, event=None)
+            if update.event is not None or update.receipt or update.flags:  # only what an event left behind comes back
+                update = msgspec.structs.replace(update, event=None, receipt=0, flags=0)
             yield key_of(symbol, publisher), msgspec.json.encode(Memory(update, depth, newest, venues, offset))
         self.changed, self.dropped = {}, set()
         self.marked = self.end

@@ -500,7 +500,7 @@ WRONG_FILES = {
     "tar.gz": (gzip.compress(a_tar()), "a tar archive"),
     "packed twice": (gzip.compress(bz2.compress(lines(GOOD))), "packed twice"),
     "DBN in gzip": (gzip.compress(b"DBN\x01" + bytes(100)), "binary format"),
-    "parquet": (b"PAR1" + bytes(100), "a parquet file"),
+    "parquet": (b"PAR1" + bytes(100), "is Parquet, which has no lines"),
     "consolidated": (HEADER + b",bid_pb_00,ask_pb_00\n" + GOOD + b",81,81\n", "consolidated quotes (cmbp-1"),
     "snapshots": (b"rtype," + HEADER + b"\n195," + GOOD + b"\n", "bbo-1s: MBP-1 or MBP-10"),
     "consolidated JSON": (messages(GOOD).replace(b"{", b'{"rtype": 177, '), "cmbp-1: MBP-1 or MBP-10"),

@@ -1,0 +1,290 @@
+"""Parquet: the columnar form itself, and any file with the columns of the plain form.
+
+The columnar form has the columns of `Batch.to_arrow`; docs/formats.md lists them. Other files need ``time, venue,
+symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and so on.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sor.errors import DataError, InputError, StreamError
+from sor.market.columns import (
+    LEVELS,
+    NO_PRICE,
+    NOTHING,
+    PRICE_UNITS,
+    ROWS,
+    SLOTS,
+    Batch,
+    Columns,
+    arrow,
+    joined,
+    level_name,
+    numbered,
+)
+from sor.market.fields import (
+    LARGEST_PRICE,
+    LARGEST_SIZE,
+    LARGEST_TIME,
+    integer_of,
+    price_of,
+    size_of,
+    symbol_of,
+    time_of,
+)
+from sor.market.packed import Unpacked
+from sor.market.update import ACTIONS, EVENT_SIDES, BookUpdate, Level, Tally
+from sor.market.venues import VenueDirectory
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BEGINS = b"PAR1"
+VERSION = (b"sor.feed", b"1")  # in the file's metadata: that it is the columnar form, and which
+GROUP = 2**17  # rows of a row group, which are read at a time
+RISING = ("time", "receipt", "sequence")  # columns whose differences are small
+CONSOLIDATED = ("bid_publisher", "ask_publisher")
+PLAIN = ("time", "venue", "symbol", "bid", "ask", "bid_size", "ask_size")
+
+
+def write_parquet(batches: Iterable[Batch], path: str | os.PathLike[str]) -> int:
+    """Write a feed's columns; the same rows give the same bytes, however they come in batches.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+        Such as a `Feed`, all of one depth.
+    path : path
+        It has its name once it is whole.
+
+    Returns
+    -------
+    int
+        Rows written.
+
+    Raises
+    ------
+    InputError
+        pyarrow is not installed, or the file cannot be written; or as the feed does.
+    StreamError
+        As the feed does; then there is no file.
+    """
+    arrow()
+    part = f"{os.fspath(path)}.part"
+    try:
+        with open(part, "wb") as file:
+            rows = _write(batches, file)
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from None
+    finally:
+        if os.path.exists(part):
+            os.unlink(part)
+    return rows
+
+
+def _write(batches: Iterable[Batch], file: Any) -> int:
+    parquet = importlib.import_module("pyarrow.parquet")
+    groups = (
+        numbered(group, {}).to_arrow().replace_schema_metadata(dict([VERSION])) for group in _groups(batches)
+    )  # each with the symbols that appear in it
+    group, rows = next(groups), 0
+    names = [name for name in group.schema.names if name not in RISING]
+    encodings = dict.fromkeys(RISING, "DELTA_BINARY_PACKED")
+    with parquet.ParquetWriter(
+        file,
+        group.schema,
+        compression="zstd",
+        use_dictionary=names,
+        column_encoding=encodings,
+        write_page_checksum=True,
+    ) as writer:
+        for one in chain([group], groups):
+            writer.write_batch(one, row_group_size=GROUP)
+            rows += one.num_rows
+    return rows
+
+
+def _groups(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches of `GROUP` rows each but for the last one, which may be empty."""
+    held = Columns(1, 0).take()
+    for batch in batches:
+        held = joined([held, batch]) if len(held) else batch
+        while len(held) > GROUP:
+            yield held.take(slice(GROUP))
+            held = held.take(slice(GROUP, None))
+    yield held
+
+
+def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
+    """The rows of a Parquet file, a part of a row group at a time.
+
+    Raises
+    ------
+    InputError
+        pyarrow is not installed, the file is packed or a pipe, or it has other columns.
+    StreamError
+        It is damaged; all rows before that have been given.
+    """
+    package, parquet = arrow(), importlib.import_module("pyarrow.parquet")
+    if not os.path.isfile(file.path) or file.packing is not None:
+        raise InputError(f"{file.path} is Parquet, which is read from a file only, unpacked and no pipe")
+    row = 0
+    try:
+        # A buffer ahead would keep what it has read of every row group.
+        with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
+            names, rows_of = _form(source.schema_arrow, depth, file.path)
+            for part in source.iter_batches(ROWS, columns=names):
+                yield rows_of(part, depth, row + 1, tally)
+                row += part.num_rows
+    except (OSError, package.ArrowException) as error:
+        raise StreamError(f"{file.path}, after row {row}: {error}") from None
+
+
+def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any, int, int, Tally], Batch]]:
+    """The columns to read, and what makes rows of them."""
+    version = (schema.metadata or {}).get(VERSION[0])
+    if version not in (None, VERSION[1]):
+        raise InputError(f"{path} is of form {version!r}: this version of sor reads {VERSION[1]!r}")
+    required = list(PLAIN) if version is None else [*SLOTS, *LEVELS]
+    missing = [name for name in required if name not in schema.names]
+    if missing:
+        raise InputError(
+            f"{path} has no column {', '.join(missing)}: Parquet must have the columns {', '.join(required)}, and has "
+            f"{', '.join(schema.names)[:200]}"
+        )
+    more = [level_name(name, level) for level in range(1, depth) for name in required if name in (*LEVELS, *PLAIN[3:])]
+    names = [*required, *(name for name in [*more, *CONSOLIDATED] if name in schema.names)]
+    if version is None:
+        return names, _plain_rows
+    wanted = Columns(depth, 0).take().to_arrow().schema
+    for name in names:
+        kind = schema.field(name).type
+        if name != "symbol" and name not in CONSOLIDATED and kind != wanted.field(name).type:
+            raise InputError(f"{path}: the column {name} is {kind}, and must be {wanted.field(name).type}")
+    return names, _columnar_rows
+
+
+# --- the columnar form -----------------------------------------------------------------------------------------------
+
+
+def _columnar_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
+    columns = {name: _numbers(part, name) for name in part.schema.names if name != "symbol"}
+    symbols = part.column("symbol")
+    symbols = symbols if hasattr(symbols, "dictionary") else symbols.dictionary_encode()
+    names = tuple(str(name) for name in symbols.dictionary.to_pylist())
+    for name in LEVELS:
+        levels = [columns.pop(level_name(name, level), None) for level in range(depth)]
+        none = np.full(part.num_rows, NOTHING.get(name, 0), np.int64)
+        columns[name] = np.stack([none if level is None else level for level in levels], axis=1)
+    batch = Batch(names, symbols.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32), **columns)
+    return _without(batch, _wrong(batch), row, tally)
+
+
+def _numbers(part: Any, name: str) -> NDArray[Any]:
+    column = part.column(name)
+    if name in ("time", "receipt"):
+        column = column.view("int64")
+    if column.null_count:
+        column = column.fill_null(NOTHING.get(name.rstrip("_0123456789"), 0))
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _wrong(batch: Batch) -> dict[str, NDArray[np.bool_]]:
+    """The rows that no feed can have written, by reason."""
+    actions, sides = np.zeros(256, bool), np.zeros(256, bool)
+    actions[[0, *map(ord, ACTIONS)]] = sides[[0, *map(ord, EVENT_SIDES)]] = True
+    names = np.array([*map(_is_symbol, batch.symbols), False])
+    prices = np.column_stack([batch.price, batch.bid_price, batch.ask_price])
+    sizes = np.column_stack([batch.size, batch.bid_size, batch.ask_size])
+    times = (batch.time <= 0) | (batch.time >= LARGEST_TIME) | (batch.receipt < 0) | (batch.receipt >= LARGEST_TIME)
+    return {
+        "symbol": ~names[batch.symbol],
+        "time": times,
+        "event": ~(actions[batch.action] & sides[batch.side]),
+        "price": (((prices <= 0) | (prices > LARGEST_PRICE * PRICE_UNITS)) & (prices != NO_PRICE)).any(axis=1),
+        "size": ((sizes < 0) | (sizes > LARGEST_SIZE)).any(axis=1),
+    }
+
+
+def _is_symbol(name: str) -> bool:
+    try:
+        return bool(symbol_of(name))
+    except DataError:
+        return False
+
+
+def _without(batch: Batch, wrong: dict[str, NDArray[np.bool_]], row: int, tally: Tally) -> Batch:
+    """The batch without wrong rows, which are told."""
+    left = np.ones(len(batch), bool)
+    for reason, rows in wrong.items():
+        for i in np.flatnonzero(rows & left):
+            tally.refuse(row + int(i), DataError(f"no {reason} that a feed can have", reason))
+        left &= ~rows
+    return batch if left.all() else batch.take(left)
+
+
+# --- the plain form --------------------------------------------------------------------------------------------------
+
+
+def _plain_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
+    columns = Columns(depth, part.num_rows)
+    values = {name: _values(part.column(name)) for name in part.schema.names}
+    levels = [[level_name(name, level) for name in PLAIN[3:]] for level in range(depth)]
+    levels = [names for names in levels if all(name in values for name in names)]
+    for i in range(part.num_rows):
+        try:
+            columns.add(_plain_row({name: column[i] for name, column in values.items()}, levels))
+        except DataError as error:
+            tally.refuse(row + i, error)
+    return columns.take()
+
+
+def _values(column: Any) -> list[Any]:
+    """As Python has them; times in nanoseconds."""
+    if str(column.type).startswith("timestamp"):
+        column = column.cast("timestamp[ns]").view("int64")
+    return list(column.to_pylist())
+
+
+def _plain_row(row: dict[str, Any], levels: list[list[str]]) -> BookUpdate:
+    bids: list[Level | None] = []
+    asks: list[Level | None] = []
+    for bid, ask, bid_size, ask_size in levels:
+        for side, price_name, size_name in ((bids, bid, bid_size), (asks, ask, ask_size)):
+            price, size = _dollars(price_name, row[price_name]), size_of(size_name, row[size_name])
+            side.append(None if price is None or not size else (price, size))
+    return BookUpdate(
+        symbol_of(row["symbol"]), _publisher(row["venue"]), time_of("time", row["time"]), None, bids, asks
+    )
+
+
+def _dollars(name: str, value: Any) -> float | None:
+    """A price, which is in dollars with a point or without."""
+    text = "" if value is None else str(value).strip()
+    return price_of(name, f"{text}.0" if text.isdecimal() else text)
+
+
+def _publisher(venue: Any) -> int:
+    """The publisher that a venue's MIC stands for, or a publisher's number."""
+    if type(venue) is int or (type(venue) is str and venue.isdecimal()):
+        return integer_of("venue", venue, 65535)
+    entry = _directory().by_mic(venue) if type(venue) is str else None
+    if entry is None or not entry.publisher_ids:
+        raise DataError(
+            f"venue is {str(venue)[:60]!r}: it must be a MIC of the venue directory, or a publisher", "venue"
+        )
+    return entry.publisher_ids[0]
+
+
+@cache
+def _directory() -> VenueDirectory:
+    return VenueDirectory.load()
