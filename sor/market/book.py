@@ -132,6 +132,8 @@ class Books:
     ----------
     evicted : dict
         Publisher ids of the books that have gone, by symbol; whoever keeps quotes elsewhere empties it.
+    publishers, consolidated : set of int
+        Publisher ids seen: of venues' own books, and of rows of consolidated quotes.
     """
 
     def __init__(
@@ -154,6 +156,8 @@ class Books:
         self.directory = directory
         self.by_symbol: dict[str, Book] = {}
         self.publishers: set[int] = set()
+        self.consolidated: set[int] = set()
+        self._changed: list[Any] = []  # quotes that the last consolidated ones have changed
         self._depth = 1 if venues_from == "levels" else depth
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
         self._gone: dict[str, int] = {}  # publishers of levels that have gone since `begin`
@@ -164,20 +168,29 @@ class Books:
     def apply(self, update: BookUpdate) -> Book:
         """Bring an update into its symbol's book, which is returned.
 
+        Consolidated quotes set a side of the publisher that they name. What another venue shows on that side is then
+        unknown, and empty here, unless its price is the new best one, too: it may be worse than that by any amount,
+        and was not better, or it would be the best. A side that shows nothing is empty everywhere.
+
         Raises
         ------
         DataError
-            Levels are venues, and these are of a second publisher: in the place of the first one's they would be lost.
+            Levels are venues, and these are of a second publisher: in the place of the first one's they would be lost;
+            or these are consolidated quotes.
         """
         book = self._bring(update)
         if book.outflows is not None:
-            self._observe(book.outflows, update)
+            self._observe(book, book.outflows, update)
         return book
 
     def _bring(self, update: BookUpdate) -> Book:
         book = self.by_symbol.get(update.symbol)
         if self._before is not None and update.symbol not in self._before:
             self._before[update.symbol] = None if book is None else _before(book)
+        if self._feed is not None and update.consolidated:
+            raise DataError(
+                "these are consolidated quotes, and venues_from 'levels' takes one venue's book", "publisher"
+            )
         if self._feed is not None:
             first = self._feed.setdefault(update.symbol, update.publisher_id)
             if first != update.publisher_id:
@@ -191,10 +204,13 @@ class Books:
                 self._make_room(self._most)
             book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
             book.outflows = None if self._new_outflows is None else self._new_outflows()
-        self.publishers.add(update.publisher_id)
         self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
-        self._apply(book, update)
+        if update.consolidated:
+            self._apply_consolidated(book, update)
+        else:
+            self.publishers.add(update.publisher_id)
+            self._apply(book, update)
         if update.doubts or book.doubts:
             self._doubt(book, update)
         return book
@@ -205,8 +221,10 @@ class Books:
             if self._before is not None and book.symbol not in self._before:
                 self._before[book.symbol] = _before(book)
             orders = {quote.order for quote in book.quotes}
-            ids = [one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders]
-            self.evicted[book.symbol] = ids if self._feed is None else [self._feed[book.symbol]]
+            ids = {one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders}
+            if self.consolidated:  # what is kept of them: `parts`
+                ids |= orders | self.consolidated
+            self.evicted[book.symbol] = sorted(ids) if self._feed is None else [self._feed[book.symbol]]
             del self.by_symbol[book.symbol]
             if self._feed is not None:
                 first = self._feed.pop(book.symbol)
@@ -231,17 +249,38 @@ class Books:
                 self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
 
     def _doubt(self, book: Book, update: BookUpdate) -> None:
-        venue_id = self._venue(update.publisher_id, update.time).entry.venue_id
-        book.doubts.pop(venue_id, None)
+        if update.consolidated:
+            venue_ids = [quote.venue_id for quote in self._changed]
+        else:
+            venue_ids = [self._venue(update.publisher_id, update.time).entry.venue_id]
         reasons = [f"{words} ({flag})" for bit, (flag, words) in DOUBTS.items() if update.doubts & bit]
-        if reasons:
-            book.doubts[venue_id] = f"{venue_id}: the feed says that {' and that '.join(reasons)}"
+        for venue_id in venue_ids:
+            book.doubts.pop(venue_id, None)
+            if reasons:
+                book.doubts[venue_id] = f"{venue_id}: the feed says that {' and that '.join(reasons)}"
 
-    def _observe(self, outflows: Outflows, update: BookUpdate) -> None:
+    def _observe(self, book: Book, outflows: Outflows, update: BookUpdate) -> None:
+        if update.consolidated:
+            self._observe_consolidated(book, outflows, update)
+            return
         entry = self._venue(update.publisher_id, update.time).entry
         bids, asks = _shown(update.bids, True), _shown(update.asks, False)
         bid, ask = bids[0] if bids else None, asks[0] if asks else None
         outflows.observe(entry.publisher_ids[0], update.time, bid, ask, update.event)
+
+    def _observe_consolidated(self, book: Book, outflows: Outflows, update: BookUpdate) -> None:
+        """A side that is not at the best any more has left its queue where the best is worse, and else is unknown."""
+        best_bid, best_ask = _best(update)
+        event = update.event
+        acting = self._venues.get(update.publisher_id)  # where it is a venue's: the event is its own
+        actor = None if acting is None else acting.entry.publisher_ids[0]
+        for quote in book.quotes:
+            own = event if quote.order == actor or (event is not None and event.action == "R") else None
+            if own is not None or quote in self._changed:
+                bids_known, asks_known = bool(quote.bids), bool(quote.asks)
+                bid = quote.bids[0] if bids_known else best_bid
+                ask = quote.asks[0] if asks_known else best_ask
+                outflows.observe(quote.order, update.time, bid, ask, own, bids_known=bids_known, asks_known=asks_known)
 
     def restore(self, update: BookUpdate, time: int, venues: int) -> None:
         """As `apply`, for the last update of a publisher: the book's newest time and number of venues come with it.
@@ -268,6 +307,47 @@ class Books:
         entry, rates, _, _ = self._venue(update.publisher_id, update.time)
         bids, asks = _shown(update.bids, True), _shown(update.asks, False)
         book.show(entry.publisher_ids[0], entry.venue_id, bids, asks, rates, update.time)
+
+    def _apply_consolidated(self, book: Book, update: BookUpdate) -> None:
+        bid, ask = _best(update)
+        self._changed = []
+        for quote in book.quotes:
+            bids, asks = _at_best(quote.bids, bid), _at_best(quote.asks, ask)
+            if len(bids) < len(quote.bids) or len(asks) < len(quote.asks) or (bid is None and ask is None):
+                book.show(quote.order, quote.venue_id, bids, asks, quote.rates, quote.time)
+                self._changed.append(quote)
+        if update.bid_publisher:
+            self._set_side(book, update.bid_publisher, update.time, bid, None)
+        if update.ask_publisher:
+            self._set_side(book, update.ask_publisher, update.time, None, ask)
+        book.time = max(book.time, update.time)
+        self.consolidated.add(update.publisher_id)
+
+    def _set_side(self, book: Book, publisher_id: int, time: int, bid: Level | None, ask: Level | None) -> None:
+        """Set the side that is given, of one publisher, and leave the other."""
+        entry, rates, _, _ = self._venue(publisher_id, time)
+        order = entry.publisher_ids[0]
+        known = next((quote for quote in book.quotes if quote.order == order), None)
+        bids = [bid] if bid else known.bids if known else []
+        asks = [ask] if ask else known.asks if known else []
+        book.show(order, entry.venue_id, bids, asks, rates, time)
+        known = known or next(quote for quote in book.quotes if quote.order == order)
+        if known not in self._changed:
+            self._changed.append(known)
+
+    def parts(self, update: BookUpdate) -> list[BookUpdate]:
+        """The last update as updates of one publisher each, which leave the same book wherever they are applied.
+
+        Consolidated quotes change what several venues show, and leave the rest as it was: so it is told here what each
+        venue shows since.
+        """
+        if not update.consolidated or not self._changed:
+            return [update]
+        symbol, number, doubts = update.symbol, update.sequence, update.doubts
+        return [
+            BookUpdate(symbol, one.order, one.time, number, [*one.bids], [*one.asks], None, doubts)
+            for one in self._changed
+        ]
 
     def _apply_levels(self, book: Book, update: BookUpdate) -> None:
         shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
@@ -346,6 +426,15 @@ def _checked(name: str, levels: Any, descending: bool) -> list[Level]:
 
 def _not_levels(name: str, levels: Any) -> InputError:
     return InputError(f"{name} is {levels!r}: it must be a sequence of (price, size)")
+
+
+def _best(update: BookUpdate) -> tuple[Level | None, Level | None]:
+    return update.bids[0] if update.bids else None, update.asks[0] if update.asks else None
+
+
+def _at_best(levels: list[Level], best: Level | None) -> list[Level]:
+    """What a side is known to show, now that the best of all venues is another."""
+    return levels if best is not None and levels and levels[0][0] == best[0] else []
 
 
 def _shown(levels: list[Level | None], descending: bool) -> list[Level]:

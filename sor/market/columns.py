@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sor.errors import InputError
+from sor.errors import DataError, InputError
 from sor.market.fields import UNDEFINED_PRICE, units_of
 from sor.market.update import BookUpdate, Event, Level
 
@@ -172,6 +172,11 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(symbols, **{name: np.concatenate([one[name] for one in columns]) for name in columns[0]})
 
 
+def another_kind() -> DataError:
+    """The refusal of consolidated quotes among those of one venue, or the other way round."""
+    return DataError("consolidated quotes and quotes of a venue's own are not put into the same columns", "schema")
+
+
 def numbered(batch: Batch, numbers: dict[str, int]) -> Batch:
     """The batch with other numbers of its symbols: those given, to which new ones are added as they appear."""
     by_symbol = np.array([numbers.get(name, -1) for name in batch.symbols], np.int32)
@@ -201,6 +206,8 @@ class Columns:
         A row's values side by side, as one is written after the other: those of `SLOTS`, then the levels.
     symbols : dict
         Numbers by symbol.
+    consolidated : bool or None
+        Whether the rows are consolidated quotes, as the first one said.
     """
 
     def __init__(self, depth: int, most: int = ROWS) -> None:
@@ -208,6 +215,8 @@ class Columns:
         self.most = most
         self.symbols: dict[str, int] = {}
         self.rows = 0
+        self.consolidated: bool | None = None
+        self._owners = np.zeros((most, 2), np.uint16)  # of the best bid and the best offer, where they are told
         nothing = [NO_PRICE] * depth, [0] * depth
         self._none = [0, 0, -1, 0, 0, 0, 0, NO_PRICE, 0, 0, *nothing[0], *nothing[1], *nothing[0], *nothing[1]]
         self.cells = np.empty((most, len(self._none)), np.int64)
@@ -223,7 +232,17 @@ class Columns:
         return self.symbols.setdefault(symbol, len(self.symbols))
 
     def add(self, update: BookUpdate) -> None:
-        """One more row."""
+        """One more row.
+
+        Raises
+        ------
+        DataError
+            Consolidated quotes among those of one venue, or the other way round: columns hold one kind.
+        """
+        if update.consolidated is not self.consolidated:
+            self._begin(update.consolidated)
+        if update.consolidated:
+            self._owners[self.rows] = update.bid_publisher or 0, update.ask_publisher or 0
         sequence, event = update.sequence, update.event
         sequence = NO_SEQUENCE if sequence is None else sequence
         self.cells[self.rows] = [
@@ -239,6 +258,11 @@ class Columns:
         ]
         self.rows += 1
 
+    def _begin(self, consolidated: bool) -> None:
+        if self.consolidated is not None or (consolidated and self.rows):
+            raise another_kind()
+        self.consolidated = consolidated
+
     def take(self) -> Batch:
         """What has been collected; then there is nothing."""
         cells, depth, at = self.cells[: self.rows], self.depth, len(SLOTS)
@@ -252,6 +276,9 @@ class Columns:
         for prices, sizes in (levels[:2], levels[2:]):
             empty = (prices == NO_PRICE) | (sizes == 0)
             prices[empty], sizes[empty] = NO_PRICE, 0
+        if self.consolidated:
+            owners = self._owners[: self.rows]
+            columns |= {"bid_publisher": owners[:, 0].copy(), "ask_publisher": owners[:, 1].copy()}
         self.rows = 0
         return Batch(tuple(self.symbols), **columns, **dict(zip(LEVELS, levels, strict=True)))
 

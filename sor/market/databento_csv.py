@@ -1,4 +1,4 @@
-"""Databento MBP-1 and MBP-10 as CSV (``map_symbols`` on, so that there is a symbol column)."""
+"""Databento MBP-1, MBP-10 and CMBP-1 as CSV (``map_symbols`` on, so that there is a symbol column)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sor.market.fields import (
     DOLLARS,
     DOUBTFUL,
     LARGEST_SIZE,
+    SIDE_PUBLISHERS,
     UNITS,
     check_schema,
     check_trades_only,
@@ -26,6 +27,7 @@ from sor.market.fields import (
     one_unit,
     price_of,
     receipt_of,
+    side_publisher,
     size_of,
     symbol_of,
     time_of,
@@ -39,7 +41,6 @@ else:
     rows = pick("sor.market._rows")
 
 REQUIRED = ("ts_event", "publisher_id", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol")
-CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 KNOWN_LEVELS = 50_000  # spelled levels remembered: a few megabytes
 POINTED = {None: -1, UNITS: 0, DOLLARS: 1}  # whether a file's prices have a point
 KNOWN_KINDS = 50_000  # the same of symbols and publisher ids with record types and flags
@@ -66,8 +67,11 @@ class CsvDecoder:
     def __init__(self, header: bytes, depth: int = 10, *, events: bool = False) -> None:
         self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
         place = {name: i for i, name in enumerate(self.columns)}
-        if any(name in place for name in CONSOLIDATED):
+        sides = [place[name] for name in SIDE_PUBLISHERS if name in place]
+        if sides and (len(sides) < len(SIDE_PUBLISHERS) or "rtype" not in place):
             raise consolidated("columns bid_pb_00 and ask_pb_00")
+        self._publishers = tuple(sides)  # columns, of consolidated quotes only
+        self.consolidated = bool(sides)
         missing = [name for name in REQUIRED if name not in place]
         if missing:
             raise DataError(
@@ -104,9 +108,10 @@ class CsvDecoder:
         """
         first = next(self._whole(rows), None)
         if self._schema is not None and first is not None:
-            check_schema(first[self._schema])
+            check_schema(first[self._schema], self.consolidated)
             if self._action is not None:
-                check_trades_only(cells[self._action] for cells in self._whole(rows))
+                schema = "tcbbo" if self.consolidated else "tbbo"
+                check_trades_only((cells[self._action] for cells in self._whole(rows)), schema)
         self.unit = unit_of(cells[at] for cells in self._whole(rows) for _, at in self._prices)
 
     def _whole(self, rows: list[bytes]) -> Iterator[list[str]]:
@@ -131,17 +136,25 @@ class CsvDecoder:
         if self._event is not None:
             event = event_of(*[cells[at] for at in self._event])
             one_unit("price", cells[self._event[2]], unit, "file")
+        time = time_of("ts_event", cells[self._time])
+        number = (
+            integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None
+        )
+        bids, asks = self._levels(cells, self.bids, unit), self._levels(cells, self.asks, unit)
+        bid_publisher, ask_publisher = self._sides_of(cells, bids, asks) if self.consolidated else (None, None)
         update = BookUpdate(
             symbol,
             publisher,
-            time_of("ts_event", cells[self._time]),
-            integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None,
-            self._levels(cells, self.bids, unit),
-            self._levels(cells, self.asks, unit),
+            time,
+            number,
+            bids,
+            asks,
             event,
             flags & DOUBTFUL,
             0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]),
             flags & self._all_flags,
+            bid_publisher,
+            ask_publisher,
         )
         if unit is not self.unit:
             self.unit = unit
@@ -167,9 +180,16 @@ class CsvDecoder:
                 levels.append(level)
         return levels
 
+    def _sides_of(self, cells: list[str], *sides: list[Level | None]) -> list[int]:
+        """Whose each side of a consolidated row is."""
+        return [
+            side_publisher(name, cells[at], levels[0] is not None)
+            for name, at, levels in zip(SIDE_PUBLISHERS, self._publishers, sides, strict=True)
+        ]
+
     def _new_kind(self, cells: list[str]) -> tuple[str, int, int]:
         if self._schema is not None:
-            check_schema(cells[self._schema])
+            check_schema(cells[self._schema], self.consolidated)
         flags = 0 if self._flags is None else flags_of(cells[self._flags])
         symbol = symbol_of(cells[self._symbol])
         found = symbol, integer_of("publisher_id", cells[self._publisher], 65535), flags
@@ -226,6 +246,8 @@ class QuickCsv:
             "flags": _Kind("whole", slot("flags"), empty=0, high=255),
             "rtype": _Kind("code", empty=0, high=255, allowed=_table(BOOKS)),
         }
+        if decoder.consolidated:  # no row is usual
+            kinds["rtype"] = _Kind("code", high=255, allowed=_table(()))
         if place.keys() >= set(EVENT):
             kinds |= {
                 "action": _Kind("letter", slot("action"), allowed=_table(map(ord, ACTIONS))),

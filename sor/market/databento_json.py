@@ -1,4 +1,4 @@
-"""Databento MBP-1 and MBP-10 as JSON messages, one object each.
+"""Databento MBP-1, MBP-10 and CMBP-1 as JSON messages, one object each.
 
 Flat, with keys named as the CSV's columns, or as Databento writes them: what all records have within ``hd``, and the
 book in ``levels``, a list of ``{"bid_px": ..., "ask_px": ..., "bid_sz": ..., "ask_sz": ...}``.
@@ -19,14 +19,15 @@ from sor.market.fields import (
     BOOKS,
     DOLLARS,
     DOUBTFUL,
+    SIDE_PUBLISHERS,
     check_schema,
     check_trades_only,
-    consolidated,
     flags_of,
     integer_of,
     one_unit,
     price_of,
     receipt_of,
+    side_publisher,
     size_of,
     symbol_of,
     time_of,
@@ -39,7 +40,6 @@ HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth pric
 BOOK = tuple(
     f"{side}_{what}_{level:02d}" for level in range(LEVELS) for what in ("px", "sz", "ct") for side in ("bid", "ask")
 )
-CONSOLIDATED = ("bid_pb_00", "ask_pb_00")  # the publisher of each side
 REQUIRED = ("ts_event", "publisher_id", "symbol", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00")
 Scalar = int | float | str | None
 UNSET = msgspec.UNSET
@@ -48,7 +48,7 @@ UNSET = msgspec.UNSET
 _Message = msgspec.defstruct(
     "_Message",
     [
-        *((name, Scalar, UNSET) for name in (*HEAD, "sequence", *BOOK, "symbol", *CONSOLIDATED)),
+        *((name, Scalar, UNSET) for name in (*HEAD, "sequence", *BOOK, "symbol", *SIDE_PUBLISHERS)),
         *((name, Any, UNSET) for name in ("hd", "levels")),
     ],
     gc=False,
@@ -97,7 +97,8 @@ class JsonDecoder:
                 if error.reason == "schema" and not messages:
                     raise
         if messages and messages[0].rtype is not UNSET:
-            check_trades_only([message.action for message in messages])
+            schema = "tcbbo" if messages[0].bid_pb_00 is not UNSET else "tbbo"
+            check_trades_only([message.action for message in messages], schema)
         self._unit = unit_of(price for message in messages for price in _prices(message))
 
     def decode(self, raw: bytes) -> BookUpdate:
@@ -128,6 +129,10 @@ class JsonDecoder:
             receipt = 0 if message.ts_recv is UNSET else receipt_of("ts_recv", message.ts_recv)
         if len(spelled) > 1 or self._unit is not None:
             self._check_unit(message)
+        bid_publisher = ask_publisher = None
+        if message.bid_pb_00 is not UNSET:
+            bid_publisher = side_publisher("bid_pb_00", message.bid_pb_00, bids[0] is not None)
+            ask_publisher = side_publisher("ask_pb_00", message.ask_pb_00, asks[0] is not None)
         return BookUpdate(
             symbol,
             publisher,
@@ -139,6 +144,8 @@ class JsonDecoder:
             flags & DOUBTFUL,
             receipt,
             flags if self._event is not None else 0,
+            bid_publisher,
+            ask_publisher,
         )
 
     def _read(self, raw: bytes) -> Any:
@@ -150,10 +157,11 @@ class JsonDecoder:
             message = _with_nan(raw, error)
         if message.hd is not UNSET:
             _flatten(message)
-        if message.rtype not in _ROUTABLE:
-            check_schema(message.rtype)
-        if message.bid_pb_00 is not UNSET or message.ask_pb_00 is not UNSET:
-            raise consolidated("bid_pb and ask_pb")
+        bid, ask = message.bid_pb_00, message.ask_pb_00
+        if bid is not UNSET or ask is not UNSET or message.rtype not in _ROUTABLE:
+            check_schema(None if message.rtype is UNSET else message.rtype, bid is not UNSET or ask is not UNSET)
+            if (bid is UNSET) != (ask is UNSET):
+                raise DataError(f"no key {SIDE_PUBLISHERS[ask is UNSET]!r} in the message", "key")
         return message
 
     def _check_unit(self, message: Any) -> None:

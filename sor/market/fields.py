@@ -58,10 +58,13 @@ SCHEMAS = {  # by record type; those that are one venue's book need no words
     194: "tcbbo",
     195: "bbo-1s",
     196: "bbo-1m",
+    197: "tbbo",
 }
 BOOKS = frozenset({1, 10})  # MBP-1 and MBP-10
+CMBP_1 = 177  # consolidated quotes, one row a change
+SIDE_PUBLISHERS = ("bid_pb_00", "ask_pb_00")  # columns of consolidated quotes: whose each side is
 FEW_TRADES = 3  # of which a book feed may begin with nothing else
-USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed is needed"
+USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed, or CMBP-1 of a consolidated one, is needed"
 
 DOUBTS: dict[int, tuple[str, str]] = {  # flags that make a row doubtful, with their names
     4: ("F_MAYBE_BAD_BOOK", "this quote may be wrong"),
@@ -309,30 +312,55 @@ def symbol_of(value: Any) -> str:
 # --- what a row is ---------------------------------------------------------------------------------------------------
 
 
-def check_schema(record_type: Any) -> None:
-    """Refuse what is not one venue's book; nothing where a row says nothing (None or a blank text).
+def check_schema(record_type: Any, names_sides: bool = False) -> None:
+    """Refuse what is neither one venue's book nor CMBP-1.
+
+    Parameters
+    ----------
+    record_type
+        None or a blank text where a row does not say it: then it is one venue's book.
+    names_sides : bool
+        The row names the publisher of each side, as consolidated quotes do.
 
     Raises
     ------
     DataError
     """
-    if record_type is None or (type(record_type) is str and not record_type.strip()):
-        return
-    number = integer_of("rtype", record_type, 255)
-    if number not in BOOKS:
+    silent = record_type is None or (type(record_type) is str and not record_type.strip())
+    number = None if silent else integer_of("rtype", record_type, 255)
+    if number is not None and number not in BOOKS and number != CMBP_1:
         raise DataError(f"rtype is {number}, {SCHEMAS.get(number, 'of no known schema')}: {USE_INSTEAD}", "schema")
+    if names_sides and number != CMBP_1:
+        raise consolidated(" and ".join(SIDE_PUBLISHERS))
+    if number == CMBP_1 and not names_sides:
+        raise DataError(f"rtype is {CMBP_1}, cmbp-1, without {' and '.join(SIDE_PUBLISHERS)}", "schema")
 
 
 def consolidated(where: str) -> DataError:
-    """The refusal of quotes that name the publisher of each side."""
+    """The refusal of quotes that name the publisher of each side, and do not say that they are CMBP-1."""
     return DataError(
-        f"{where}: these are consolidated quotes (cmbp-1, cbbo-1s, cbbo-1m or tcbbo), not one venue's book: "
-        f"{USE_INSTEAD}",
+        f"{where}: these are consolidated quotes, and of those (cmbp-1, cbbo-1s, cbbo-1m, tcbbo) only cmbp-1 tells of "
+        f"each change, which rtype {CMBP_1} has to say: {USE_INSTEAD}",
         "schema",
     )
 
 
-def check_trades_only(actions: Iterable[Any]) -> None:
+def side_publisher(name: str, value: Any, shown: bool) -> int:
+    """Whose a side of consolidated quotes is; 0 where it shows nothing.
+
+    Raises
+    ------
+    DataError
+    """
+    if not shown:
+        return 0
+    publisher = integer_of(name, value, 65535)
+    if publisher == 0:
+        raise DataError(f"{name} is 0: it is not told whose the side is", "publisher")
+    return publisher
+
+
+def check_trades_only(actions: Iterable[Any], schema: str = "tbbo") -> None:
     """Refuse TBBO, which is told from MBP-1 by its rows alone: each is a trade, with the quotes before it.
 
     Raises
@@ -346,7 +374,7 @@ def check_trades_only(actions: Iterable[Any]) -> None:
         trades += 1
     if trades >= FEW_TRADES:
         raise DataError(
-            f"each of the first {trades} rows is a trade (action T): this is tbbo, whose quotes are those "
+            f"each of the first {trades} rows is a trade (action T): this is {schema}, whose quotes are those "
             f"before a trade: {USE_INSTEAD}",
             "schema",
         )

@@ -223,7 +223,15 @@ class Outflows:
         return table
 
     def observe(
-        self, venue: Hashable, time: int, bid: Level | None, ask: Level | None, event: Event | None = None
+        self,
+        venue: Hashable,
+        time: int,
+        bid: Level | None,
+        ask: Level | None,
+        event: Event | None = None,
+        *,
+        bids_known: bool = True,
+        asks_known: bool = True,
     ) -> None:
         """Take in one row of the feed.
 
@@ -237,6 +245,9 @@ class Outflows:
             The venue's touch after the event.
         event : Event, optional
             What the row says has happened.
+        bids_known, asks_known : bool
+            False where only the market's best is known, which ``bid`` or ``ask`` is then: what stood before a worse
+            one has left, and nothing is known to stand there from now on.
         """
         known = self._venues.get(venue) or self._add(venue)
         if known is None:
@@ -251,7 +262,7 @@ class Outflows:
         if time != known.time:
             known.time = time
             bids.traded = asks.traded = 0  # a trade and what it does to the book have one event time
-        if bid is not None and ask is not None and bid[0] > ask[0]:
+        if bids_known and asks_known and bid is not None and ask is not None and bid[0] > ask[0]:
             known.forget()  # no venue shows that
         elif event is not None and event.action == "R":  # the book is cleared, as at a halt: nobody traded or left
             bids.show(bid)
@@ -259,6 +270,10 @@ class Outflows:
         else:
             bids.observe(bid, event, self.cancellations)
             asks.observe(ask, event, self.cancellations)
+        if not bids_known:
+            bids.forget()
+        if not asks_known:
+            asks.forget()
 
     def _add(self, venue: Hashable) -> _Venue | None:
         """Room for a venue: nothing has left it before it was known."""

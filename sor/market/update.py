@@ -57,11 +57,14 @@ def event_of(action: object, side: object, price: object, size: object) -> Event
 class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     """One publisher's book after an event; it replaces what that publisher showed before.
 
+    Or the best bid and offer of many, each with the publisher whose it is (`sor.market.book.Books` knows what follows
+    for the others).
+
     Attributes
     ----------
     symbol : str
     publisher_id : int
-        Databento's number of the feed and venue.
+        Databento's number of the feed and venue; of consolidated quotes the feed's, or whose the event was.
     time : int
         Event time (``ts_event``), nanoseconds since the epoch, UTC.
     sequence : int or None
@@ -76,6 +79,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
         When it was received, as ``time``, where the decoder was asked for events; 0: not told.
     flags : int
         All flags of the feed, where the decoder was asked for events.
+    bid_publisher, ask_publisher : int or None
+        Consolidated quotes only: whose the best bid and the best offer are, 0 where there is none.
     """
 
     symbol: str
@@ -88,6 +93,13 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     doubts: int = 0
     receipt: int = 0
     flags: int = 0
+    bid_publisher: int | None = None
+    ask_publisher: int | None = None
+
+    @property
+    def consolidated(self) -> bool:
+        """Whether each side is of a publisher of its own."""
+        return self.bid_publisher is not None
 
 
 class Decoder(Protocol):

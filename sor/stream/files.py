@@ -125,7 +125,10 @@ def has_one_publisher(path: str, rows: int) -> bool:
         with contextlib.suppress(StreamError):
             for message in itertools.islice(source, rows):
                 with contextlib.suppress(DataError):
-                    publishers.add(decoder.decode(message.whole()).publisher_id)
+                    update = decoder.decode(message.whole())
+                    if update.consolidated:
+                        return False
+                    publishers.add(update.publisher_id)
                 if len(publishers) > 1:
                     break
     finally:

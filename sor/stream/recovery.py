@@ -88,7 +88,8 @@ class Partition:
         What is to be said of the quotes when they are remembered; its offset is put in then.
     changed : dict
         Last update by (symbol, publisher id) since the last time that it was remembered, the newest last; with the
-        offset of its message, and the newest time and number of venues of its book.
+        offset of its message, and the newest time and number of venues of its book. Of consolidated quotes what they
+        left at each venue that they changed (`sor.market.book.Books.parts`).
     dropped : set of bytes
         Keys of quotes that are kept and no longer right.
     end : int or None
@@ -139,9 +140,10 @@ class Partition:
             self._reopen(update.symbol)
         book = self.books.apply(update)
         if offset is not None:
-            key = update.symbol, update.publisher_id
-            self.changed.pop(key, None)  # so that the order is that of the last updates
-            self.changed[key] = update, offset, book.time, len(book.quotes)
+            for part in self.books.parts(update) if update.consolidated else (update,):
+                key = part.symbol, part.publisher_id
+                self.changed.pop(key, None)  # so that the order is that of the last updates
+                self.changed[key] = part, offset, book.time, len(book.quotes)
         return self._drop_evicted() if self.books.evicted else 0
 
     def caveats(self, symbol: str) -> list[str]:
@@ -414,7 +416,8 @@ class Recovery:
         self, state: Partition, place: KafkaPlace, since: int | None, unknown: set[bytes], first: int, shallow: int
     ) -> None:
         """Say what the books may lack, given the first message that was read again."""
-        missing = unknown - {key_of(*key) for key in state.changed}
+        # What consolidated quotes do not name may be missing still: a side that has stayed at the best.
+        missing = unknown - (set() if state.books.consolidated else {key_of(*key) for key in state.changed})
         if since is None and first > 0 and place.offset > 0 and self.tail:
             count = place.offset - first
             caveat = f"books rebuilt from {count:,} earlier messages: venues that have not quoted since are missing"

@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sor import Book, CostParameters, DataError, InputError, Order, Outflows, Router
 from sor.kernels import pick
-from sor.market import BookUpdate
+from sor.market import BookUpdate, Event
 from sor.market.book import Books
 from sor.market.venues import VenueDirectory
 
@@ -172,6 +172,200 @@ def test_levels_of_a_publisher_are_kept_for_greedy_l2(directory):
     book = Books(directory, depth=3).apply(update(NASDAQ, [None] * 4, [(103.0, 3), None, (101.0, 1), (102.0, 2)]))
     result = Router(algorithm="greedy_l2").route(Order("AAPL", "buy", 100), book)
     assert [(c.price, c.quantity) for c in result.child_orders] == [(101.0, 1), (102.0, 2), (103.0, 3)]
+
+
+# --- consolidated quotes ---------------------------------------------------------------------------------------------
+
+FEED = 95  # publishes the best of all venues
+
+
+def best(bid: Any = None, ask: Any = None, time: int = NOW, by: int = FEED, **more: Any) -> BookUpdate:
+    """Consolidated quotes; a side is (price, size, publisher) or None."""
+    shown = [[None if side is None else side[:2]] for side in (bid, ask)]
+    owners = [0 if side is None else side[2] for side in (bid, ask)]
+    symbol, event, doubts = more.get("symbol", "AAPL"), more.get("event"), more.get("doubts", 0)
+    return BookUpdate(symbol, by, time, None, *shown, event, doubts, bid_publisher=owners[0], ask_publisher=owners[1])
+
+
+def test_a_side_belongs_to_the_publisher_that_the_row_names(books):
+    book = books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NYSE)))
+    assert shown(book) == {"XNAS": ((99.0, 1), None), "XNYS": (None, (101.0, 2))}
+    books.apply(best((99.0, 5, EDGA), (101.0, 2, NYSE)))  # as good as Nasdaq's, which still stands
+    assert shown(book) == {"XNAS": ((99.0, 1), None), "EDGA": ((99.0, 5), None), "XNYS": (None, (101.0, 2))}
+    books.apply(best((99.0, 5, EDGA), (101.0, 7, EDGA)))
+    assert shown(book) == {"XNAS": ((99.0, 1), None), "EDGA": ((99.0, 5), (101.0, 7)), "XNYS": (None, (101.0, 2))}
+
+
+@pytest.mark.parametrize("price", [99.01, 98.99])
+def test_what_is_not_at_the_new_best_is_unknown(books, price):
+    """At a better one the others stand somewhere below; at a worse one theirs have gone."""
+    books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NASDAQ)))
+    books.apply(best((99.0, 3, NYSE), (101.0, 4, NYSE)))
+    book = books.apply(best((price, 6, EDGA), (101.0, 4, NYSE)))
+    assert shown(book) == {"XNAS": (None, (101.0, 2)), "EDGA": ((price, 6), None), "XNYS": (None, (101.0, 4))}
+
+
+def test_a_side_that_shows_nothing_is_empty_everywhere(books):
+    books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NYSE)))
+    book = books.apply(best(None, (101.0, 2, NYSE), time=NOW + 5))
+    assert shown(book) == {"XNAS": (None, None), "XNYS": (None, (101.0, 2))}
+    books.apply(best(time=NOW + 9))
+    assert shown(book) == {"XNAS": (None, None), "XNYS": (None, None)}
+    assert book.time == NOW + 9
+    empty = books.apply(best(time=NOW + 1, symbol="MSFT"))
+    assert (shown(empty), empty.time) == ({}, NOW + 1)
+
+
+def test_the_feed_is_no_venue_and_gives_no_hint_at_levels(books, directory, caplog):
+    book = books.apply(best((99.0, 1, NASDAQ), (101.0, 2, 81)))  # two numbers of Nasdaq's
+    assert shown(book) == {"XNAS": ((99.0, 1), (101.0, 2))}
+    assert (books.publishers, books.consolidated) == (set(), {FEED})
+    assert not caplog.records, "nobody was told of a venue that the directory does not know"
+
+
+def test_a_side_that_stays_keeps_its_time(books):
+    """An age would otherwise be too low for what nobody has confirmed."""
+    books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NASDAQ), time=NOW))
+    book = books.apply(best((99.0, 5, NYSE), (101.5, 2, NYSE), time=NOW + 100))
+    assert {quote.venue_id: quote.time for quote in book.quotes} == {"XNAS": NOW, "XNYS": NOW + 100}
+    result = Router(max_quote_age=50).route(Order("AAPL", "sell", 10), book)
+    assert [(venue.venue_id, venue.status) for venue in result.venues] == [("XNAS", "stale"), ("XNYS", "ok")]
+
+
+def test_doubts_are_of_what_the_row_changed(books):
+    books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NYSE)))
+    book = books.apply(best((99.5, 1, EDGA), (101.0, 2, ARCA), doubts=4))
+    assert [warning.partition(":")[0] for warning in book.warnings()] == ["ARCX", "EDGA", "XNAS"]  # XNYS is as it was
+    books.apply(best((99.5, 1, EDGA), (101.1, 2, EDGA)))
+    assert [warning.partition(":")[0] for warning in book.warnings()] == ["XNAS"]
+    books.apply(best((99.4, 1, NASDAQ), (101.1, 2, EDGA)))
+    assert book.warnings() == []
+
+
+def test_levels_take_no_consolidated_quotes(directory):
+    books = Books(directory, "levels")
+    with pytest.raises(DataError, match="consolidated quotes, and venues_from 'levels'") as caught:
+        books.apply(best((99.0, 1, NASDAQ), (101.0, 2, NYSE)))
+    assert caught.value.reason == "publisher"
+    assert books.by_symbol == {}
+
+
+FIRST = best((99.0, 300, NASDAQ), (101.0, 200, NYSE))
+PUBLISHERS = st.sampled_from([NASDAQ, 81, NYSE, EDGA, 9002])
+SIDE = st.one_of(st.none(), st.tuples(st.sampled_from([99.0, 99.1, 99.2]), st.integers(1, 3), PUBLISHERS))
+LEVEL = st.one_of(st.none(), st.tuples(st.sampled_from([99.0, 99.1, 99.2]), st.integers(1, 3)))
+ROWS = st.lists(
+    st.one_of(
+        st.builds(best, SIDE, SIDE, st.integers(NOW, NOW + 9), st.sampled_from([FEED, NYSE]), doubts=st.just(0)),
+        st.builds(best, SIDE, SIDE, st.integers(NOW, NOW + 9), doubts=st.sampled_from([0, 4])),
+        st.builds(update, PUBLISHERS, LEVEL, LEVEL, st.integers(NOW, NOW + 9)),
+    ),
+    max_size=12,
+)
+
+
+def worked_out(rows: list[BookUpdate], directory: VenueDirectory) -> dict[str, list[Any]]:
+    """The rule word for word: by venue, its bid and its ask."""
+    venues: dict[str, list[Any]] = {}
+    for row in rows:
+        sides = (row.bids[0], row.bid_publisher), (row.asks[0], row.ask_publisher)
+        for i, (level, publisher) in enumerate(sides):
+            if not row.consolidated:
+                venues.setdefault(directory.venue(row.publisher_id).venue_id, [None, None])[i] = level
+                continue
+            for quote in venues.values():
+                if level is None or (quote[i] is not None and quote[i][0] != level[0]):
+                    quote[i] = None
+            if level is not None:
+                venues.setdefault(directory.venue(publisher).venue_id, [None, None])[i] = level
+    return venues
+
+
+@given(rows=ROWS)
+def test_consolidated_quotes_by_the_letter(rows):
+    directory = VenueDirectory.load()
+    books = Books(directory)
+    for count, row in enumerate(rows, 1):
+        book = books.apply(row)
+        found = {quote.venue_id: [*(quote.bids or [None]), *(quote.asks or [None])] for quote in book.quotes}
+        assert found == worked_out(rows[:count], directory)
+        assert book.time == max(one.time for one in rows[:count])
+
+
+def state_of(book: Book) -> Any:
+    quotes = [(one.venue_id, one.bids, one.asks, one.time, one.rates.fee) for one in book.quotes]
+    return quotes, book.time, book.sequence, book.warnings()
+
+
+@example(rows=[FIRST, best(), best(by=NYSE)])  # the second changes nothing but the time, and is by a venue's number
+@example(rows=[best(time=NOW + 5, by=NYSE), update(NYSE, (99.0, 1), None)])
+@given(rows=ROWS.filter(bool))
+def test_the_parts_of_consolidated_quotes_bring_the_same_book_back(rows):
+    """As a recovery has them: the last of each publisher, in the order of their rows."""
+    directory = VenueDirectory.load()
+    books, other, kept = Books(directory), Books(directory), {}
+    for at, row in enumerate(rows):
+        book = books.apply(row)
+        kept |= {part.publisher_id: (at, part, book.time) for part in books.parts(row)}
+    for _, part, time in sorted(kept.values(), key=lambda one: one[0]):
+        other.restore(part, time, 0)
+    assert state_of(other.by_symbol["AAPL"]) == state_of(books.by_symbol["AAPL"])
+
+
+@given(rows=ROWS.filter(bool), cut=st.integers(0, 11))
+def test_consolidated_quotes_are_undone(rows, cut):
+    directory = VenueDirectory.load()
+    books, other = Books(directory), Books(directory)
+    for row in rows[:cut]:
+        books.apply(row)
+        other.apply(row)
+    books.begin()
+    for row in rows[cut:]:
+        books.apply(row)
+    books.undo()
+    assert [state_of(book) for book in books.by_symbol.values()] == [state_of(b) for b in other.by_symbol.values()]
+
+
+def left_at(*rows: BookUpdate, directory: VenueDirectory) -> dict[str, tuple[float, float]]:
+    """Shares that have left the bids and the asks of each venue within the step."""
+    books = Books(directory, new_outflows=lambda: Outflows(10**9, 5))
+    for row in rows:
+        book = books.apply(row)
+    assert book.outflows is not None
+    return {
+        quote.venue_id: (queue.bids.left, queue.asks.left)
+        for quote in book.quotes
+        for queue in [book.outflows._venues[quote.order]]
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "left"),
+    [
+        (best((99.0, 100, NASDAQ), (101.0, 200, NYSE)), {"XNAS": (200, 0), "XNYS": (0, 0)}),
+        (best((98.9, 50, NYSE), (101.0, 200, NYSE)), {"XNAS": (300, 0), "XNYS": (0, 0)}),  # or 99.0 were the best
+        (best((99.1, 50, NYSE), (101.0, 200, NYSE)), {"XNAS": (0, 0), "XNYS": (0, 0)}),  # it may stand there still
+        (best((99.0, 50, NYSE), (101.0, 150, NYSE)), {"XNAS": (0, 0), "XNYS": (0, 50)}),
+        (best(None, (101.0, 200, NYSE)), {"XNAS": (300, 0), "XNYS": (0, 0)}),
+        (best(event=Event("R", "N", None, 0)), {"XNAS": (0, 0), "XNYS": (0, 0)}),  # cleared: nobody traded or left
+        (
+            best((99.0, 300, NASDAQ), (101.0, 200, NYSE), by=NASDAQ, event=Event("T", "A", 99.0, 40)),
+            {"XNAS": (40, 0), "XNYS": (0, 0)},
+        ),
+        (
+            best((99.0, 300, NASDAQ), (101.0, 200, NYSE), event=Event("T", "A", 99.0, 40)),  # where is not told
+            {"XNAS": (0, 0), "XNYS": (0, 0)},
+        ),
+    ],
+)
+def test_what_leaves_the_queues_of_consolidated_quotes(directory, row, left):
+    assert left_at(FIRST, row, directory=directory) == left
+
+
+def test_a_queue_that_comes_back_to_the_best_has_not_left_meanwhile(directory):
+    away = best((99.1, 50, NYSE), (101.0, 200, NYSE))
+    back = best((99.0, 100, NASDAQ), (101.0, 200, NYSE))
+    assert left_at(FIRST, away, back, directory=directory) == {"XNAS": (0, 0), "XNYS": (50, 0)}
 
 
 def test_venues_from_is_checked(directory):

@@ -602,8 +602,8 @@ def test_broken_json_of_databento(more, reason):
     assert outcome(JsonDecoder().decode, databento_json(**more)) == reason
 
 
-SCHEMAS = {0: "trades", 22: "symbol mapping", 160: "mbo", 177: "cmbp-1", 178: "tcbbo", 192: "cbbo-1s", 193: "cbbo-1m",
-           194: "tcbbo", 195: "bbo-1s", 196: "bbo-1m", 99: "no known schema"}  # fmt: skip
+SCHEMAS = {0: "trades", 22: "symbol mapping", 160: "mbo", 178: "tcbbo", 192: "cbbo-1s", 193: "cbbo-1m", 194: "tcbbo",
+           195: "bbo-1s", 196: "bbo-1m", 197: "tbbo", 99: "no known schema"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("number", "name"), SCHEMAS.items())
@@ -630,12 +630,92 @@ def test_books_and_rows_without_a_record_type_go_on(rtype):
 
 
 def test_consolidated_quotes_are_known_by_their_columns():
-    with pytest.raises(DataError, match=r"consolidated quotes .* MBP-1 or MBP-10") as caught:
+    with pytest.raises(DataError, match=r"consolidated quotes, .* MBP-1 or MBP-10") as caught:
         CsvDecoder(",".join([*COLUMNS, "bid_pb_00", "ask_pb_00"]).encode())
     assert caught.value.reason == "schema"
     assert outcome(json_update, ask_pb_00=81) == "schema"
     level = {"bid_px": "1.5", "ask_px": "1.6", "bid_sz": 1, "ask_sz": 1, "bid_pb": 81, "ask_pb": 81}
     assert outcome(JsonDecoder().decode, databento_json(levels=[level], rtype=...)) == "schema"
+
+
+PUBLISHERS = ["bid_pb_00", "ask_pb_00"]
+CONSOLIDATED = CsvDecoder(",".join(["rtype", *COLUMNS, *PUBLISHERS]).encode())
+
+
+def consolidated(bid_pb: Any = 88, ask_pb: Any = 81, rtype: Any = 177, **cells: str) -> list[BookUpdate | str]:
+    """What becomes of a CMBP-1 row as CSV, as flat JSON, and as Databento nests it."""
+    row = changed(**cells)
+    flat = dict(zip(COLUMNS, row, strict=True)) | {"rtype": rtype, "bid_pb_00": bid_pb, "ask_pb_00": ask_pb}
+    level = {"bid_px": flat["bid_px_00"], "ask_px": flat["ask_px_00"], "bid_sz": flat["bid_sz_00"],
+             "ask_sz": flat["ask_sz_00"], "bid_pb": bid_pb, "ask_pb": ask_pb}  # fmt: skip
+    nested = {
+        "hd": {"ts_event": flat["ts_event"], "rtype": rtype, "publisher_id": flat["publisher_id"]},
+        "levels": [level],
+        **{name: flat[name] for name in ("symbol", "sequence")},
+    }
+    csv_row = ",".join([str(rtype), *row, *("" if one is None else str(one) for one in (bid_pb, ask_pb))]).encode()
+    return [
+        outcome(CONSOLIDATED.decode, csv_row),
+        outcome(JsonDecoder().decode, json.dumps(flat).encode()),
+        outcome(JsonDecoder().decode, message_of(CONSOLIDATED.columns, csv_row.decode().split(","))),
+        outcome(JsonDecoder().decode, json.dumps(nested).encode()),
+    ]
+
+
+def test_consolidated_quotes_name_the_publisher_of_each_side():
+    wanted = msgspec.structs.replace(WANTED, bid_publisher=88, ask_publisher=81)
+    assert wanted.consolidated
+    assert not WANTED.consolidated
+    for found in consolidated():
+        assert found == wanted
+
+
+def test_a_side_that_shows_nothing_is_nobodys():
+    for found in consolidated(bid_px_00="", bid_pb=0):
+        assert (found.bids, found.bid_publisher, found.ask_publisher) == ([None], 0, 81)
+    for found in consolidated(ask_sz_00="0", ask_pb=81):
+        assert (found.asks, found.bid_publisher, found.ask_publisher) == ([None], 88, 0)
+    for found in consolidated(ask_sz_00="0", ask_pb=None):
+        assert found.ask_publisher == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"bid_pb": 0}, "publisher"),  # whose it is would have to be guessed
+        ({"bid_pb": 65536}, "number"),
+        ({"ask_pb": "x"}, "number"),
+        ({"ask_pb": None}, "number"),
+        ({"rtype": 1}, "schema"),
+        ({"rtype": ""}, "schema"),  # it may be a snapshot a minute
+        ({"rtype": 192}, "schema"),
+    ],
+)
+def test_broken_consolidated_quotes(more, reason):
+    assert consolidated(**more) == [reason] * 4
+
+
+def test_consolidated_quotes_lack_what_makes_them_so():
+    row = dict(zip(COLUMNS, GOOD, strict=True)) | {"rtype": 177}
+    with pytest.raises(DataError, match="rtype is 177, cmbp-1, without bid_pb_00 and ask_pb_00") as caught:
+        JsonDecoder().decode(json.dumps(row).encode())
+    assert caught.value.reason == "schema"
+    with pytest.raises(DataError, match="no key 'ask_pb_00'"):
+        JsonDecoder().decode(json.dumps(row | {"bid_pb_00": 2}).encode())
+    for columns in (["rtype", *COLUMNS, "bid_pb_00"], [*COLUMNS, *PUBLISHERS]):
+        with pytest.raises(DataError, match=r"consolidated quotes, .* MBP-1 or MBP-10"):
+            CsvDecoder(",".join(columns).encode())
+
+
+def test_consolidated_quotes_before_trades_are_known_by_their_rows():
+    columns = ["rtype", "action", *COLUMNS, *PUBLISHERS]
+    rows = [["177", action, *GOOD, "2", "2"] for action in "TTT"]
+    for decoder, raw in (
+        (CsvDecoder(",".join(columns).encode()), [",".join(row).encode() for row in rows]),
+        (JsonDecoder(), [message_of(columns, row) for row in rows]),
+    ):
+        with pytest.raises(DataError, match="this is tcbbo"):
+            decoder.learn(raw)
 
 
 def test_quotes_before_trades_are_known_by_their_rows():

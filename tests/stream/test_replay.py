@@ -501,9 +501,10 @@ WRONG_FILES = {
     "packed twice": (gzip.compress(bz2.compress(lines(GOOD))), "packed twice"),
     "DBN in gzip": (gzip.compress(b"DBN\x01" + bytes(100)), "binary format"),
     "parquet": (b"PAR1" + bytes(100), "is Parquet, which has no lines"),
-    "consolidated": (HEADER + b",bid_pb_00,ask_pb_00\n" + GOOD + b",81,81\n", "consolidated quotes (cmbp-1"),
+    "consolidated": (HEADER + b",bid_pb_00,ask_pb_00\n" + GOOD + b",81,81\n", "consolidated quotes, and of those (cmbp-1"),
+    "tcbbo": (b"rtype," + HEADER + b",bid_pb_00,ask_pb_00\n178," + GOOD + b",81,81\n", "rtype is 178, tcbbo: MBP-1"),
     "snapshots": (b"rtype," + HEADER + b"\n195," + GOOD + b"\n", "bbo-1s: MBP-1 or MBP-10"),
-    "consolidated JSON": (messages(GOOD).replace(b"{", b'{"rtype": 177, '), "cmbp-1: MBP-1 or MBP-10"),
+    "consolidated JSON": (messages(GOOD).replace(b"{", b'{"rtype": 177, '), "cmbp-1, without bid_pb_00 and ask_pb_00"),
     "quotes before trades": (
         b"rtype,action," + HEADER + (b"\n1,T," + GOOD) * 5 + b"\n",
         "each of the first 5 rows is a trade (action T)",

@@ -135,10 +135,20 @@ class Batches:
 
 
 def message_of(
-    offset: int, symbol: str, publisher: int, time: int, levels: list[tuple[Any, ...]], flags: int = 128
+    offset: int,
+    symbol: str,
+    publisher: int,
+    time: int,
+    levels: list[tuple[Any, ...]],
+    flags: int = 128,
+    owners: tuple[int, int] | None = None,
 ) -> Message:
+    """One publisher's book, or (``owners``) the best of all with whose they are."""
     values: dict[str, Any] = {"symbol": symbol, "publisher_id": publisher, "ts_event": time, "sequence": offset}
     values["flags"] = flags
+    if owners is not None:
+        levels = levels[:1]
+        values |= {"rtype": 177, "bid_pb_00": owners[0], "ask_pb_00": owners[1]}
     for i, (bid, bid_size, ask, ask_size) in enumerate(levels):
         values |= {f"bid_px_{i:02d}": bid, f"bid_sz_{i:02d}": bid_size}
         values |= {f"ask_px_{i:02d}": ask, f"ask_sz_{i:02d}": ask_size}
@@ -157,7 +167,8 @@ def feeds(draw: st.DrawFn) -> list[Message]:
     feed = []
     for offset, (symbol, publisher, time, shown) in enumerate(draw(st.lists(updates, min_size=1, max_size=25))):
         flags = draw(st.sampled_from([128, 128, 4, 12]))  # good, or doubted by the feed
-        message = message_of(offset, symbol, publisher, 10**18 + time, shown, flags)
+        owners = draw(st.none() | st.tuples(st.sampled_from([1, 2, 999]), st.sampled_from([1, 9, 999])))
+        message = message_of(offset, symbol, publisher, 10**18 + time, shown, flags, owners)
         if draw(st.integers(0, 9)) == 0:
             message = Message(b"junk", message.place)
         feed.append(message)
@@ -279,7 +290,15 @@ def replayed(feed: list[Message], session: Session) -> dict[str, Any]:
 @settings(max_examples=150)
 @given(
     kinds=st.lists(
-        st.tuples(st.sampled_from("ABC"), st.sampled_from([1, 2, 3]), st.integers(-5, 5)), min_size=30, max_size=30
+        st.tuples(
+            st.sampled_from("ABC"),
+            st.sampled_from([1, 2, 3]),
+            st.integers(-5, 5),
+            st.none() | st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3])),
+            st.booleans(),
+        ),
+        min_size=30,
+        max_size=30,
     ),
     plan=st.lists(sessions, min_size=2, max_size=6),
     tail=st.sampled_from([1, 3, 100]),
@@ -290,9 +309,14 @@ def test_no_history_gives_a_book_of_the_future(kinds: list[Any], plan: list[Sess
     """
     feed = [
         message_of(
-            i, symbol, publisher, 10**18 + 10 * i + late * 10, [(99.0 - i, 100, 100.0 + i, 100), (9.0, 1, 900.0, 1)]
+            i,
+            symbol,
+            publisher,
+            10**18 + 10 * i + late * 10,
+            [(50.0 if stays else 99.0 - i, 100, 100.0 + i, 100), (9.0, 1, 900.0, 1)],
+            owners=owners,
         )
-        for i, (symbol, publisher, late) in enumerate(kinds)
+        for i, (symbol, publisher, late, owners, stays) in enumerate(kinds)
     ]
     memory, position, start, doubted = Remembering(), 0, 0, False
     for session in plan:
@@ -439,6 +463,24 @@ def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCap
     state, _ = remembered(feed, 2)
     assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
     assert "goes on at 2: of 2 quotes group-books knows only later ones, which are not used" in caplog.text
+
+
+def test_a_side_that_consolidated_quotes_have_not_named_since_is_told_as_missing() -> None:
+    """What was remembered of venue 2 is of later; the messages read again name its offer, and not its bid."""
+    rows = [(2, 100, 2, 101.0), *((1, 50, 2, 101.1 + i / 10) for i in range(5)), (2, 70, 2, 102.0)]
+    feed = [
+        message_of(i, "A", 95, 10**18 + i, [(99.0, size, ask, 100)], owners=(bidder, asker))
+        for i, (bidder, size, asker, ask) in enumerate(rows)
+    ]
+    state, caveat = remembered(feed, 6, first=3)
+    assert [(q.venue_id, q.bid, q.ask) for q in state.books.by_symbol["A"].quotes] == [
+        ("publisher_1", 99.0, None),
+        ("XNAS", None, 101.5),
+    ]
+    assert caveat == "1 quotes are missing: of these only later ones are known"
+    state, caveat = remembered(feed, 6)  # the input is all there
+    assert state.books.by_symbol["A"].quotes[1].bid == 99.0
+    assert caveat == "None"
 
 
 def test_messages_after_the_last_quotes_kept_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -647,6 +689,20 @@ def test_the_books_heard_of_last_stay_and_the_others_are_forgotten_everywhere(ca
     assert kept == {b"A|1", b"B|2", MARK}
     said = ["an earlier book of this symbol has gone" in str(json.loads(result)["warnings"]) for result in sink.results]
     assert said == [False, False, False, False, True, True, True, True], "a book that begins anew may lack venues"
+
+
+def test_of_consolidated_quotes_nothing_is_kept_of_a_book_that_has_gone() -> None:
+    """Not of the venues, known here by another number (81) than their first, and not of rows without any."""
+    nothing, something = (None, 0, None, 0), (99.0, 1, 100.0, 1)
+    feed = [
+        message_of(i, symbol, 95, 10**18 + i, [nothing if symbol in "BD" else something], owners=(81, 9))
+        for i, symbol in enumerate("ABCDE")
+    ]
+    sink = Remembering()
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
+        run(Batches(feed, [1] * len(feed)), many(sink, None, 1))
+    kept = {key for key, entry in sink.memory.items() if entry.value is not None}
+    assert kept == {b"E|2", b"E|9", MARK}
 
 
 @given(
