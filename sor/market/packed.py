@@ -174,6 +174,7 @@ class Packed:
             It is damaged, or ends too early.
         """
         while True:
+            ended = False
             if self._member is not None and self._member.eof:
                 self._rest, self._member = self._member.unused_data, None
             if self._member is None:
@@ -181,15 +182,18 @@ class Packed:
                 if not data:
                     return b""
                 self._member = self._new()
+            elif self._member.needs_input:
+                data = self._more()
+                ended = not data
             else:
-                data = self._more() if self._member.needs_input else b""
+                data = b""
             try:
                 found = self._member.decompress(data, size)
             except self._errors as error:
                 raise OSError(f"the {self._packing} data is damaged: {error}") from None
             if found:
                 return found
-            if not data and not self._member.eof and self._member.needs_input:
+            if ended and not self._member.eof:
                 raise OSError(f"the {self._packing} data ends before its end-of-stream marker")
 
     def _more(self) -> bytes:
