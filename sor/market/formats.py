@@ -13,6 +13,9 @@ from sor.errors import DataError, InputError
 from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder, QuickCsv
 from sor.market.databento_json import JsonDecoder
+from sor.market.dbn import MAGIC as DBN
+from sor.market.dbn import batches as dbn_batches
+from sor.market.dbn import messages as dbn_messages
 from sor.market.packed import Unpacked, packing_of
 from sor.market.parquet import BEGINS, read_parquet
 from sor.market.update import Decoder, Tally
@@ -47,6 +50,8 @@ class Format:
     batches : callable, optional
         Of a format without lines: the file's rows as columns, in its order, with as many levels as asked for. It
         numbers symbols as it likes; they may become more from batch to batch.
+    messages : callable, optional
+        Of a format without lines: the rows as JSON that `JsonDecoder` takes or refuses, each with its number from 1 on.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Format:
     has_header: bool = True
     quick: Callable[[Any, Columns], Quick] | None = None
     batches: Callable[[Unpacked, int, Tally], Iterator[Batch]] | None = None
+    messages: Callable[[Unpacked], Iterator[list[tuple[int, bytes]]]] | None = None
 
     def decoder_of(self, first: bytes, depth: int, events: bool) -> Decoder:
         """A decoder for a file that begins with this line."""
@@ -72,13 +78,13 @@ def _csv(first: bytes, depth: int, events: bool) -> Decoder:
 
 
 FORMATS = (  # the first that fits
+    Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, dbn_batches, dbn_messages),
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
     Format("Parquet", lambda first: first.startswith(BEGINS), batches=read_parquet),
     Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none
 )
 
 OTHERS = (  # what a file of another kind begins with
-    ((b"DBN",), "Databento's binary format: export it as CSV (pretty_px, pretty_ts and map_symbols may be on)"),
     ((b"\xff\xfe", b"\xfe\xff"), "UTF-16 text: iconv -f UTF-16 -t UTF-8 makes it readable"),
     ((b"[",), "a JSON array: one object a line is needed, which jq -c '.[]' writes"),
     ((b"PK\x03\x04",), "a zip archive (or a spreadsheet): unpack it, or pack it with gzip"),

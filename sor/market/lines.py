@@ -126,13 +126,13 @@ class Lines:
         The file cannot be opened.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: Unpacked | None = None) -> None:
         self.count = 0
         self.unfinished: int | None = None
         self._ready: deque[bytes] = deque()
         self._ended = False
         self._failure: StreamError | None = None
-        self._file = Unpacked(path)
+        self._file = Unpacked(path) if file is None else file
         self._blocks = Blocks(self._file)
         self._may_wait = not os.path.isfile(path)
         self._peeked = True  # what was peeked at is there, whatever the pipe says

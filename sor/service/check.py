@@ -30,7 +30,7 @@ from sor.service.settings import (
     SendSettings,
     StreamSettings,
 )
-from sor.stream.files import FileSource
+from sor.stream.files import open_feed
 
 LONGEST_WAIT_S = 5.0  # for an address to take a connection
 ASK_AGAIN_S = 0.2
@@ -161,7 +161,7 @@ def _settings(settings: CheckSettings) -> str:
 def _feed(path: str) -> str:
     if path == "-":
         raise Skipped("standard input is not read")
-    source = FileSource(path)
+    source = open_feed(path)
     try:
         decoder = source.decoder(depth=1)
         message = next((message for message in source if message.value), None)

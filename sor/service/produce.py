@@ -15,7 +15,7 @@ from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import message_of
 from sor.market.fields import symbol_of, time_of
 from sor.service.settings import ProduceSettings
-from sor.stream.files import FileSource
+from sor.stream.files import open_feed
 from sor.stream.messages import DeadLetter
 from sor.stream.pipeline import Stop
 
@@ -78,7 +78,7 @@ class Rows:
     """A file's rows as messages; what cannot be sent is counted and logged."""
 
     def __init__(self, path: str) -> None:
-        self.source = FileSource(path)
+        self.source = open_feed(path)
         self.bad = 0
         self._convert = _converter(self.source.decoder(depth=1))
 

@@ -10,7 +10,7 @@ from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
 from sor.service.run import run_to_end
 from sor.service.settings import ReplaySettings
-from sor.stream.files import FileResults, FileSource, has_one_publisher
+from sor.stream.files import FileResults, has_one_publisher, open_feed
 from sor.stream.messages import Fanout
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ def replay(settings: ReplaySettings) -> int:
     """Route every row of a recorded feed."""
     path = settings.csv_file
     venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path))
-    source = FileSource(path)
+    source = open_feed(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -14,15 +15,18 @@ import msgspec
 
 from sor.errors import DataError, InputError, StreamError
 from sor.market import Decoder
-from sor.market.formats import LEARNED, MARK, first_rows_refused, format_of, is_whole
+from sor.market.databento_json import JsonDecoder
+from sor.market.formats import FORMATS, LEARNED, MARK, Format, first_rows_refused, format_of, is_whole
 from sor.market.lines import Lines
+from sor.market.packed import Unpacked
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
+FIRST_BYTES = 3  # which tell a format without lines
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
-class FileSource:
-    """Messages of a recorded feed: Databento MBP-1 or MBP-10 as CSV or JSON Lines, plain or packed.
+def open_feed(path: str) -> FileSource:
+    """The messages of a recorded feed, plain or packed, of whatever format it is.
 
     Parameters
     ----------
@@ -36,12 +40,35 @@ class FileSource:
     StreamError
         It cannot be read as far as its first line's end.
     """
+    file = Unpacked(path)
+    try:
+        first = file.first_line(FIRST_BYTES)
+    except OSError:
+        first = b""  # told where it is read
+    form = next((one for one in FORMATS if one.messages is not None and one.begins(first)), None)
+    return FileSource(path, file) if form is None else RecordSource(path, file, form)
 
-    def __init__(self, path: str) -> None:
+
+class FileSource:
+    """Messages of a recorded feed with a row a line.
+
+    Parameters
+    ----------
+    path : str
+    file : Unpacked
+        What is there.
+
+    Raises
+    ------
+    InputError, StreamError
+        As `open_feed`.
+    """
+
+    def __init__(self, path: str, file: Unpacked) -> None:
         self.path = path
         self.partitions = {0}
         self.name = "-" if path == "-" else shown(os.path.basename(path))
-        self._lines = Lines(path)
+        self._lines = Lines(path, file)
         self._first: list[bytes] = []  # lines read and not yet handed out
         try:
             self._start = self._first_line()
@@ -110,6 +137,71 @@ class FileSource:
             yield from batch
 
 
+class RecordSource(FileSource):
+    """Messages of a recorded feed without lines: each record as JSON, its number in the place of a line's."""
+
+    def __init__(self, path: str, file: Unpacked, form: Format) -> None:
+        self.path = path
+        self.partitions = {0}
+        self.name = "-" if path == "-" else shown(os.path.basename(path))
+        self.format = form
+        self._file = file
+        self._records = form.messages(file)  # type: ignore[misc]
+        self._ready: deque[tuple[int, bytes]] = deque()
+        self._ended = False
+        self._count = 0
+        self._failure: StreamError | None = None
+        self._may_wait = not os.path.isfile(path)
+        try:
+            self._read()  # what it says of itself is looked at before anything else is
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        try:
+            found = next(self._records, None)
+        except StreamError as error:
+            self._failure, found = error, None
+        self._ended = found is None
+        self._ready.extend(found or ())
+
+    def decoder(self, depth: int, *, events: bool = False) -> Decoder:
+        """The decoder of its messages, which has learned from the first ones.
+
+        Raises
+        ------
+        InputError
+            They are of another schema.
+        """
+        decoder = JsonDecoder(depth, events=events)
+        try:
+            decoder.learn([message for _, message in itertools.islice(self._ready, LEARNED)])
+        except DataError as error:
+            self.close()
+            raise first_rows_refused(self.path, self.format, error, unfinished=False) from None
+        return decoder
+
+    def poll(self, limit: int, wait_s: float | None = None) -> list[Message] | None:
+        while not self._ready and not self._ended:
+            if self._may_wait and not self._file.raw.waits(POLL_S if wait_s is None else wait_s):
+                return []
+            self._read()
+        if not self._ready:
+            if self._failure is not None:
+                raise self._failure
+            return None
+        taken = [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
+        self._count = taken[-1][0]
+        return [Message(value, FilePlace(self.name, number)) for number, value in taken]
+
+    def place_of(self, partition: int) -> FilePlace:
+        return FilePlace(self.name, self._count)
+
+    def close(self) -> None:
+        self._file.close()
+
+
 def shown(name: str) -> str:
     """A file's name as text that can be written anywhere, whatever bytes it is made of."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -117,7 +209,7 @@ def shown(name: str) -> str:
 
 def has_one_publisher(path: str, rows: int) -> bool:
     """Whether the first ``rows`` messages of a file that can be read all come from one publisher."""
-    source = FileSource(path)
+    source = open_feed(path)
     decoder = source.decoder(depth=1)
     publishers = set()
     try:
