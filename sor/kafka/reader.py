@@ -200,8 +200,9 @@ class KafkaFeed:
         return self._next[partition]
 
     def ends(self, partitions: set[int], seconds: float) -> dict[int, int]:
-        try:
-            return self._log.ends(self.topic, partitions, seconds)
+        deadline = Deadline(seconds)
+        try:  # a partition whose broker has just gone is told of by the next one
+            return retried(lambda: self._log.ends(self.topic, partitions, deadline.left), seconds)
         except ClientError as error:
             logger.warning("cannot tell where %s ends: %s", self.topic, error)
             return {}

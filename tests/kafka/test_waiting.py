@@ -15,6 +15,7 @@ import pytest
 from sor.errors import Exit, InputError
 from sor.kafka import handshake, kafka_python, private
 from sor.kafka.common import ClientError, Kind, retried
+from sor.kafka.reader import KafkaFeed
 from sor.kafka.security import Connection
 from sor.kafka.waiting import Deadline, Watchdog, patience
 
@@ -54,6 +55,30 @@ def test_a_commit_that_hangs_ends_the_process_with_its_status() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
     assert done.returncode == Exit.HUNG
     assert "committing took more than 0.2 s: ending, so that a successor can go on (status 6)" in done.stderr
+
+
+def test_where_market_data_ends_is_asked_again_while_a_broker_goes(caplog: pytest.LogCaptureFixture) -> None:
+    """Else orders would be answered at once, with a warning that they need not have."""
+    answers: list[Any] = [ClientError(Kind.RETRIABLE, "not the leader"), ClientError(Kind.RETRIABLE, "gone"), {3: 7}]
+
+    def ends(topic: str, partitions: set[int], seconds: float) -> dict[int, int]:
+        assert (topic, partitions) == ("market", {3})
+        assert 0 <= seconds <= 20
+        if isinstance(answers[0], ClientError):
+            raise answers.pop(0)
+        return answers[0]
+
+    feed = KafkaFeed(SimpleNamespace(ends=ends), None, None, "market")  # type: ignore[arg-type]
+    assert feed.ends({3}, 20) == {3: 7}
+    assert not caplog.records
+    answers[:] = [ClientError(Kind.RETRIABLE, "gone")] * 50
+    assert feed.ends({3}, 0.2) == {}
+    answers[:] = [ClientError(Kind.REFUSED, "not yours"), {3: 7}]
+    assert feed.ends({3}, 20) == {}
+    assert [record.message for record in caplog.records] == [
+        "cannot tell where market ends: gone",
+        "cannot tell where market ends: not yours",
+    ]
 
 
 def test_a_deadline() -> None:
