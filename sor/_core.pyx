@@ -135,6 +135,15 @@ cdef object answer(const double* split, const Quote* quotes, Py_ssize_t k, const
     return shares, split_cost(split, quotes, k, pen)
 
 
+cdef inline double write_answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen,
+                                int64_t* shares) noexcept nogil:
+    """As `answer`, into a row of an array; returns the cost."""
+    cdef Py_ssize_t i
+    for i in range(k):
+        shares[i] = <int64_t>split[i]
+    return split_cost(split, quotes, k, pen)
+
+
 # --- displayed shares only: the cheapest first -------------------------------------------------------------------
 
 cdef inline bint cheaper(Py_ssize_t a, Py_ssize_t b, const Quote* quotes) noexcept nogil:
@@ -198,6 +207,24 @@ def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, d
             fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
         return answer(split, rows_of(quotes), k, &pen)
     finally:
+        free(split)
+
+
+def sweep_many(const double[:, :, ::1] quotes, const int64_t[::1] order_sizes, double lambda_over,
+               double lambda_under, double theta_queue, const double[::1] references, int64_t[:, ::1] splits,
+               double[::1] costs):
+    """`sweep` of every snapshot, into the last two."""
+    cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
+    cdef Py_ssize_t i, k = quotes.shape[1]
+    cdef double* split = sweep_memory(k)
+    cdef const Quote* rows
+    with nogil:
+        for i in range(quotes.shape[0]):
+            rows = <const Quote*>&quotes[i, 0, 0]
+            pen.order_size = <double>order_sizes[i]
+            pen.reference = references[i]
+            fill_cheapest(pen.order_size, rows, k, <Py_ssize_t*>(split + k), split)
+            costs[i] = write_answer(split, rows, k, &pen, &splits[i, 0])
         free(split)
 
 
@@ -465,6 +492,26 @@ def allocate(const double[:, ::1] quotes, int64_t order_size, double lambda_over
             optimise(&p, rows_of(quotes), order_size, step, &pen)
         return answer(p.best, rows_of(quotes), p.venues, &pen)
     finally:
+        release(&p, room)
+
+
+def allocate_many(const double[:, :, ::1] quotes, const int64_t[::1] order_sizes, double lambda_over,
+                  double lambda_under, double theta_queue, int64_t step, const double[::1] references,
+                  int64_t[:, ::1] splits, double[::1] costs):
+    """`allocate` of every snapshot, into the last two."""
+    cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
+    cdef double[ROOM] room
+    cdef Plan p
+    cdef const Quote* rows
+    cdef Py_ssize_t i
+    reserve(&p, quotes.shape[1], room)
+    with nogil:
+        for i in range(quotes.shape[0]):
+            rows = <const Quote*>&quotes[i, 0, 0]
+            pen.order_size = <double>order_sizes[i]
+            pen.reference = references[i]
+            optimise(&p, rows, order_sizes[i], step, &pen)
+            costs[i] = write_answer(p.best, rows, p.venues, &pen, &splits[i, 0])
         release(&p, room)
 
 

@@ -153,6 +153,22 @@ def sweep(
     return answer(split, rows, pen)
 
 
+def sweep_many(
+    quotes: Quotes,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    references: Any,
+    splits: Any,
+    costs: Any,
+) -> None:
+    """`sweep` of every snapshot, into the last two."""
+    penalties = lambda_over, lambda_under, theta_queue
+    for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
+        splits[i], costs[i] = sweep(quotes[i], order_size, *penalties, reference)
+
+
 def per_venue(fills: list[int], counts: list[int]) -> list[int]:
     """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
     rows = iter(fills)
@@ -327,6 +343,23 @@ def allocate(
     n, remainder = divmod(order_size, step)
     plan = Plan(legs_of(rows, pen), float(step), float(n))
     return answer(plan.solve(float(remainder)), rows, pen)
+
+
+def allocate_many(
+    quotes: Quotes,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    step: int,
+    references: Any,
+    splits: Any,
+    costs: Any,
+) -> None:
+    """`allocate` of every snapshot, into the last two."""
+    penalties = lambda_over, lambda_under, theta_queue
+    for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
+        splits[i], costs[i] = allocate(quotes[i], order_size, *penalties, step, reference)
 
 
 # --- enumeration: every split, by the formula itself -----------------------------------------------------------------
