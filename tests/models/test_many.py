@@ -74,8 +74,8 @@ def batches(make: Any, shapes: list[tuple[int, int]]) -> st.SearchStrategy[list[
 def test_any_snapshots(batch: list[Case], resting: bool, threads: int) -> None:
     """Each with quotes, order and reference of its own; grid and penalties are the first one's."""
     quotes = np.array([case.quotes for case in batch])
-    quotes[..., 1] = quotes[..., 1].clip(max=1e12)  # the bound of a size is below that of an order
-    sizes = np.array([case.order_size for case in batch], np.int64)
+    quotes[..., 1] = quotes[..., 1].clip(max=1e12)  # the bounds of both are below what cases may have
+    sizes = np.array([min(case.order_size, LARGEST) for case in batch])
     references = np.array([case.reference for case in batch])
     arguments = (quotes, sizes, *batch[0].penalties, batch[0].step)
     options = {"reference_price": references, "resting": resting}
