@@ -27,12 +27,22 @@ import scipy
 from ortools.sat.python import cp_model
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
-from sor import BACKEND, Level2Venue, Venue, _core_py, allocate, allocate_exhaustive, allocate_greedy_l2
+from sor import (
+    BACKEND,
+    Level2Venue,
+    Venue,
+    _core_py,
+    allocate,
+    allocate_exhaustive,
+    allocate_greedy_l2,
+    allocate_many,
+)
 from sor.kernels import core
 from sor.models.static import level_quotes_of
 
 ORDER = 5_000  # shares
 MICRO = 1_000_000  # CP-SAT wants whole numbers: micro-dollars are exact here
+SNAPSHOTS = 20_000  # of one call of allocate_many
 MIN_BATCH = 0.0005  # seconds that one measurement lasts at least
 
 Run = Callable[[], object]
@@ -305,6 +315,35 @@ def greedy(seed: int, rounds: int) -> Times:
     )
 
 
+def many(size: int, resting: bool, rounds: int) -> Times:
+    """Seconds a snapshot, of the same arrays."""
+    cases = instances("shortfall", 10, 100, SNAPSHOTS)
+    quotes, mids = np.array([case.quotes for case in cases]), [case.reference for case in cases]
+    rows, penalties = list(quotes), (0.01, 0.04, 0.002)
+    at_once = partial(allocate_many, quotes, size, *penalties, resting=resting, reference_price=np.array(mids))
+
+    def loop() -> list[tuple[list[int], float]]:
+        return [
+            allocate(size, one, *penalties, resting=resting, reference_price=mid)
+            for one, mid in zip(rows, mids, strict=True)
+        ]
+
+    answers = loop()
+    for threads in (1, 2):
+        splits, costs = at_once(threads=threads)
+        assert list(zip(splits.tolist(), costs.tolist(), strict=True)) == answers
+    times = race(
+        {
+            "allocate_many, one thread": at_once,
+            "allocate_many, two threads": partial(at_once, threads=2),
+            "a loop over allocate": loop,
+        },
+        rounds,
+        rounds,
+    )
+    return {name: seconds / SNAPSHOTS for name, seconds in times.items()}
+
+
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +381,16 @@ def report(times: list[Times], goals: dict[str, float], leads: dict[str, float])
         row(f"HiGHS / {name}", "", f"{value:,.0f}", f"at least {lead:,.0f}", value >= lead)
 
 
+def report_many(times: Times, rate: float) -> None:
+    """``rate``: snapshots a second that one thread is to reach."""
+    one, two, loop = times.values()
+    for name, seconds in times.items():
+        row(name, duration(seconds), f"{seconds / one:,.2f}")
+    row("snapshots a second, one thread", f"{1 / one:,.0f}", "", f"at least {rate:,.0f}", 1 / one >= rate)
+    row("the loop / one thread", "", f"{loop / one:,.2f}", "at least 2.5", loop / one >= 2.5)
+    row("one thread / two", "", f"{one / two:,.2f}", "at least 1.7 on two cores", one / two >= 1.7)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the static split against named peers.")
     parser.add_argument("--quick", action="store_true", help="fewer instances and rounds")
@@ -368,6 +417,13 @@ def main() -> None:
     print("\ngreedy level 2: 16 venues of 10 levels")
     times = [greedy(seed, rounds) for seed in range(count)]
     report(times, {"allocate_greedy_l2, objects": 10e-6, "kernel alone": 10e-6}, {})
+    for name, size, resting, rate in (
+        ("displayed shares", ORDER, False, 1_500_000),
+        ("shortfall, step 100", ORDER, True, 1_000_000),
+        ("shortfall, step 100 and a remainder of 50", ORDER + 50, True, 250_000),
+    ):
+        print(f"\nmany snapshots: {SNAPSHOTS:,} of 10 venues, {name}")
+        report_many(many(size, resting, rounds), rate)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from sor.market.feed import Feed, read_feed
 from sor.market.outflow import Outflows
 from sor.models.online import OnlinePlacement
 from sor.models.placement import Placement, place, placement_cost
-from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, compute_cost
+from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, allocate_many, compute_cost
 from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.service.demo import run_test_harness
@@ -52,6 +52,7 @@ __all__ = [
     "allocate",
     "allocate_exhaustive",
     "allocate_greedy_l2",
+    "allocate_many",
     "compute_cost",
     "place",
     "placement_cost",

@@ -10,11 +10,16 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 cdef enum:
-    PRICE = 0
-    SIZE = 1
-    FEE = 2
-    REBATE = 3
     BLOCK = 64  # splits costed at a time by the enumeration
+    RUNS = 3    # of steps that cost the same at a venue: whole ones up to the displayed size, one across it, the others
+    ROOM = 512  # doubles of memory on the stack: enough for 16 venues
+
+
+cdef struct Quote:  # one row
+    double price
+    double size
+    double fee
+    double rebate
 
 
 cdef struct Penalties:
@@ -52,13 +57,19 @@ cdef inline bint within(double number, double limit) noexcept nogil:
 
 # --- packing -----------------------------------------------------------------------------------------------------
 
+cdef inline Quote* rows_of(const double[:, ::1] quotes) noexcept nogil:
+    return <Quote*>&quotes[0, 0]
+
+
 def find_unusable(const double[:, ::1] quotes, double limit):
     """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
+    cdef const Quote* row = rows_of(quotes)
     cdef Py_ssize_t i
     for i in range(quotes.shape[0]):
-        if not (within(quotes[i, PRICE], limit) and within(quotes[i, SIZE], limit) and quotes[i, SIZE] >= 0.0
-                and within(quotes[i, FEE], limit) and within(quotes[i, REBATE], limit)):
+        if not (within(row.price, limit) and within(row.size, limit) and row.size >= 0.0
+                and within(row.fee, limit) and within(row.rebate, limit)):
             return i
+        row += 1
     return -1
 
 
@@ -71,39 +82,39 @@ cdef inline double plain(object number) except? -1.0:
 
 def pack(list venues, double[:, ::1] quotes):
     """Write each venue's (ask, ask_size, fee, rebate) into its row; TypeError where one is no plain number."""
-    cdef Py_ssize_t i
-    for i in range(len(venues)):
-        venue = venues[i]
-        quotes[i, PRICE] = plain(venue.ask)
-        quotes[i, SIZE] = plain(venue.ask_size)
-        quotes[i, FEE] = plain(venue.fee)
-        quotes[i, REBATE] = plain(venue.rebate)
+    cdef Quote* row = rows_of(quotes)
+    for venue in venues:
+        row.price = plain(venue.ask)
+        row.size = plain(venue.ask_size)
+        row.fee = plain(venue.fee)
+        row.rebate = plain(venue.rebate)
+        row += 1
 
 
 def pack_levels(list venues, double[:, ::1] quotes):
     """Write a row for every (venue, level), venues in order; TypeError where one is no plain number."""
-    cdef Py_ssize_t row = 0
+    cdef Quote* row = rows_of(quotes)
     cdef double fee, rebate
     for venue in venues:
         fee = plain(venue.fee)
         rebate = plain(venue.rebate)
         for price, size in venue.levels:
-            quotes[row, PRICE] = plain(price)
-            quotes[row, SIZE] = plain(size)
-            quotes[row, FEE] = fee
-            quotes[row, REBATE] = rebate
+            row.price = plain(price)
+            row.size = plain(size)
+            row.fee = fee
+            row.rebate = rebate
             row += 1
 
 
 # --- cost of a given split ---------------------------------------------------------------------------------------
 
-cdef double split_cost(const double* split, const double[:, ::1] quotes, const Penalties* pen) noexcept nogil:
+cdef double split_cost(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen) noexcept nogil:
     cdef double spent = 0.0, filled = 0.0, e
     cdef Py_ssize_t i
-    for i in range(quotes.shape[0]):
-        e = executed(split[i], quotes[i, SIZE])
+    for i in range(k):
+        e = executed(split[i], quotes[i].size)
         filled += e
-        spent += cash(split[i], e, quotes[i, PRICE] - pen.reference, quotes[i, FEE], quotes[i, REBATE])
+        spent += cash(split[i], e, quotes[i].price - pen.reference, quotes[i].fee, quotes[i].rebate)
     return penalised(spent, filled, pen[0])
 
 
@@ -111,34 +122,41 @@ def cost(const double[::1] split, const double[:, ::1] quotes, double order_size
          double lambda_under, double theta_queue, double reference):
     """Cost in dollars of any split, its sum above or below the order included."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
-    if quotes.shape[0] == 0:
-        return penalised(0.0, 0.0, pen)
-    return split_cost(&split[0], quotes, &pen)
+    return split_cost(&split[0], rows_of(quotes), quotes.shape[0], &pen)
 
 
-cdef object answer(const double* split, const double[:, ::1] quotes, const Penalties* pen):
+cdef object answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
-    cdef Py_ssize_t i, k = quotes.shape[0]
+    cdef Py_ssize_t i
     cdef list shares = [0] * k
     for i in range(k):
         if split[i] != 0.0:
             shares[i] = <int64_t>split[i]
-    return shares, split_cost(split, quotes, pen)
+    return shares, split_cost(split, quotes, k, pen)
+
+
+cdef inline double write_answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen,
+                                int64_t* shares) noexcept nogil:
+    """As `answer`, into a row of an array; returns the cost."""
+    cdef Py_ssize_t i
+    for i in range(k):
+        shares[i] = <int64_t>split[i]
+    return split_cost(split, quotes, k, pen)
 
 
 # --- displayed shares only: the cheapest first -------------------------------------------------------------------
 
-cdef inline bint cheaper(Py_ssize_t a, Py_ssize_t b, const double[:, ::1] quotes) noexcept nogil:
+cdef inline bint cheaper(Py_ssize_t a, Py_ssize_t b, const Quote* quotes) noexcept nogil:
     """Order of filling: price + fee, then price, then row."""
-    cdef double x = quotes[a, PRICE] + quotes[a, FEE], y = quotes[b, PRICE] + quotes[b, FEE]
+    cdef double x = quotes[a].price + quotes[a].fee, y = quotes[b].price + quotes[b].fee
     if x != y:
         return x < y
-    if quotes[a, PRICE] != quotes[b, PRICE]:
-        return quotes[a, PRICE] < quotes[b, PRICE]
+    if quotes[a].price != quotes[b].price:
+        return quotes[a].price < quotes[b].price
     return a < b
 
 
-cdef void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const double[:, ::1] quotes) noexcept nogil:
+cdef void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const Quote* quotes) noexcept nogil:
     cdef Py_ssize_t row = heap[root], child = 2 * root + 1
     while child < count:
         if child + 1 < count and cheaper(heap[child + 1], heap[child], quotes):
@@ -151,9 +169,10 @@ cdef void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const d
     heap[root] = row
 
 
-cdef void fill_cheapest(double left, const double[:, ::1] quotes, Py_ssize_t* heap, double* split) noexcept nogil:
+cdef void fill_cheapest(double left, const Quote* quotes, Py_ssize_t count, Py_ssize_t* heap,
+                        double* split) noexcept nogil:
     """A heap, as most orders are filled long before every row has been sorted."""
-    cdef Py_ssize_t count = quotes.shape[0], i
+    cdef Py_ssize_t i
     cdef double displayed
     for i in range(count):
         heap[i] = i
@@ -161,7 +180,7 @@ cdef void fill_cheapest(double left, const double[:, ::1] quotes, Py_ssize_t* he
     for i in range(count // 2 - 1, -1, -1):
         sift_down(heap, i, count, quotes)
     while count > 0 and left > 0.0:
-        displayed = floor(quotes[heap[0], SIZE])
+        displayed = floor(quotes[heap[0]].size)
         split[heap[0]] = displayed if displayed < left else left
         left -= split[heap[0]]
         count -= 1
@@ -169,19 +188,43 @@ cdef void fill_cheapest(double left, const double[:, ::1] quotes, Py_ssize_t* he
         sift_down(heap, 0, count, quotes)
 
 
+cdef double* sweep_memory(Py_ssize_t k) except NULL:
+    """A split, and the heap behind it."""
+    cdef double* split = <double*>malloc(k * (sizeof(double) + sizeof(Py_ssize_t)))
+    if split == NULL:
+        raise MemoryError
+    return split
+
+
 def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
           double theta_queue, double reference):
     """Whole displayed shares at the least price + fee, until the order is filled or nothing is left."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
     cdef Py_ssize_t k = quotes.shape[0]
-    cdef double* split = <double*>malloc(k * (sizeof(double) + sizeof(Py_ssize_t)))
-    if split == NULL:
-        raise MemoryError
+    cdef double* split = sweep_memory(k)
     try:
         with nogil:
-            fill_cheapest(<double>order_size, quotes, <Py_ssize_t*>(split + k), split)
-        return answer(split, quotes, &pen)
+            fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
+        return answer(split, rows_of(quotes), k, &pen)
     finally:
+        free(split)
+
+
+def sweep_many(const double[:, :, ::1] quotes, const int64_t[::1] order_sizes, double lambda_over,
+               double lambda_under, double theta_queue, const double[::1] references, int64_t[:, ::1] splits,
+               double[::1] costs):
+    """`sweep` of every snapshot, into the last two."""
+    cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
+    cdef Py_ssize_t i, k = quotes.shape[1]
+    cdef double* split = sweep_memory(k)
+    cdef const Quote* rows
+    with nogil:
+        for i in range(quotes.shape[0]):
+            rows = <const Quote*>&quotes[i, 0, 0]
+            pen.order_size = <double>order_sizes[i]
+            pen.reference = references[i]
+            fill_cheapest(pen.order_size, rows, k, <Py_ssize_t*>(split + k), split)
+            costs[i] = write_answer(split, rows, k, &pen, &splits[i, 0])
         free(split)
 
 
@@ -214,14 +257,25 @@ cdef struct Leg:  # one venue
     double rest   # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
     double size   # displayed shares: the break
     double extra  # shares beside whole steps: the remainder of the order where it is carried, else 0
+    double sunk   # cost of these
     double taken  # steps so far
-    double slope  # cost of the next step
-    double run    # number of steps that cost as much
+
+
+cdef struct Run:  # steps in a row that cost the same at a venue
+    double rank   # the largest slope up to here at this venue: rounded slopes may fall, and its runs keep their order
+    double slope  # cost of a step
+    double steps
+    Py_ssize_t venue
 
 
 cdef struct Plan:
     Py_ssize_t venues
     Leg* legs
+    Py_ssize_t* concave  # venues that are
+    Py_ssize_t concaves
+    Run* runs            # of the convex venues, in order of taking, where none carries the remainder
+    Py_ssize_t run_count
+    Run* carried         # room for the same where one does
     double step          # shares of a step
     double steps         # to share out
     Py_ssize_t carrier   # venue that carries the remainder
@@ -240,33 +294,74 @@ cdef inline bint convex(const Leg* leg) noexcept nogil:
     return leg.take <= leg.rest
 
 
-cdef void set_legs(Plan* p, const double[:, ::1] quotes, const Penalties* pen) noexcept nogil:
+cdef inline void give(Leg* leg, double remainder) noexcept nogil:
+    leg.extra = remainder
+    leg.sunk = leg_cost(remainder, leg)
+
+
+cdef void set_legs(Plan* p, const Quote* quotes, const Penalties* pen) noexcept nogil:
     """With sum q = S a cost per share common to all (base) changes no choice: without it the sums stay accurate."""
     cdef double base = INFINITY
     cdef Py_ssize_t i
     for i in range(p.venues):
-        p.legs[i].take = (quotes[i, PRICE] - pen.reference) + quotes[i, FEE]
-        p.legs[i].rest = (pen.under + pen.queue) - quotes[i, REBATE]
-        p.legs[i].size = quotes[i, SIZE]
-        p.legs[i].extra = 0.0
+        p.legs[i].take = (quotes[i].price - pen.reference) + quotes[i].fee
+        p.legs[i].rest = (pen.under + pen.queue) - quotes[i].rebate
+        p.legs[i].size = quotes[i].size
         base = min(base, p.legs[i].take, p.legs[i].rest)
     for i in range(p.venues):
         p.legs[i].take -= base
         p.legs[i].rest -= base
+        p.legs[i].extra = p.legs[i].sunk = 0.0
 
 
-cdef inline void next_run(const Plan* p, Leg* leg) noexcept nogil:
-    """Slope and length of the straight piece of g ahead; the step across the break is a piece of its own."""
-    cdef double displayed = (leg.size - leg.extra) - p.step * leg.taken
-    if displayed >= p.step:
-        leg.slope = leg.take * p.step
-        leg.run = floor(displayed / p.step)
-    elif displayed > 0.0:
-        leg.slope = leg.take * displayed + leg.rest * (p.step - displayed)
-        leg.run = 1.0
-    else:
-        leg.slope = leg.rest * p.step
-        leg.run = p.steps
+cdef inline void insert(Run* runs, Py_ssize_t count, const Run* run) noexcept nogil:
+    """Into sorted ones, the cheapest first (ties: the first venue)."""
+    cdef Py_ssize_t i = count
+    while i > 0 and (run.rank < runs[i - 1].rank or (run.rank == runs[i - 1].rank and run.venue < runs[i - 1].venue)):
+        runs[i] = runs[i - 1]
+        i -= 1
+    runs[i] = run[0]
+
+
+cdef Py_ssize_t insert_runs(const Plan* p, Py_ssize_t venue, Run* runs, Py_ssize_t count) noexcept nogil:
+    """The straight pieces of a convex g, until all steps are taken; returns the new count.
+
+    Never more than RUNS: behind whole steps that leave some of the order, which are exact in a double, less than a
+    step is displayed.
+    """
+    cdef const Leg* leg = p.legs + venue
+    cdef double taken = 0.0, displayed
+    cdef Run run
+    run.rank = 0.0
+    run.venue = venue
+    while taken < p.steps:
+        displayed = (leg.size - leg.extra) - p.step * taken
+        if displayed >= p.step:
+            run.slope = leg.take * p.step
+            run.steps = floor(displayed / p.step)
+        elif displayed > 0.0:
+            run.slope = leg.take * displayed + leg.rest * (p.step - displayed)
+            run.steps = 1.0
+        else:
+            run.slope = leg.rest * p.step
+            run.steps = p.steps
+        run.rank = max(run.rank, run.slope)
+        insert(runs, count, &run)
+        count += 1
+        taken += run.steps
+    return count
+
+
+cdef void set_runs(Plan* p) noexcept nogil:
+    """Sorts venues into concave ones and the runs of the others."""
+    cdef Py_ssize_t i
+    p.concaves = p.run_count = 0
+    for i in range(p.venues):
+        if convex(p.legs + i):
+            p.run_count = insert_runs(p, i, p.runs, p.run_count)
+        else:
+            p.concave[p.concaves] = i
+            p.concaves += 1
 
 
 cdef bint preferred(const Plan* p) noexcept nogil:
@@ -280,58 +375,68 @@ cdef bint preferred(const Plan* p) noexcept nogil:
     return False
 
 
-cdef void offer(Plan* p, double cost) noexcept nogil:
-    """Keep the steps taken, where they are the best split so far."""
+cdef void keep(Plan* p, double cost) noexcept nogil:
     cdef Py_ssize_t i
-    if cost > p.cost or (cost == p.cost and not preferred(p)):
-        return
     p.cost = cost
     p.best_carrier = p.carrier
     for i in range(p.venues):
         p.best[i] = p.legs[i].taken
 
 
-cdef void offer_concave(Plan* p, double left, double spent) noexcept nogil:
+cdef inline void offer(Plan* p, double cost) noexcept nogil:
+    """Keep the steps taken, where they are the best split so far."""
+    if cost < p.cost or (cost == p.cost and preferred(p)):
+        keep(p, cost)
+
+
+cdef inline void offer_concave(Plan* p, double left, double spent) noexcept nogil:
     """Give all that is left to one concave venue: each in turn."""
+    cdef double shares = p.step * left, cost
     cdef Py_ssize_t i
     cdef Leg* leg
-    for i in range(p.venues):
-        leg = p.legs + i
-        if not convex(leg):
+    for i in range(p.concaves):
+        leg = p.legs + p.concave[i]
+        cost = spent + (leg_cost(shares + leg.extra, leg) - leg.sunk)
+        if cost <= p.cost:
             leg.taken = left
-            offer(p, spent + (leg_cost(p.step * left + leg.extra, leg) - leg_cost(leg.extra, leg)))
+            offer(p, cost)
             leg.taken = 0.0
 
 
-cdef Leg* cheapest_convex(const Plan* p) noexcept nogil:
-    """The convex venue with the cheapest next step (ties: the first); NULL where no venue is convex."""
-    cdef Leg* chosen = NULL
+cdef void share_out(Plan* p, const Run* runs, Py_ssize_t run_count) noexcept nogil:
+    """All splits that can be best while this carrier holds the remainder; no slope is negative, so cost only rises."""
+    cdef double left = p.steps, spent = p.legs[p.carrier].sunk, count
     cdef Py_ssize_t i
-    for i in range(p.venues):
-        if convex(p.legs + i) and (chosen == NULL or p.legs[i].slope < chosen.slope):
-            chosen = p.legs + i
-    return chosen
-
-
-cdef void share_out(Plan* p) noexcept nogil:
-    """All splits that can be best while this carrier holds the remainder."""
-    cdef double left = p.steps, spent = leg_cost(p.legs[p.carrier].extra, p.legs + p.carrier), count
-    cdef Py_ssize_t i
-    cdef Leg* leg
     for i in range(p.venues):
         p.legs[i].taken = 0.0
-        next_run(p, p.legs + i)
-    while left > 0.0:
+    for i in range(run_count):
+        if left == 0.0 or spent > p.cost:
+            break
         offer_concave(p, left, spent)
-        leg = cheapest_convex(p)
-        if leg == NULL:
-            return
-        count = min(leg.run, left)
-        leg.taken += count
+        count = min(runs[i].steps, left)
+        p.legs[runs[i].venue].taken += count
         left -= count
-        spent += leg.slope * count
-        next_run(p, leg)
-    offer(p, spent)
+        spent += runs[i].slope * count
+    if left > 0.0:
+        offer_concave(p, left, spent)
+    else:
+        offer(p, spent)
+
+
+cdef void share_out_beside(Plan* p, double remainder) noexcept nogil:
+    """As `share_out`, where this carrier holds one."""
+    cdef Leg* leg = p.legs + p.carrier
+    cdef Py_ssize_t i, count = 0
+    give(leg, remainder)
+    if convex(leg):
+        for i in range(p.run_count):
+            p.carried[count] = p.runs[i]
+            count += p.runs[i].venue != p.carrier  # its own are written over: no branch to be guessed wrong
+        count = insert_runs(p, p.carrier, p.carried, count)
+        share_out(p, p.carried, count)
+    else:
+        share_out(p, p.runs, p.run_count)
+    give(leg, 0.0)
 
 
 cdef void solve(Plan* p, double remainder) noexcept nogil:
@@ -339,35 +444,75 @@ cdef void solve(Plan* p, double remainder) noexcept nogil:
     cdef Py_ssize_t i, carrier
     p.cost = INFINITY
     p.best_carrier = 0
+    set_runs(p)
     for carrier in range(p.venues if remainder > 0.0 else min(p.venues, 1)):
         p.carrier = carrier
-        p.legs[carrier].extra = remainder
-        share_out(p)
-        p.legs[carrier].extra = 0.0
+        share_out_beside(p, remainder)
     for i in range(p.venues):
         p.best[i] = p.step * p.best[i] + (remainder if i == p.best_carrier else 0.0)
+
+
+cdef void optimise(Plan* p, const Quote* quotes, int64_t order_size, int64_t step, const Penalties* pen) noexcept nogil:
+    """Leaves the optimal split, in shares, in ``best``."""
+    cdef int64_t n = order_size // step
+    p.step = <double>step
+    p.steps = <double>n
+    set_legs(p, quotes, pen)
+    solve(p, <double>(order_size - n * step))
+
+
+cdef int reserve(Plan* p, Py_ssize_t venues, double* room) except -1:
+    """Memory for that many, in ``room`` (of ROOM) if they are few; `release` frees it."""
+    cdef Py_ssize_t size = venues * (sizeof(double) + sizeof(Py_ssize_t) + sizeof(Leg) + 2 * RUNS * sizeof(Run))
+    p.venues = venues
+    p.best = room if size <= ROOM * <Py_ssize_t>sizeof(double) else <double*>malloc(size)
+    if p.best == NULL:
+        raise MemoryError
+    p.concave = <Py_ssize_t*>(p.best + venues)
+    p.legs = <Leg*>(p.concave + venues)
+    p.runs = <Run*>(p.legs + venues)
+    p.carried = p.runs + RUNS * venues
+    return 0
+
+
+cdef inline void release(Plan* p, const double* room) noexcept nogil:
+    if p.best != room:
+        free(p.best)
 
 
 def allocate(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
              double theta_queue, int64_t step, double reference):
     """Optimum over complete splits in multiples of ``step`` (one part also carries the remainder)."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
+    cdef double[ROOM] room
     cdef Plan p
-    cdef int64_t n = order_size // step
-    p.venues = quotes.shape[0]
-    p.step = <double>step
-    p.steps = <double>n
-    p.best = <double*>malloc(p.venues * (sizeof(double) + sizeof(Leg)))
-    if p.best == NULL:
-        raise MemoryError
-    p.legs = <Leg*>(p.best + p.venues)
+    reserve(&p, quotes.shape[0], room)
     try:
         with nogil:
-            set_legs(&p, quotes, &pen)
-            solve(&p, <double>(order_size - n * step))
-        return answer(p.best, quotes, &pen)
+            optimise(&p, rows_of(quotes), order_size, step, &pen)
+        return answer(p.best, rows_of(quotes), p.venues, &pen)
     finally:
-        free(p.best)
+        release(&p, room)
+
+
+def allocate_many(const double[:, :, ::1] quotes, const int64_t[::1] order_sizes, double lambda_over,
+                  double lambda_under, double theta_queue, int64_t step, const double[::1] references,
+                  int64_t[:, ::1] splits, double[::1] costs):
+    """`allocate` of every snapshot, into the last two."""
+    cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
+    cdef double[ROOM] room
+    cdef Plan p
+    cdef const Quote* rows
+    cdef Py_ssize_t i
+    reserve(&p, quotes.shape[1], room)
+    with nogil:
+        for i in range(quotes.shape[0]):
+            rows = <const Quote*>&quotes[i, 0, 0]
+            pen.order_size = <double>order_sizes[i]
+            pen.reference = references[i]
+            optimise(&p, rows, order_sizes[i], step, &pen)
+            costs[i] = write_answer(p.best, rows, p.venues, &pen, &splits[i, 0])
+        release(&p, room)
 
 
 # --- enumeration: every split, by the formula itself -------------------------------------------------------------
@@ -384,7 +529,7 @@ cdef struct Search:
     bint resting          # may a part exceed the displayed size?
 
 
-cdef void tabulate(const Search* s, const double[:, ::1] quotes, Py_ssize_t i, double step, double extra,
+cdef void tabulate(const Search* s, const Quote* quotes, Py_ssize_t i, double step, double extra,
                    double* filled, double* spent) noexcept nogil:
     """The formula's terms for venue i and every number of steps; infinite cash bars what may not be sent."""
     cdef double q, e
@@ -392,9 +537,9 @@ cdef void tabulate(const Search* s, const double[:, ::1] quotes, Py_ssize_t i, d
     for m in range(s.row):
         at = i * s.row + (s.row - 1 - m if i == s.venues - 1 else m)
         q = step * m + extra
-        e = executed(q, quotes[i, SIZE])
+        e = executed(q, quotes[i].size)
         filled[at] = e
-        spent[at] = cash(q, e, quotes[i, PRICE] - s.pen.reference, quotes[i, FEE], quotes[i, REBATE])
+        spent[at] = cash(q, e, quotes[i].price - s.pen.reference, quotes[i].fee, quotes[i].rebate)
         if not s.resting and e < q:
             spent[at] = INFINITY
 
@@ -453,7 +598,7 @@ cdef bint enumerate_from(Search* s, Py_ssize_t venue, int64_t left, double fille
     return better
 
 
-cdef void search_all(Search* s, const double[:, ::1] quotes, double step, double remainder, double* filled,
+cdef void search_all(Search* s, const Quote* quotes, double step, double remainder, double* filled,
                      double* spent, double* split) noexcept nogil:
     """The whole space once for every venue that may carry the remainder."""
     cdef Py_ssize_t i, carrier, k = s.venues
@@ -491,7 +636,8 @@ def exhaustive(const double[:, ::1] quotes, int64_t total, int64_t order_size, d
         memory[0] = <double>total
         if k > 1:
             with nogil:
-                search_all(&s, quotes, <double>step, <double>remainder, memory + k, memory + k + k * s.row, memory)
-        return answer(memory, quotes, &s.pen)
+                search_all(&s, rows_of(quotes), <double>step, <double>remainder, memory + k, memory + k + k * s.row,
+                           memory)
+        return answer(memory, rows_of(quotes), k, &s.pen)
     finally:
         free(memory)

@@ -14,7 +14,7 @@ from math import floor, inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     Quotes = Any  # a (k, 4) array of float64
     Row = list[float]
@@ -153,6 +153,22 @@ def sweep(
     return answer(split, rows, pen)
 
 
+def sweep_many(
+    quotes: Quotes,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    references: Any,
+    splits: Any,
+    costs: Any,
+) -> None:
+    """`sweep` of every snapshot, into the last two."""
+    penalties = lambda_over, lambda_under, theta_queue
+    for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
+        splits[i], costs[i] = sweep(quotes[i], order_size, *penalties, reference)
+
+
 def per_venue(fills: list[int], counts: list[int]) -> list[int]:
     """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
     rows = iter(fills)
@@ -172,16 +188,24 @@ def per_venue(fills: list[int], counts: list[int]) -> list[int]:
 class Leg:
     """One venue, inside a complete split."""
 
-    __slots__ = ("extra", "rest", "run", "size", "slope", "take", "taken")
+    __slots__ = ("extra", "rest", "size", "sunk", "take", "taken")
 
     def __init__(self, take: float, rest: float, size: float) -> None:
         self.take = take  # price + fee - reference - base, per share executed
         self.rest = rest  # lambda_under + theta_queue - rebate - base, per share beyond the displayed size
         self.size = size  # displayed shares: the break
         self.extra = 0.0  # shares beside whole steps: the remainder of the order where it is carried, else 0
+        self.sunk = 0.0  # cost of these
         self.taken = 0.0  # steps so far
-        self.slope = 0.0  # cost of the next step
-        self.run = 0.0  # number of steps that cost as much
+
+
+class Run(NamedTuple):
+    """Steps in a row that cost the same at a venue."""
+
+    rank: float  # the largest slope up to here at this venue: rounded slopes may fall, and its runs keep their order
+    slope: float  # cost of a step
+    steps: float
+    venue: int
 
 
 def leg_cost(q: float, leg: Leg) -> float:
@@ -192,6 +216,11 @@ def leg_cost(q: float, leg: Leg) -> float:
 
 def convex(leg: Leg) -> bool:
     return leg.take <= leg.rest
+
+
+def give(leg: Leg, remainder: float) -> None:
+    leg.extra = remainder
+    leg.sunk = leg_cost(remainder, leg)
 
 
 def legs_of(rows: list[Row], pen: Penalties) -> list[Leg]:
@@ -206,11 +235,17 @@ def legs_of(rows: list[Row], pen: Penalties) -> list[Leg]:
     return legs
 
 
+def order_of_taking(run: Run) -> tuple[float, int]:
+    """The cheapest first (ties: the first venue)."""
+    return run.rank, run.venue
+
+
 class Plan:
     """The splits worth a look, and the best of them."""
 
     def __init__(self, legs: list[Leg], step: float, steps: float) -> None:
         self.legs = legs
+        self.concave = [leg for leg in legs if not convex(leg)]
         self.step = step  # shares of a step
         self.steps = steps  # to share out
         self.carrier = 0  # venue that carries the remainder
@@ -218,18 +253,24 @@ class Plan:
         self.best_carrier = 0
         self.cost = inf  # its cost, less ``base`` per share
 
-    def next_run(self, leg: Leg) -> None:
-        """Slope and length of the straight piece of g ahead; the step across the break is a piece of its own."""
-        displayed = (leg.size - leg.extra) - self.step * leg.taken
-        if displayed >= self.step:
-            leg.slope = leg.take * self.step
-            leg.run = float(floor(displayed / self.step))
-        elif displayed > 0.0:
-            leg.slope = leg.take * displayed + leg.rest * (self.step - displayed)
-            leg.run = 1.0
-        else:
-            leg.slope = leg.rest * self.step
-            leg.run = self.steps
+    def runs_of(self, venue: int) -> Iterator[Run]:
+        """The straight pieces of a convex g, until all steps are taken."""
+        leg = self.legs[venue]
+        rank = taken = 0.0
+        while taken < self.steps:
+            displayed = (leg.size - leg.extra) - self.step * taken
+            if displayed >= self.step:
+                slope = leg.take * self.step
+                steps = float(floor(displayed / self.step))
+            elif displayed > 0.0:
+                slope = leg.take * displayed + leg.rest * (self.step - displayed)
+                steps = 1.0
+            else:
+                slope = leg.rest * self.step
+                steps = self.steps
+            rank = max(rank, slope)
+            yield Run(rank, slope, steps, venue)
+            taken += steps
 
     def preferred(self) -> bool:
         """At equal cost: from the last venue to the first, rather not the remainder, then the fewest steps."""
@@ -240,51 +281,50 @@ class Plan:
                 return self.legs[i].taken < self.best[i]
         return False
 
-    def offer(self, cost: float) -> None:
-        """Keep the steps taken, where they are the best split so far."""
-        if cost > self.cost or (cost == self.cost and not self.preferred()):
-            return
+    def keep(self, cost: float) -> None:
         self.cost = cost
         self.best_carrier = self.carrier
         self.best = [leg.taken for leg in self.legs]
 
+    def offer(self, cost: float) -> None:
+        """Keep the steps taken, where they are the best split so far."""
+        if cost < self.cost or (cost == self.cost and self.preferred()):
+            self.keep(cost)
+
     def offer_concave(self, left: float, spent: float) -> None:
         """Give all that is left to one concave venue: each in turn."""
-        for leg in self.legs:
-            if not convex(leg):
-                leg.taken = left
-                self.offer(spent + (leg_cost(self.step * left + leg.extra, leg) - leg_cost(leg.extra, leg)))
-                leg.taken = 0.0
+        for leg in self.concave:
+            leg.taken = left
+            self.offer(spent + (leg_cost(self.step * left + leg.extra, leg) - leg.sunk))
+            leg.taken = 0.0
 
-    def cheapest_convex(self) -> Leg | None:
-        """The convex venue with the cheapest next step (ties: the first); None where no venue is convex."""
-        return min(filter(convex, self.legs), key=lambda leg: leg.slope, default=None)
-
-    def share_out(self) -> None:
-        """All splits that can be best while this carrier holds the remainder."""
-        left, spent = self.steps, leg_cost(self.legs[self.carrier].extra, self.legs[self.carrier])
+    def share_out(self, runs: list[Run]) -> None:
+        """All splits that can be best while this carrier holds the remainder; no slope is negative: cost only rises."""
+        left, spent = self.steps, self.legs[self.carrier].sunk
         for leg in self.legs:
             leg.taken = 0.0
-            self.next_run(leg)
-        while left > 0.0:
+        for run in runs:
+            if left == 0.0 or spent > self.cost:
+                break
             self.offer_concave(left, spent)
-            cheapest = self.cheapest_convex()
-            if cheapest is None:
-                return
-            count = min(cheapest.run, left)
-            cheapest.taken += count
+            count = min(run.steps, left)
+            self.legs[run.venue].taken += count
             left -= count
-            spent += cheapest.slope * count
-            self.next_run(cheapest)
-        self.offer(spent)
+            spent += run.slope * count
+        if left > 0.0:
+            self.offer_concave(left, spent)
+        else:
+            self.offer(spent)
 
     def solve(self, remainder: float) -> list[float]:
         """The optimal split, in shares."""
-        for carrier in range(len(self.legs) if remainder > 0.0 else min(len(self.legs), 1)):
+        venues = range(len(self.legs))
+        for carrier in venues if remainder > 0.0 else venues[:1]:
             self.carrier = carrier
-            self.legs[carrier].extra = remainder
-            self.share_out()
-            self.legs[carrier].extra = 0.0
+            give(self.legs[carrier], remainder)
+            runs = [run for i in venues if convex(self.legs[i]) for run in self.runs_of(i)]
+            self.share_out(sorted(runs, key=order_of_taking))
+            give(self.legs[carrier], 0.0)
         return [self.step * m + (remainder if i == self.best_carrier else 0.0) for i, m in enumerate(self.best)]
 
 
@@ -303,6 +343,23 @@ def allocate(
     n, remainder = divmod(order_size, step)
     plan = Plan(legs_of(rows, pen), float(step), float(n))
     return answer(plan.solve(float(remainder)), rows, pen)
+
+
+def allocate_many(
+    quotes: Quotes,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    step: int,
+    references: Any,
+    splits: Any,
+    costs: Any,
+) -> None:
+    """`allocate` of every snapshot, into the last two."""
+    penalties = lambda_over, lambda_under, theta_queue
+    for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
+        splits[i], costs[i] = allocate(quotes[i], order_size, *penalties, step, reference)
 
 
 # --- enumeration: every split, by the formula itself -----------------------------------------------------------------

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
+SHAPES = {2: "(k, 4)", 3: "(n, k, 4)"}  # of arrays of quotes, by the number of their dimensions
+MAX_THREADS = 1024
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -67,28 +71,34 @@ def _packed_slowly(venues: list[Any]) -> np.ndarray:
     for i, venue in enumerate(venues):
         if not all(hasattr(venue, name) for name in COLUMNS):
             raise InputError(f"venues[{i}] is {venue!r}: it must be a Venue(ask, ask_size, fee, rebate)")
-        rows.append(
-            [
-                real_number(f"venues[{i}].{name}", getattr(venue, name), 0.0 if name == "ask_size" else -MAX_NUMBER)
-                for name in COLUMNS
-            ]
-        )
+        rows.append(_numbers_of(f"venues[{i}]", venue))
     return np.array(rows)
 
 
-def _checked_array(array: np.ndarray) -> np.ndarray:
+def _numbers_of(where: str, venue: Any) -> list[float]:
+    return [
+        real_number(f"{where}.{name}", getattr(venue, name), 0.0 if name == "ask_size" else -MAX_NUMBER)
+        for name in COLUMNS
+    ]
+
+
+def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np.ndarray:
+    """Contiguous quotes of one snapshot, or with three dimensions of any number of them."""
     if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
-        raise InputError("venues is a masked array: it must be a plain one, without the venues that are masked")
-    if array.dtype != DOUBLE or array.ndim != 2 or array.shape[1] != 4:
+        raise InputError(f"{name} is a masked array: it must be a plain one, without the venues that are masked")
+    shape = array.shape
+    if array.dtype != DOUBLE or len(shape) != ndim or shape[ndim - 1] != 4:
         raise InputError(
-            f"venues is an array of {array.dtype} with shape {array.shape}: it must be float64 with shape (k, 4), "
+            f"{name} is an array of {array.dtype} with shape {shape}: it must be float64 with shape {SHAPES[ndim]}, "
             "columns ask, ask_size, fee, rebate"
         )
-    if not len(array):
-        raise InputError("venues is empty: at least one venue is needed")
+    if not shape[ndim - 2] and 0 not in shape[:-2]:
+        raise InputError(f"{name} is empty: at least one venue is needed")
     array = np.ascontiguousarray(array)
-    if core.find_unusable(array, MAX_NUMBER) >= 0:
-        _packed_slowly([Venue(*row) for row in array.tolist()])
+    unusable = core.find_unusable(array if ndim == 2 else array.reshape(-1, 4), MAX_NUMBER)
+    if unusable >= 0:
+        place = np.unravel_index(unusable, shape[:-1])
+        _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*array[place].tolist()))
     return array
 
 
@@ -130,6 +140,21 @@ def _penalties(lambda_over: Any, lambda_under: Any, theta_queue: Any) -> tuple[f
         real_number("lambda_under", lambda_under),
         real_number("theta_queue", theta_queue),
     )
+
+
+def _per_snapshot(name: str, given: Any, n: int, check: Callable[..., Any], kinds: str, dtype: type) -> np.ndarray:
+    """An array of n from one number for all snapshots, or from an array of one for each."""
+    if not isinstance(given, np.ndarray) or not given.ndim:
+        return np.full(n, check(name, given), dtype)
+    if isinstance(given, np.ma.MaskedArray) or given.dtype.kind not in kinds or given.shape != (n,):
+        kind = "a masked array" if isinstance(given, np.ma.MaskedArray) else "an array"
+        raise InputError(
+            f"{name} is {kind} of {given.dtype} with shape {given.shape}: it must be a number, or a plain array of "
+            f"{np.dtype(dtype)} with shape ({n},)"
+        )
+    for i in (given.argmin(), given.argmax()) if n else ():  # NaN, where there is one, is both
+        check(f"{name}[{i}]", given[i].item())
+    return np.ascontiguousarray(given, dtype)
 
 
 def _told_of(searched: str, size: int, answer: Allocation) -> Allocation:
@@ -247,6 +272,82 @@ def allocate(
     if logger.isEnabledFor(logging.DEBUG):
         return _told_of(f"allocate: {searched} {len(quotes)} venues in steps of {grid if resting else 1}", size, answer)
     return answer
+
+
+def allocate_many(
+    quotes: np.ndarray,
+    size: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    step: int = 100,
+    *,
+    resting: bool = True,
+    reference_price: Any = 0.0,
+    threads: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`allocate` on each of n snapshots of k venues: the same splits and costs, bit for bit, in one call.
+
+    Python's lock is released meanwhile. The answer does not depend on the number of threads.
+
+    Parameters
+    ----------
+    quotes : float64 array of shape (n, k, 4)
+        Columns ask, ask_size, fee, rebate: dollars per share, and shares. One that is not C-contiguous is copied. A
+        venue that shows nothing has size 0. With n = 0 the answer is empty.
+    size : int, or array of n integers
+        Shares of every order, or of one for each snapshot; not negative.
+    lambda_over, lambda_under, theta_queue : float
+        Penalties, dollars per share.
+    step : int
+        Grid of the splits, shares.
+    resting : bool
+        As for `allocate`: with False only displayed shares are taken.
+    reference_price : float, or array of n floats
+        Dollars per share that prices are measured against, of every snapshot or of each.
+    threads : int
+        Number of threads; each takes a row of snapshots of its own.
+
+    Returns
+    -------
+    splits : int64 array of shape (n, k)
+        Shares per venue.
+    costs : float64 array of shape (n,)
+        Dollars.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be; a wrong quote is named by snapshot, venue and column, such as
+        ``quotes[7][2].ask_size``.
+    """
+    if not isinstance(quotes, np.ndarray):
+        raise InputError(f"quotes is a {type(quotes).__name__}: it must be a float64 array with shape {SHAPES[3]}")
+    quotes = _checked_array(quotes, "quotes", 3)
+    n, k, _ = quotes.shape
+    sizes = _per_snapshot("size", size, n, partial(whole_number, low=0), "iu", np.int64)
+    grid = whole_number("step", step, 1)
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    references = _per_snapshot("reference_price", reference_price, n, real_number, "iuf", np.float64)
+    rests = truth("resting", resting)
+    parts = min(whole_number("threads", threads, 1, MAX_THREADS), max(n, 1))
+    splits, costs = np.empty((n, k), np.int64), np.empty(n)
+
+    def solve(part: slice) -> None:
+        orders, answers = (quotes[part], sizes[part], *penalties), (references[part], splits[part], costs[part])
+        if rests:
+            core.allocate_many(*orders, grid, *answers)
+        else:
+            core.sweep_many(*orders, *answers)
+
+    edges = [n * i // parts for i in range(parts + 1)]
+    if parts == 1:
+        solve(slice(n))
+    else:
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(solve, map(slice, edges, edges[1:])))  # listed, as an error shows only when it is asked for
+    logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, parts)
+    return splits, costs
 
 
 def allocate_exhaustive(

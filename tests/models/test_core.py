@@ -185,6 +185,24 @@ def test_twins_agree_on_enumerated_displayed_shares(twins: Twins, case: Case) ->
     assert bits(python) == bits(cython)
 
 
+@pytest.mark.parametrize(
+    ("rows", "order_size", "under", "step", "split"),
+    [
+        pytest.param([(0.0, 1.0), (2.0, 0.0)], 4, 0.0, 1, [4, 0], id="all is free, the later venue too"),
+        pytest.param([(0.0, 7.0), (0.0, 2.0), (0.1, 0.0)], 10, 0.0, 2, [10, 0, 0], id="the same with three"),
+        pytest.param([(0.3, 2.0), (0.1, 2.0)], 10, 0.3, 5, [0, 10], id="the step across the break is rounded down"),
+        pytest.param([(0.1, 5.0), (0.1, 9.0), (0.0, 3.0)], 21, 0.1, 7, [14, 0, 7], id="at two venues"),
+        pytest.param([(0.0, 2.0), (0.01, 13.0)], 15, 0.01, 7, [15, 0], id="and with a remainder"),
+    ],
+)
+def test_ties_that_random_cases_seldom_have(
+    core: ModuleType, rows: list[Any], order_size: int, under: float, step: int, split: list[int]
+) -> None:
+    """A search that ends as soon as nothing cheaper can come, or that sorts runs by rounded slopes, finds others."""
+    case = Case([(*row, 0.0, 0.0) for row in rows], order_size, 0.0, under, 0.0, step, 0.0)
+    assert allocated(core, case)[0] == split
+
+
 BESIDE_THE_LIMIT = [LIMIT, -LIMIT, math.nextafter(LIMIT, math.inf), math.nextafter(-LIMIT, -math.inf)]
 ODD = [*BESIDE_THE_LIMIT, math.nan, -math.nan, math.inf, -math.inf, -0.0, -5e-324, -1.0]
 
