@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 import sor
 from sor.errors import DataError, InputError, StreamError
-from sor.market import BookUpdate, columns, databento_csv, feed, parquet
-from sor.market.columns import Batch
+from sor.market import BookUpdate, Event, columns, databento_csv, feed, parquet
+from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder, message_of
 from sor.market.fields import price_of, receipt_of, units_of
@@ -882,3 +882,21 @@ def test_batches_are_taken_and_joined() -> None:
     consolidated = Batch(batch.symbols, **batch.columns(), bid_publisher=batch.publisher, ask_publisher=batch.publisher)
     with pytest.raises(InputError, match="not one feed"):
         columns.joined([batch, consolidated])
+
+
+def test_rows_that_are_no_quotes_stand_in_columns_of_either_kind() -> None:
+    trade = BookUpdate("AAPL", 9002, 10**18, None, None, None, Event("T", "N", 1.25, 7))
+    own = BookUpdate("AAPL", 2, 10**18, None, [(1.0, 1)], [(2.0, 2)])
+    best = BookUpdate("AAPL", 95, 10**18, None, [(1.0, 1)], [(2.0, 2)], bid_publisher=2, ask_publisher=9)
+    for quote, other, owners in ((own, best, None), (best, own, [0, 2, 2, 0, 2, 0])):
+        collected = Columns(1, 4)
+        for row in (trade, quote):
+            collected.add(row)
+        batches = [collected.take()]  # of which the next rows have nothing
+        for row in (quote, trade, quote, trade):
+            collected.add(row)
+        with pytest.raises(DataError, match="consolidated quotes and quotes of a venue's own"):
+            collected.add(other)
+        batch = columns.joined([*batches, collected.take()])
+        assert batch.quotes.tolist() == [False, True, True, False, True, False]
+        assert (None if batch.bid_publisher is None else batch.bid_publisher.tolist()) == owners
