@@ -28,7 +28,7 @@ from sor.market import BookUpdate, Event, columns, databento_csv, feed, parquet
 from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder, message_of
-from sor.market.fields import price_of, receipt_of, units_of
+from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
 
@@ -209,7 +209,9 @@ def test_a_price_finer_than_nine_decimals_is_refused(price: str) -> None:
         with pytest.raises(DataError, match=r"^p is [0-9.e-]+: a price has at most nine decimals$") as caught:
             price_of("p", value)
         assert caught.value.reason == "price"
-    assert price_of("p", "222.8200000000000") == 222.82
+    with pytest.raises(DataError, match="at most nine decimals"):
+        dollars_of("p", price)
+    assert price_of("p", "222.8200000000000") == dollars_of("p", "222.8200000000000") == 222.82
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "NaT", "nan", 2**64 - 1, str(2**64 - 1), float("nan")])
