@@ -144,6 +144,8 @@ def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
     if 0.0 < price <= LARGEST_PRICE:
+        if units_of(price) / 1_000_000_000 == price:  # a product may be off by a unit where doubles are as far apart
+            return price
         raise DataError(f"{name} is {price!r}: a price has at most nine decimals", "price")
     raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
 

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import itertools
 import logging
+import math
 import os
 import random
 import re
@@ -13,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,6 +203,22 @@ def test_types_and_symbols() -> None:
 def test_units_of_a_price(price: float, wanted: int) -> None:
     assert units_of(price) == wanted
     assert price_of("p", price) == price_of("p", f"{price:.9f}") == price
+
+
+@example(4503599627370491)  # times 1e9 it is a unit more
+@given(st.integers(2**51, 10**16))
+def test_the_double_of_nine_decimals_is_a_price_however_large(units: int) -> None:
+    """And of two that are next to each other, one that no nine decimals read as is none."""
+    text = f"{units // 10**9}.{units % 10**9:09d}"
+    price = float(text)
+    assert price_of("p", text) == price_of("p", price) == dollars_of("p", text) == price
+    for near in (math.nextafter(price, 0.0), math.nextafter(price, math.inf)):
+        below = math.floor(Fraction(near) * 10**9)
+        if near in (float(Fraction(below, 10**9)), float(Fraction(below + 1, 10**9))):
+            assert price_of("p", near) == near
+        else:
+            with pytest.raises(DataError, match="at most nine decimals"):
+                price_of("p", near)
 
 
 @pytest.mark.parametrize("price", ["0.0000000001", "222.8200000001", "222.82000000000002", "2251799.8136852475"])
