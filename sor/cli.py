@@ -118,9 +118,12 @@ def replay(settings: config.ReplaySettings) -> int:
 
 def produce(settings: config.ProduceSettings) -> int:
     from sor.service.produce import produce
+    from sor.stream.summary import total
 
     done = produce(settings)
     line = f"sent {done.confirmed:,} messages to {settings.topic}, all acknowledged; {done.bad:,} bad rows"
+    if done.left_out:
+        line += f"; left out {total(done.left_out)}"
     if settings.resume:
         line += f"; {done.there:,} were there already"
     if settings.speed > 0:

@@ -3,6 +3,7 @@
 SorError
 ├── InputError   a wrong call or a wrong setting: the caller mends it      (also a ValueError)
 ├── DataError    a message that cannot be used: it goes to the dead letters (also a ValueError)
+│   └── LeftOut  one that is left out on purpose: it is skipped, and counted by its reason
 └── StreamError  a broker or a file that fails: ``retriable`` says whether trying again can help
     ├── ConnectError  no broker answered in time
     ├── AbortedError  a batch is void, and comes again
@@ -61,6 +62,13 @@ class DataError(SorError, ValueError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class LeftOut(DataError):
+    """A row that is a good one and says nothing to act on, such as a trade that was cancelled later.
+
+    ``reason`` is the short word that skipped messages are counted by.
+    """
 
 
 class StreamError(SorError):

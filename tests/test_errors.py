@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from sor import DataError, InputError, SorError, StreamError
-from sor.errors import AbortedError, ConnectError, FencedError, RefusedError
+from sor.errors import AbortedError, ConnectError, FencedError, LeftOut, RefusedError
 
 ERRORS = [
     SorError("x"),
     InputError("x is 1: it must be 2"),
     DataError("bid is -1: not a price", "price"),
+    LeftOut("tr_corr is 08: cancelled", "cancelled"),
     StreamError("gone", retriable=True),
     StreamError("gone", retriable=False),
     ConnectError("nobody"),

@@ -19,7 +19,7 @@ from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
 from sor.types import one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
-    from sor.market._quotes_py import BookOfQuotes, Rates
+    from sor.market._quotes_py import BookOfQuotes, Rates, VenueQuote
 else:
     quotes = pick("sor.market._quotes")
     BookOfQuotes, Rates = quotes.BookOfQuotes, quotes.Rates
@@ -27,6 +27,8 @@ else:
 logger = logging.getLogger(__name__)
 
 VENUES_FROM = ("publishers", "levels")
+TRADES = -1  # in the place of a publisher: rows that say what has happened, and show nothing
+Levels = list[Level | None]
 
 
 class Book(BookOfQuotes):
@@ -59,6 +61,7 @@ class Book(BookOfQuotes):
         self.placements: dict[Any, Any] = {}
         self.turn = 0  # of its last update, among those of all books beside it
         self.doubts: dict[str, str] = {}
+        self.traded = False  # there were updates without quotes
 
     def warnings(self) -> list[str]:
         """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
@@ -131,7 +134,8 @@ class Books:
     Attributes
     ----------
     evicted : dict
-        Publisher ids of the books that have gone, by symbol; whoever keeps quotes elsewhere empties it.
+        Publisher ids of the books that have gone, by symbol, and `TRADES` where there were trades alone; whoever keeps
+        quotes elsewhere empties it.
     publishers, consolidated : set of int
         Publisher ids seen: of venues' own books, and of rows of consolidated quotes.
     """
@@ -172,6 +176,9 @@ class Books:
         unknown, and empty here, unless its price is the new best one, too: it may be worse than that by any amount,
         and was not better, or it would be the best. A side that shows nothing is empty everywhere.
 
+        An update that says only what has happened (no ``bids``, no ``asks``) moves the book's time on and changes no
+        quote.
+
         Raises
         ------
         DataError
@@ -191,7 +198,7 @@ class Books:
             raise DataError(
                 "these are consolidated quotes, and venues_from 'levels' takes one venue's book", "publisher"
             )
-        if self._feed is not None:
+        if self._feed is not None and update.bids is not None:
             first = self._feed.setdefault(update.symbol, update.publisher_id)
             if first != update.publisher_id:
                 raise DataError(
@@ -206,11 +213,15 @@ class Books:
             book.outflows = None if self._new_outflows is None else self._new_outflows()
         self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
+        if update.bids is None or update.asks is None:
+            book.time = max(book.time, update.time)
+            book.traded = True
+            return book
         if update.consolidated:
             self._apply_consolidated(book, update)
         else:
             self.publishers.add(update.publisher_id)
-            self._apply(book, update)
+            self._apply(book, update, update.bids, update.asks)
         if update.doubts or book.doubts:
             self._doubt(book, update)
         return book
@@ -221,15 +232,17 @@ class Books:
             if self._before is not None and book.symbol not in self._before:
                 self._before[book.symbol] = _before(book)
             orders = {quote.order for quote in book.quotes}
-            ids = {one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders}
+            found = {one for one, venue in self._venues.items() if venue.entry.publisher_ids[0] in orders}
             if self.consolidated:  # what is kept of them: `parts`
-                ids |= orders | self.consolidated
-            self.evicted[book.symbol] = sorted(ids) if self._feed is None else [self._feed[book.symbol]]
-            del self.by_symbol[book.symbol]
+                found |= orders | self.consolidated
+            ids = sorted(found)
+            first = None if self._feed is None else self._feed.pop(book.symbol, None)
             if self._feed is not None:
-                first = self._feed.pop(book.symbol)
-                if self._before is not None:
-                    self._gone.setdefault(book.symbol, first)
+                ids = [] if first is None else [first]
+            self.evicted[book.symbol] = [*ids, TRADES] if book.traded else ids
+            del self.by_symbol[book.symbol]
+            if first is not None and self._before is not None:
+                self._gone.setdefault(book.symbol, first)
 
     def begin(self) -> None:
         """From now on keep what `undo` needs."""
@@ -263,10 +276,23 @@ class Books:
         if update.consolidated:
             self._observe_consolidated(book, outflows, update)
             return
-        entry = self._venue(update.publisher_id, update.time).entry
-        bids, asks = _shown(update.bids, True), _shown(update.asks, False)
-        bid, ask = bids[0] if bids else None, asks[0] if asks else None
-        outflows.observe(entry.publisher_ids[0], update.time, bid, ask, update.event)
+        if update.bids is None or update.asks is None:
+            quote = self._quote_of(book, update.publisher_id)
+            if quote is None:  # no queue there that a trade could have taken from
+                return
+            venue, bids, asks = quote.order, quote.bids, quote.asks
+        else:
+            venue = self._venue(update.publisher_id, update.time).entry.publisher_ids[0]
+            bids, asks = _shown(update.bids, True), _shown(update.asks, False)
+        outflows.observe(venue, update.time, bids[0] if bids else None, asks[0] if asks else None, update.event)
+
+    def _quote_of(self, book: Book, publisher_id: int) -> VenueQuote | None:
+        """What a publisher's venue shows; who only trades is not made a venue for it."""
+        for quote in book.quotes:
+            entry = self.directory.by_mic(quote.venue_id)
+            if quote.order == publisher_id or (entry is not None and publisher_id in entry.publisher_ids):
+                return quote
+        return None
 
     def _observe_consolidated(self, book: Book, outflows: Outflows, update: BookUpdate) -> None:
         """A side that is not at the best any more has left its queue where the best is worse, and else is unknown."""
@@ -288,7 +314,8 @@ class Books:
         Outflows are not restored: their windows start empty. Of two publishers whose levels an older version took for
         the same venues, the first one stays.
         """
-        if self._feed is not None and self._feed.setdefault(update.symbol, update.publisher_id) != update.publisher_id:
+        shows, first = update.bids is not None, update.publisher_id
+        if self._feed is not None and shows and self._feed.setdefault(update.symbol, first) != first:
             logger.warning("not restored: %s of publisher %d, a second feed", update.symbol, update.publisher_id)
             return
         book = self._bring(update)
@@ -303,10 +330,10 @@ class Books:
             found = self._venues[publisher_id] = _venue_at(entry, time)
         return found
 
-    def _apply_publisher(self, book: Book, update: BookUpdate) -> None:
+    def _apply_publisher(self, book: Book, update: BookUpdate, bids: Levels, asks: Levels) -> None:
         entry, rates, _, _ = self._venue(update.publisher_id, update.time)
-        bids, asks = _shown(update.bids, True), _shown(update.asks, False)
-        book.show(entry.publisher_ids[0], entry.venue_id, bids, asks, rates, update.time)
+        shown_bids, shown_asks = _shown(bids, True), _shown(asks, False)
+        book.show(entry.publisher_ids[0], entry.venue_id, shown_bids, shown_asks, rates, update.time)
 
     def _apply_consolidated(self, book: Book, update: BookUpdate) -> None:
         bid, ask = _best(update)
@@ -349,9 +376,9 @@ class Books:
             for one in self._changed
         ]
 
-    def _apply_levels(self, book: Book, update: BookUpdate) -> None:
-        shown = max(len(update.bids), len(update.asks), len(book.quotes))  # a level no longer shown is emptied
-        for level, bid, ask in zip_longest(range(shown), update.bids, update.asks):
+    def _apply_levels(self, book: Book, update: BookUpdate, bids: Levels, asks: Levels) -> None:
+        shown = max(len(bids), len(asks), len(book.quotes))  # a level no longer shown is emptied
+        for level, bid, ask in zip_longest(range(shown), bids, asks):
             self._show_level(book, level, bid, ask, update.time)
 
     def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
@@ -374,18 +401,20 @@ class _Before(NamedTuple):
     outflows: Outflows | None
     placements: dict[Any, Any]
     doubts: dict[str, str]
+    traded: bool
 
 
 def _before(book: Book) -> _Before:
     quotes = [(one.order, one.venue_id, one.bids, one.asks, one.rates, one.time) for one in book.quotes]
     outflows = None if book.outflows is None else book.outflows.copy()
-    return _Before(quotes, book.time, book.sequence, book.turn, outflows, book.placements.copy(), book.doubts.copy())
+    learned = outflows, book.placements.copy(), book.doubts.copy()
+    return _Before(quotes, book.time, book.sequence, book.turn, *learned, book.traded)
 
 
 def _as_before(book: Book, kept: _Before) -> Book:
     for quote in kept.quotes:
         book.show(*quote)
-    _, book.time, book.sequence, book.turn, book.outflows, book.placements, book.doubts = kept
+    _, book.time, book.sequence, book.turn, book.outflows, book.placements, book.doubts, book.traded = kept
     return book
 
 
@@ -437,7 +466,7 @@ def _at_best(levels: list[Level], best: Level | None) -> list[Level]:
     return levels if best is not None and levels and levels[0][0] == best[0] else []
 
 
-def _shown(levels: list[Level | None], descending: bool) -> list[Level]:
+def _shown(levels: Levels, descending: bool) -> list[Level]:
     """The levels that show something, from the best on (feeds send them so; it costs little to be sure)."""
     if len(levels) == 1:  # as nearly always
         return levels if levels[0] is not None else []  # type: ignore[return-value]

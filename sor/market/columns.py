@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NO_PRICE = UNDEFINED_PRICE  # in a column of prices: nothing is shown, or nothing said
 NO_SEQUENCE = 2**64 - 1
+STANDS = -1  # in a column of sizes: the row shows no book, and what its publisher showed before stands
 NOTHING = {  # what stands in a column where nothing is told or shown
     "receipt": 0,
     "sequence": NO_SEQUENCE,
@@ -32,6 +33,8 @@ PRICE_UNITS = 1_000_000_000  # of a dollar
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
     """Rows of a feed, in its order; each replaces what its publisher showed before, as a `BookUpdate` does.
+
+    But for those that are no quotes: their sizes are `STANDS`, and what was shown stands.
 
     All arrays are C-contiguous and have the same first length, n; those of levels have the shape (n, depth).
 
@@ -60,7 +63,8 @@ class Batch:
     bid_price, ask_price : int64, (n, depth)
         1e-9 dollars; `NO_PRICE` where a level shows nothing.
     bid_size, ask_size : int64, (n, depth)
-        Shares; 0 where a level shows nothing.
+        Shares; 0 where a level shows nothing. `STANDS`: the row says only what has happened, such as a trade, and is
+        no quote.
     bid_publisher, ask_publisher : uint16 or None
         Consolidated quotes only: whose the best bid and the best offer are, 0 where there is none. Then every other
         publisher's side that is not at the new best price is unknown.
@@ -91,6 +95,11 @@ class Batch:
     def depth(self) -> int:
         """Levels on each side."""
         return int(self.bid_price.shape[1])
+
+    @property
+    def quotes(self) -> NDArray[np.bool_]:
+        """Which rows are quotes; the others say only what has happened."""
+        return np.not_equal(self.bid_size[:, 0], STANDS) | np.not_equal(self.ask_size[:, 0], STANDS)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The arrays by their names, without those that are not there."""
@@ -207,7 +216,7 @@ class Columns:
     symbols : dict
         Numbers by symbol.
     consolidated : bool or None
-        Whether the rows are consolidated quotes, as the first one said.
+        Whether the rows are consolidated quotes, as the first quote said.
     """
 
     def __init__(self, depth: int, most: int = ROWS) -> None:
@@ -237,11 +246,12 @@ class Columns:
         Raises
         ------
         DataError
-            Consolidated quotes among those of one venue, or the other way round: columns hold one kind.
+            Consolidated quotes among those of one venue, or the other way round: columns hold one kind, and beside it
+            rows that are no quotes.
         """
-        if update.consolidated is not self.consolidated:
+        if update.consolidated is not self.consolidated and update.bids is not None:
             self._begin(update.consolidated)
-        if update.consolidated:
+        if self.consolidated:
             self._owners[self.rows] = update.bid_publisher or 0, update.ask_publisher or 0
         sequence, event = update.sequence, update.event
         sequence = NO_SEQUENCE if sequence is None else sequence
@@ -252,14 +262,15 @@ class Columns:
             self.number(update.symbol),
             update.publisher_id,
             *((0, 0, NO_PRICE, 0) if event is None else _event(event)),
-            update.flags | update.doubts,
+            update.flags | update.doubts & 255,  # a quote that is not firm shows nothing, and has no flag of the feed's
             *_side(update.bids, self.depth),
             *_side(update.asks, self.depth),
         ]
         self.rows += 1
 
     def _begin(self, consolidated: bool) -> None:
-        if self.consolidated is not None or (consolidated and self.rows):
+        quotes = self.cells[: self.rows, self.slot("bid_size")] != STANDS
+        if self.consolidated is not None or (consolidated and quotes.any()):
             raise another_kind()
         self.consolidated = consolidated
 
@@ -275,7 +286,7 @@ class Columns:
         ]
         for prices, sizes in (levels[:2], levels[2:]):
             empty = (prices == NO_PRICE) | (sizes == 0)
-            prices[empty], sizes[empty] = NO_PRICE, 0
+            prices[empty], sizes[empty & (sizes != STANDS)] = NO_PRICE, 0
         if self.consolidated:
             owners = self._owners[: self.rows]
             columns |= {"bid_publisher": owners[:, 0].copy(), "ask_publisher": owners[:, 1].copy()}
@@ -287,8 +298,10 @@ def _event(event: Event) -> tuple[int, int, int, int]:
     return ord(event.action), ord(event.side), NO_PRICE if event.price is None else units_of(event.price), event.size
 
 
-def _side(levels: Sequence[Level | None], depth: int) -> list[int]:
+def _side(levels: Sequence[Level | None] | None, depth: int) -> list[int]:
     """Prices of all levels, then their sizes."""
+    if levels is None:
+        return [NO_PRICE] * depth + [STANDS] * depth
     shown = [*levels[:depth], *[None] * (depth - len(levels))]
     prices = [NO_PRICE if level is None else units_of(level[0]) for level in shown]
     return prices + [0 if level is None else level[1] for level in shown]

@@ -1,7 +1,8 @@
 """Databento MBP-1, MBP-10 and CMBP-1 as JSON messages, one object each.
 
 Flat, with keys named as the CSV's columns, or as Databento writes them: what all records have within ``hd``, and the
-book in ``levels``, a list of ``{"bid_px": ..., "ask_px": ..., "bid_sz": ..., "ask_sz": ...}``.
+book in ``levels``, a list of ``{"bid_px": ..., "ask_px": ..., "bid_sz": ..., "ask_sz": ...}``. A flat message with the
+action T and no key of a book is a trade alone: what its publisher shows stands as it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from sor.errors import DataError
 from sor.market.fields import (
     BOOKS,
+    CMBP_1,
     DOLLARS,
     DOUBTFUL,
     SIDE_PUBLISHERS,
@@ -33,7 +35,7 @@ from sor.market.fields import (
     time_of,
     unit_of,
 )
-from sor.market.update import EVENT, BookUpdate, Level, event_of
+from sor.market.update import EVENT, BookUpdate, Level, event_of, trade_of
 
 LEVELS = 10
 HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta".split()  # noqa: SIM905
@@ -56,6 +58,7 @@ _Message = msgspec.defstruct(
 _NAN = (b"NaN", b"Infinity")
 _ROUTABLE = frozenset({UNSET, None, *BOOKS})  # record types that need no second look
 _required = attrgetter(*REQUIRED)
+_event = attrgetter(*EVENT)
 _prices = attrgetter(*(name for name in BOOK if "_px_" in name))
 
 
@@ -71,7 +74,7 @@ class JsonDecoder:
     """
 
     def __init__(self, depth: int = LEVELS, *, events: bool = False) -> None:
-        self._event = attrgetter(*EVENT) if events else None
+        self._events = events
         self._decode = msgspec.json.Decoder(_Message).decode
         self._unit: str | None = None  # of a file's prices; a topic may have several producers
         self._sides = [
@@ -110,27 +113,27 @@ class JsonDecoder:
             Not JSON, a key missing, a value that is not what its key holds, or a record of another schema.
         """
         message = self._read(raw)
-        if UNSET in _required(message):
-            missing = next(name for name in REQUIRED if getattr(message, name) is UNSET)
-            hint = " (is map_symbols off?)" if missing == "symbol" else ""
-            raise DataError(f"no key {missing!r} in the message{hint}", "key")
+        alone = UNSET in _required(message) and self._is_trade_alone(message)
         symbol = symbol_of(message.symbol)
         publisher = integer_of("publisher_id", message.publisher_id, 65535)
         time = time_of("ts_event", message.ts_event)
         sequence, event, receipt = message.sequence, None, 0
         flags = 0 if message.flags is UNSET else flags_of(message.flags)
         spelled: set[type] = set()
-        bids = _levels(message, *self._sides[0], spelled)
-        asks = _levels(message, *self._sides[1], spelled)
-        if self._event is not None:
-            event = event_of(*(value or None for value in self._event(message)))
+        bids = None if alone else _levels(message, *self._sides[0], spelled)
+        asks = None if alone else _levels(message, *self._sides[1], spelled)
+        if self._events or alone:
+            event = event_of(*(value or None for value in _event(message)))
             if event is not None and event.price is not None:
                 spelled.add(_kind(message.price))
-            receipt = 0 if message.ts_recv is UNSET else receipt_of("ts_recv", message.ts_recv)
+            if self._events and message.ts_recv is not UNSET:
+                receipt = receipt_of("ts_recv", message.ts_recv)
+            if event is not None and alone:
+                event = trade_of(event.side, event.price, event.size)
         if len(spelled) > 1 or self._unit is not None:
             self._check_unit(message)
         bid_publisher = ask_publisher = None
-        if message.bid_pb_00 is not UNSET:
+        if message.bid_pb_00 is not UNSET and bids is not None and asks is not None:
             bid_publisher = side_publisher("bid_pb_00", message.bid_pb_00, bids[0] is not None)
             ask_publisher = side_publisher("ask_pb_00", message.ask_pb_00, asks[0] is not None)
         return BookUpdate(
@@ -140,13 +143,22 @@ class JsonDecoder:
             None if sequence in (None, UNSET) else integer_of("sequence", sequence, 2**64 - 1),
             bids,
             asks,
-            event,
+            event if self._events else None,
             flags & DOUBTFUL,
             receipt,
-            flags if self._event is not None else 0,
+            flags if self._events else 0,
             bid_publisher,
             ask_publisher,
         )
+
+    def _is_trade_alone(self, message: Any) -> bool:
+        """Whether a message that lacks a key is a trade that shows no book; any other one is refused."""
+        missing = [name for name in REQUIRED if getattr(message, name) is UNSET]
+        no_book = missing == [name for name in REQUIRED if name in BOOK] and message.bid_pb_00 is UNSET
+        if message.action == "T" and no_book:
+            return True
+        hint = " (is map_symbols off?)" if missing[0] == "symbol" else ""
+        raise DataError(f"no key {missing[0]!r} in the message{hint}", "key")
 
     def _read(self, raw: bytes) -> Any:
         """The message's values, those of nested records where flat ones have them."""
@@ -170,7 +182,7 @@ class JsonDecoder:
             values = iter(values_of(message))
             for (name, _), price, _ in zip(names, values, values, strict=True):
                 one_unit(name, price, unit, where)
-        if self._event is not None:
+        if self._events:
             one_unit("price", message.price, unit, where)
 
 
@@ -223,6 +235,22 @@ def _with_nan(raw: bytes, error: Exception) -> Any:
         return msgspec.convert(json.loads(raw), _Message)
     except (ValueError, RecursionError):
         raise reason from None
+
+
+def message_from(update: BookUpdate) -> bytes:
+    """An update of any format as a flat message that `JsonDecoder` reads."""
+    message: dict[str, Any] = {"ts_event": update.time, "publisher_id": update.publisher_id, "symbol": update.symbol}
+    if update.sequence is not None:
+        message["sequence"] = update.sequence
+    if update.event is not None:
+        message |= msgspec.structs.asdict(update.event)
+    if update.consolidated:
+        message |= {"rtype": CMBP_1, "bid_pb_00": update.bid_publisher, "ask_pb_00": update.ask_publisher}
+    for side, levels in (("bid", update.bids), ("ask", update.asks)):
+        for i, level in enumerate([] if levels is None else levels or [None]):
+            price, size = level or (None, 0)
+            message |= {f"{side}_px_{i:02d}": price, f"{side}_sz_{i:02d}": size}
+    return msgspec.json.encode(message)
 
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")

@@ -69,8 +69,10 @@ USE_INSTEAD = "MBP-1 or MBP-10 of each venue's own feed, or CMBP-1 of a consolid
 DOUBTS: dict[int, tuple[str, str]] = {  # flags that make a row doubtful, with their names
     4: ("F_MAYBE_BAD_BOOK", "this quote may be wrong"),
     8: ("F_BAD_TS_RECV", "its time of receipt is wrong"),
+    256: ("NOT_FIRM", "this quote is not firm"),  # no flag of Databento's, which end at 128: see sor/market/taq.py
 }
 DOUBTFUL = sum(DOUBTS)
+NOT_FIRM = 256
 
 _TIME = re.compile(
     r"(?P<date>\d{4}(?P<dash>-?)\d\d(?P=dash)\d\d)[Tt ]"
@@ -106,6 +108,24 @@ def price_of(name: str, value: Any) -> float | None:
     raise DataError(f"{name} is {str(value)[:60]!r}: not a price", "price")
 
 
+def dollars_of(name: str, text: str) -> float | None:
+    """Dollars per share, with a point or without one; None where no price is shown.
+
+    For formats whose prices are dollars always: `price_of` takes an integer for 1e-9 dollars.
+    """
+    try:
+        if "_" in text or not text.isascii():
+            raise ValueError
+        price = float(text)
+    except ValueError:
+        number = _number(name, text)  # a word for none, or an error
+        if number is None:
+            return None
+        price = float(number)
+    usual = 0.0 < price <= LARGEST_PRICE and round(price * 1e9) / 1e9 == price
+    return price if usual else _unusual_price(name, price)
+
+
 def _integer_price(name: str, units: int) -> float | None:
     if units in (0, UNDEFINED_PRICE):
         return None
@@ -124,6 +144,8 @@ def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
     if 0.0 < price <= LARGEST_PRICE:
+        if units_of(price) / 1_000_000_000 == price:  # a product may be off by a unit where doubles are as far apart
+            return price
         raise DataError(f"{name} is {price!r}: a price has at most nine decimals", "price")
     raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
 

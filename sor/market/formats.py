@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from sor.errors import DataError, InputError
+from sor.market import plain, taq
 from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder, QuickCsv
 from sor.market.databento_json import JsonDecoder
@@ -19,6 +20,7 @@ from sor.market.dbn import messages as dbn_messages
 from sor.market.packed import Unpacked, packing_of
 from sor.market.parquet import BEGINS, read_parquet
 from sor.market.update import Decoder, Tally
+from sor.market.venues import VenueDirectory
 
 MARK = b"\xef\xbb\xbf"  # byte-order mark of UTF-8
 LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
@@ -31,6 +33,12 @@ class Quick(Protocol):
         """Add the rows of whole lines from ``at`` on to the columns, as many as there is room for; where it stopped."""
 
 
+class NewDecoder(Protocol):
+    """Makes the decoder of a file, see `Format`."""
+
+    def __call__(self, first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder: ...
+
+
 @dataclass(frozen=True)
 class Format:
     """A way that market data is written.
@@ -41,8 +49,9 @@ class Format:
     begins : callable
         Whether a file is of it, by its first line without a byte-order mark; of a file without lines, its first bytes.
     decoder : callable, optional
-        Of a format with a row a line: the `Decoder`, from the first line, the depth, and whether all is wanted that a
-        `Batch` holds: what has happened, the time of receipt and every flag.
+        Of a format with a row a line: the `Decoder`, from the first line, the depth, whether all is wanted that a
+        `Batch` holds (what has happened, the time of receipt and every flag), and for formats that name venues the
+        directory that knows them, by default the built-in one.
     has_header : bool
         The first line is no row.
     quick : callable, optional
@@ -56,31 +65,41 @@ class Format:
 
     name: str
     begins: Callable[[bytes], bool]
-    decoder: Callable[[bytes, int, bool], Decoder] | None = None
+    decoder: NewDecoder | None = None
     has_header: bool = True
     quick: Callable[[Any, Columns], Quick] | None = None
     batches: Callable[[Unpacked, int, Tally], Iterator[Batch]] | None = None
     messages: Callable[[Unpacked], Iterator[list[tuple[int, bytes]]]] | None = None
 
-    def decoder_of(self, first: bytes, depth: int, events: bool) -> Decoder:
+    def decoder_of(self, first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
         """A decoder for a file that begins with this line."""
         if self.decoder is None:
             raise InputError(f"{self.name} has no lines: sor.read_feed reads it")
-        return self.decoder(first, depth, events)
+        return self.decoder(first, depth, events, directory)
 
 
-def _json(first: bytes, depth: int, events: bool) -> Decoder:
+def _json(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
     return JsonDecoder(depth, events=events)
 
 
-def _csv(first: bytes, depth: int, events: bool) -> Decoder:
+def _csv(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
     return CsvDecoder(first, depth, events=events)
+
+
+def _taq(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
+    return taq.decoder(first, directory or VenueDirectory.load(), events=events)
+
+
+def _plain(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
+    return plain.decoder(first, directory or VenueDirectory.load(), depth, events=events)
 
 
 FORMATS = (  # the first that fits
     Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, dbn_batches, dbn_messages),
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
     Format("Parquet", lambda first: first.startswith(BEGINS), batches=read_parquet),
+    Format("TAQ of WRDS as CSV", taq.is_taq, _taq),
+    Format("plain CSV", plain.is_plain, _plain),
     Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none
 )
 

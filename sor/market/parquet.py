@@ -23,6 +23,7 @@ from sor.market.columns import (
     PRICE_UNITS,
     ROWS,
     SLOTS,
+    STANDS,
     Batch,
     Columns,
     arrow,
@@ -205,13 +206,15 @@ def _wrong(batch: Batch) -> dict[str, NDArray[np.bool_]]:
     names = np.array([*map(_is_symbol, batch.symbols), False])
     prices = np.column_stack([batch.price, batch.bid_price, batch.ask_price])
     sizes = np.column_stack([batch.size, batch.bid_size, batch.ask_size])
+    strange = (sizes < 0) | (sizes > LARGEST_SIZE)
+    strange[:, 1:] &= batch.quotes[:, None] | (sizes[:, 1:] != STANDS)
     times = (batch.time <= 0) | (batch.time >= LARGEST_TIME) | (batch.receipt < 0) | (batch.receipt >= LARGEST_TIME)
     return {
         "symbol": ~names[batch.symbol],
         "time": times,
         "event": ~(actions[batch.action] & sides[batch.side]),
         "price": (((prices <= 0) | (prices > LARGEST_PRICE * PRICE_UNITS)) & (prices != NO_PRICE)).any(axis=1),
-        "size": ((sizes < 0) | (sizes > LARGEST_SIZE)).any(axis=1),
+        "size": strange.any(axis=1),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sor.errors import DataError, StreamError
+from sor.errors import DataError, LeftOut, StreamError
 from sor.market.columns import ROWS, Batch, Columns
 from sor.market.formats import LEARNED, MARK, Format, first_rows_refused, is_whole
 from sor.market.lines import Blocks, unfinished
@@ -86,6 +86,8 @@ class _Reader:
                 raise unfinished()
             else:
                 self.columns.add(self._decoder.decode(line))
+        except LeftOut as error:
+            self._tally.skip(error.reason, 1)
         except DataError as error:
             self._tally.refuse(self._line, error)
         return end + 1 or len(block)

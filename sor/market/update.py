@@ -54,8 +54,21 @@ def event_of(action: object, side: object, price: object, size: object) -> Event
     return Event(str(action), str(side or "N"), price_of("price", price), size_of("size", size))
 
 
+def trade_of(side: str, price: float | None, size: int) -> Event:
+    """A trade that stands in a row of its own.
+
+    Raises
+    ------
+    DataError
+        Without a price or a size it is none.
+    """
+    if price is None or not size:
+        raise DataError(f"a trade of {size} shares at price {price}: it needs both", "trade")
+    return Event("T", side, price, size)
+
+
 class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One publisher's book after an event; it replaces what that publisher showed before.
+    """One publisher's book after an event; it replaces what that publisher showed before, where it shows anything.
 
     Or the best bid and offer of many, each with the publisher whose it is (`sor.market.book.Books` knows what follows
     for the others).
@@ -69,8 +82,9 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
         Event time (``ts_event``), nanoseconds since the epoch, UTC.
     sequence : int or None
         The venue's message number.
-    bids, asks : list of (price, size) or None
-        By level; None where a level shows nothing.
+    bids, asks : list of (price, size) or None, or None
+        By level; None where a level shows nothing. None for both lists: the row says what has happened, and what the
+        publisher shows stands as it was.
     event : Event or None
         What has happened, where the decoder was asked for it and the feed says it.
     doubts : int
@@ -87,8 +101,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     publisher_id: int
     time: int
     sequence: int | None
-    bids: list[Level | None]
-    asks: list[Level | None]
+    bids: list[Level | None] | None
+    asks: list[Level | None] | None
     event: Event | None = None
     doubts: int = 0
     receipt: int = 0

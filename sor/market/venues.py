@@ -272,6 +272,25 @@ class VenueDirectory:
         """Return the listed venue with this MIC, or None."""
         return self._by_mic.get(mic)
 
+    def publisher_of(self, mic: str) -> int:
+        """Return the publisher id that stands for a listed venue: its first one.
+
+        Raises
+        ------
+        InputError
+            If no venue has this MIC (the message proposes the nearest ones), or it has no publisher id.
+        """
+        entry = self._by_mic.get(mic)
+        if entry is None:
+            near = _near(mic.upper(), self._by_mic, 2)
+            raise InputError(
+                f"venue {mic[:60]!r} is not in the venue directory{near}: it may be one of {', '.join(self._by_mic)}, "
+                "or of a venue file (--venues)"
+            )
+        if not entry.publisher_ids:
+            raise InputError(f"venue {mic} has no publisher id in the venue directory: give it one (--venues)")
+        return entry.publisher_ids[0]
+
     def level_venue(self, level: int) -> VenueEntry:
         """Return the venue that a level of a single book is shown as, where levels stand in for venues.
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 from kafka import errors as kafka_errors
 
 from sor import kernels
-from sor.errors import ConnectError, DataError, InputError, SorError, StreamError
+from sor.errors import ConnectError, DataError, InputError, LeftOut, SorError, StreamError
 from sor.kafka import kafka_python as kafka
 from sor.kafka import private
 from sor.kafka.common import ClientError
 from sor.kafka.waiting import Deadline
+from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
 from sor.market.venues import VenueDirectory
 from sor.service import rules
@@ -30,7 +31,7 @@ from sor.service.settings import (
     SendSettings,
     StreamSettings,
 )
-from sor.stream.files import open_feed
+from sor.stream.files import FileSource, open_feed
 
 LONGEST_WAIT_S = 5.0  # for an address to take a connection
 ASK_AGAIN_S = 0.2
@@ -93,7 +94,7 @@ def check(settings: CheckSettings) -> Iterator[Finding]:
     yield _try("settings", lambda: _settings(settings))
     yield _try("kernels", lambda: f"{kernels.BACKEND} ({kernels.WHY})")
     if path is not None:
-        yield _try("feed", lambda: _feed(path))
+        yield _try("feed", lambda: _feed(path, settings.venues))
     else:
         yield _try("venues", lambda: _venues(settings))
     try:
@@ -158,21 +159,28 @@ def _settings(settings: CheckSettings) -> str:
     return "flags and environment are read"
 
 
-def _feed(path: str) -> str:
+def _feed(path: str, venues: str | None = None) -> str:
     if path == "-":
         raise Skipped("standard input is not read")
     source = open_feed(path)
     try:
-        decoder = source.decoder(depth=1)
-        message = next((message for message in source if message.value), None)
-        if message is None:
+        decoder = source.decoder(depth=1, directory=VenueDirectory.load(venues))
+        symbol = _first_symbol(decoder, source)
+        if symbol is None:
             raise InputError(f"{path} has no row")
-        update = decoder.decode(message.whole())
     except DataError as error:
         raise InputError(f"{path}, first row: {error}") from None
     finally:
         source.close()
-    return f"{path} can be read; its first row is of {update.symbol}"
+    return f"{path} can be read; its first row is of {symbol}"
+
+
+def _first_symbol(decoder: Decoder, source: FileSource) -> str | None:
+    for message in source:
+        if message.value:
+            with contextlib.suppress(LeftOut):
+                return decoder.decode(message.whole()).symbol
+    return None
 
 
 def _venues(settings: RoutingSettings) -> str:

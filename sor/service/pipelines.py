@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     new_router: NewRouter
     router: Router
     new_books: Callable[[int], Books]  # so many levels deep
+    directory: VenueDirectory
 
     @property
     def events(self) -> bool:
@@ -42,21 +43,21 @@ class Plan(NamedTuple):
         return 1 if self.settings.algorithm == "brute_force" and self.venues_from == "publishers" else DEPTH
 
 
-def plan_of(settings: RoutingSettings, venues_from: str) -> Plan:
-    """The plan of the settings.
+def plan_of(settings: RoutingSettings, venues_from: str, directory: VenueDirectory | None = None) -> Plan:
+    """The plan of the settings, with their venue directory where that has been loaded already.
 
     Raises
     ------
     InputError
     """
-    directory = VenueDirectory.load(settings.venues)
+    directory = directory or VenueDirectory.load(settings.venues)
     new_router = _routers(settings, directory)
 
     def new_books(depth: int) -> Books:
         return Books(directory, venues_from, depth, _new_outflows(settings), settings.max_symbols)
 
     new_books(1)
-    return Plan(settings, venues_from, new_router, new_router(None, None), new_books)
+    return Plan(settings, venues_from, new_router, new_router(None, None), new_books, directory)
 
 
 def new_pipeline(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from sor.errors import DataError, InputError, SorError
+from sor.errors import DataError, InputError, LeftOut, SorError
 from sor.kafka import resume
-from sor.market import Decoder
+from sor.market import BookUpdate
 from sor.market.databento_csv import CsvDecoder
-from sor.market.databento_json import message_of
+from sor.market.databento_json import LEVELS, JsonDecoder, message_from, message_of
 from sor.market.fields import symbol_of, time_of
+from sor.market.venues import VenueDirectory
 from sor.service.settings import ProduceSettings
-from sor.stream.files import open_feed
+from sor.stream.files import FileSource, open_feed
 from sor.stream.messages import DeadLetter
 from sor.stream.pipeline import Stop
 
@@ -75,12 +77,14 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """A file's rows as messages; what cannot be sent is counted and logged."""
+    """A file's rows as messages; what cannot be sent is counted and logged, what is left out on purpose is counted."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, venues: str | None = None) -> None:
+        directory = VenueDirectory.load(venues)
         self.source = open_feed(path)
         self.bad = 0
-        self._convert = _converter(self.source.decoder(depth=1))
+        self.left_out: Counter[str] = Counter()  # on purpose, by reason
+        self._convert = _converter(self.source, directory)
 
     def __iter__(self) -> Iterator[Row]:
         number = 0
@@ -90,20 +94,26 @@ class Rows:
             number += 1
             try:
                 yield Row(number, *self._convert(message.whole()))
+            except LeftOut as error:
+                self.left_out[error.reason] += 1
             except DataError as error:
                 self.bad += 1
                 DeadLetter(message.value, message.place, error.reason, str(error)).tell()
 
 
-def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:
+def _converter(source: FileSource, directory: VenueDirectory) -> Callable[[bytes], tuple[str, int, bytes]]:
     """From a line to (symbol, event time, JSON message)."""
+    decoder = source.decoder(depth=1, directory=directory)
 
     def from_json(raw: bytes) -> tuple[str, int, bytes]:
         update = decoder.decode(raw)
         return update.symbol, update.time, raw
 
-    if not isinstance(decoder, CsvDecoder):
+    if isinstance(decoder, JsonDecoder):
         return from_json
+    if not isinstance(decoder, CsvDecoder):
+        whole = source.decoder(LEVELS, events=True, directory=directory)
+        return lambda raw: _from_update(whole.decode(raw))
     columns = decoder.columns
     time_at, symbol_at = columns.index("ts_event"), columns.index("symbol")
 
@@ -115,9 +125,14 @@ def _converter(decoder: Decoder) -> Callable[[bytes], tuple[str, int, bytes]]:
     return from_csv
 
 
+def _from_update(update: BookUpdate) -> tuple[str, int, bytes]:
+    return update.symbol, update.time, message_from(update)
+
+
 class Outcome(NamedTuple):
     confirmed: int  # messages acknowledged
     bad: int  # rows that could not be sent
+    left_out: Counter[str]  # rows that say nothing to act on, by reason
     there: int  # rows that the topic had already
     latest: float  # the longest that a message was handed to the client after it was due, seconds
     finished: bool  # False where a signal ended it before the end
@@ -133,13 +148,14 @@ def produce(settings: ProduceSettings) -> Outcome:
     path = settings.csv_file
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
-    rows = Rows(path)  # a file that cannot be read is told before a broker is waited for
+    rows = Rows(path, settings.venues)  # a file that cannot be read is told before a broker is waited for
     try:
         topic = resume.connect(settings.connection, settings.topic)
     except SorError:
         rows.source.close()
         raise
     stop, bad, there, left = Stop(), 0, 0, settings.max_messages
+    left_out: Counter[str] = Counter()
     pace = Pace(settings.speed, stop)
     try:
         before = _rows_before(settings) if settings.resume else None
@@ -149,16 +165,17 @@ def produce(settings: ProduceSettings) -> Outcome:
                 sent, passed = _send(rows, topic, pace, stop, left, before)
                 rows.source.close()
                 bad, there = bad + rows.bad, there + passed
+                left_out += rows.left_out
                 left = None if left is None else left - sent
                 if not settings.loop or not sent or left == 0 or stop():
                     break
-                rows = Rows(path)
+                rows = Rows(path, settings.venues)
                 pace.restart()
             topic.finish()
     finally:
         topic.close()
         logger.info("%d messages acknowledged by %s, %d bad rows", topic.count, settings.topic, bad)
-    return Outcome(topic.count, bad, there, pace.latest, not stop())
+    return Outcome(topic.count, bad, left_out, there, pace.latest, not stop())
 
 
 def _rows_before(settings: ProduceSettings) -> resume.RowsSent:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 
+from sor.market.venues import VenueDirectory
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
 from sor.service.run import run_to_end
@@ -21,20 +22,22 @@ LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher o
 def replay(settings: ReplaySettings) -> int:
     """Route every row of a recorded feed."""
     path = settings.csv_file
-    venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path))
+    directory = VenueDirectory.load(settings.venues)
+    venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path, directory))
     source = open_feed(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
-        plan = plan_of(settings, venues_from)
-        pipeline = new_pipeline(plan, source.decoder(plan.depth, events=plan.events), sink)
+        plan = plan_of(settings, venues_from, directory)
+        decoder = source.decoder(plan.depth, events=plan.events, directory=directory)
+        pipeline = new_pipeline(plan, decoder, sink)
         return run_to_end(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
 
 
-def _venues_of(path: str) -> str:
+def _venues_of(path: str, directory: VenueDirectory) -> str:
     """What a venue is, where nobody said: a look at the file; a pipe or a topic cannot be looked ahead at."""
-    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD):
+    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD, directory):
         return "publishers"
     logger.info(
         "only one publisher in the first %d rows of %s: its levels are routed as venues (--venues-from levels)",

@@ -51,6 +51,7 @@ _OBJECTIVE = Option(
     choice(*OBJECTIVES),
     "sweep (displayed shares at least cost), shortfall (against the mid) or notional (the formula as it stands)",
 )
+_VENUES = Option("SOR_VENUES", text, "venue file (TOML), laid over the built-in directory", file="read")
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
 _TOPIC = Option("TOPIC_NAME", topic_name, "topic of the market data")
@@ -98,9 +99,7 @@ class RoutingSettings(Settings):
             "seconds of event time after which a venue's quote is stale; off unless given",
         ),
     ] = None
-    venues: Annotated[
-        str | None, Option("SOR_VENUES", text, "venue file (TOML), laid over the built-in directory", file="read")
-    ] = None
+    venues: Annotated[str | None, _VENUES] = None
     exclude_venues: Annotated[
         tuple[str, ...], Option("SOR_EXCLUDE_VENUES", names, "venue ids that get nothing, comma-separated")
     ] = ()
@@ -377,6 +376,7 @@ class TelemetrySettings(Settings):
 class SendSettings(Settings):
     """A recorded feed on its way to a topic."""
 
+    venues: Annotated[str | None, _VENUES] = None
     topic: Annotated[str, _TOPIC] = "market_data"
     speed: Annotated[
         float,

@@ -19,6 +19,7 @@ from sor.market.databento_json import JsonDecoder
 from sor.market.formats import FORMATS, LEARNED, MARK, Format, first_rows_refused, format_of, is_whole
 from sor.market.lines import Lines
 from sor.market.packed import Unpacked
+from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
 FIRST_BYTES = 3  # which tell a format without lines
@@ -86,8 +87,10 @@ class FileSource:
         text = line.strip()
         return text if text.startswith(b"{") else line
 
-    def decoder(self, depth: int, *, events: bool = False) -> Decoder:
+    def decoder(self, depth: int, *, events: bool = False, directory: VenueDirectory | None = None) -> Decoder:
         """The decoder for this file's format, which has learned from its first rows.
+
+        Formats that name venues ask the directory for their publishers, by default the built-in one.
 
         Raises
         ------
@@ -95,7 +98,7 @@ class FileSource:
             The header, or the first row, is of another schema.
         """
         try:
-            decoder = self.format.decoder_of(self._start, depth, events)
+            decoder = self.format.decoder_of(self._start, depth, events, directory)
             decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()
@@ -166,8 +169,8 @@ class RecordSource(FileSource):
         self._ended = found is None
         self._ready.extend(found or ())
 
-    def decoder(self, depth: int, *, events: bool = False) -> Decoder:
-        """The decoder of its messages, which has learned from the first ones.
+    def decoder(self, depth: int, *, events: bool = False, directory: VenueDirectory | None = None) -> Decoder:
+        """The decoder of its messages, which has learned from the first ones; they name publishers by number.
 
         Raises
         ------
@@ -207,10 +210,10 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def has_one_publisher(path: str, rows: int) -> bool:
-    """Whether the first ``rows`` messages of a file that can be read all come from one publisher."""
+def has_one_publisher(path: str, rows: int, directory: VenueDirectory | None = None) -> bool:
+    """Whether the first ``rows`` messages of a file that can be read all show the book of one publisher."""
     source = open_feed(path)
-    decoder = source.decoder(depth=1)
+    decoder = source.decoder(depth=1, directory=directory)
     publishers = set()
     try:
         # What cannot be read or used is reported when it is routed, not at this look ahead.
@@ -220,7 +223,8 @@ def has_one_publisher(path: str, rows: int) -> bool:
                     update = decoder.decode(message.whole())
                     if update.consolidated:
                         return False
-                    publishers.add(update.publisher_id)
+                    if update.bids is not None:  # who only trades shows no levels
+                        publishers.add(update.publisher_id)
                 if len(publishers) > 1:
                     break
     finally:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from sor.errors import AbortedError, DataError, SorError, StreamError
+from sor.errors import AbortedError, DataError, LeftOut, SorError, StreamError
 from sor.market import BookUpdate, Decoder
 from sor.market.book import Books
 from sor.market.lines import LONGEST_LINE
@@ -256,6 +256,9 @@ class Pipeline:
             return None
         try:
             update = self.decoder.decode(message.whole() if message.unfinished else message.value)
+        except LeftOut as error:
+            summary.skipped[error.reason] += 1
+            return None
         except DataError as error:
             cut = f" (cut at {LONGEST_LINE:,} bytes)" if len(message.value) == LONGEST_LINE else ""
             self._reject(message, error.reason, str(error) + cut)

@@ -12,7 +12,7 @@ import msgspec
 
 from sor.errors import DataError, StreamError
 from sor.market import BookUpdate, Decoder
-from sor.market.book import Books
+from sor.market.book import TRADES, Books
 from sor.stream.messages import BATCH, KafkaPlace
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class Partition:
     changed : dict
         Last update by (symbol, publisher id) since the last time that it was remembered, the newest last; with the
         offset of its message, and the newest time and number of venues of its book. Of consolidated quotes what they
-        left at each venue that they changed (`sor.market.book.Books.parts`).
+        left at each venue that they changed (`sor.market.book.Books.parts`). What only has happened leaves the quotes
+        that are kept: its last one is kept beside them, as that of publisher `TRADES`, for the book's time.
     dropped : set of bytes
         Keys of quotes that are kept and no longer right.
     end : int or None
@@ -141,7 +142,7 @@ class Partition:
         book = self.books.apply(update)
         if offset is not None:
             for part in self.books.parts(update) if update.consolidated else (update,):
-                key = part.symbol, part.publisher_id
+                key = part.symbol, TRADES if part.bids is None else part.publisher_id
                 self.changed.pop(key, None)  # so that the order is that of the last updates
                 self.changed[key] = part, offset, book.time, len(book.quotes)
         return self._drop_evicted() if self.books.evicted else 0
@@ -375,7 +376,8 @@ class Recovery:
         first, count = self._apply(state, place, start)
         if mark is not None and mark.doubtful > count:
             state.caveat, state.doubtful = mark.caveat, mark.doubtful - count
-        self._judge(state, place, since, unknown, first, sum(one.depth < self.depth for one in known))
+        shallow = sum(one.depth < self.depth for one in known if one.update.bids is not None)
+        self._judge(state, place, since, unknown, first, shallow)
         if known:
             return f"{len(known):,} quotes in {self.memory_topic} and {count:,} messages"
         return f"the {count:,} messages before"

@@ -131,8 +131,8 @@ class RunSummary:
         facts = self.as_dict(seconds)
         latency = facts["latency_us"]
         lines = [
-            f"messages {self.messages:,} = results {self.results:,} + skipped {_total(self.skipped)}"
-            f" + bad {_total(self.bad)}" + (f" + rejected {_total(self.rejected)}" if self.rejected else ""),
+            f"messages {self.messages:,} = results {self.results:,} + skipped {total(self.skipped)}"
+            f" + bad {total(self.bad)}" + (f" + rejected {total(self.rejected)}" if self.rejected else ""),
         ]
         if self.results:
             lines += [
@@ -141,7 +141,7 @@ class RunSummary:
                 f"filled   {facts['fill_rate']:.1%} of the shares ordered",
             ]
         if self.doubtful:
-            lines.append(f"doubtful {_total(self.doubtful)}: the feed says so of these messages")
+            lines.append(f"doubtful {total(self.doubtful)}: the feed says so of these messages")
         if self.evicted:
             lines.append(f"evicted  {self.evicted:,} books, as there were more symbols than --max-symbols")
         if self.scattered:
@@ -151,7 +151,8 @@ class RunSummary:
         return lines
 
 
-def _total(counts: Counter[str]) -> str:
-    total = sum(counts.values())
+def total(counts: Counter[str]) -> str:
+    """The sum of some counts, and what they are of."""
+    number = sum(counts.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.items()))
-    return f"{total:,} ({reasons})" if total else "0"
+    return f"{number:,} ({reasons})" if number else "0"

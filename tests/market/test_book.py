@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sor import Book, CostParameters, DataError, InputError, Order, Outflows, Router
 from sor.kernels import pick
 from sor.market import BookUpdate, Event
-from sor.market.book import Books
+from sor.market.book import TRADES, Books
+from sor.market.fields import iso_of
 from sor.market.venues import VenueDirectory
 
 NOW = 1_722_519_392_491_911_683  # 2024-08-01
@@ -28,6 +29,11 @@ def update(publisher: int, bid: Any = None, ask: Any = None, time: int = NOW, sy
     """An update; a side is one level, or a list of levels."""
     sides = [side if isinstance(side, list) else [side] for side in (bid, ask)]
     return BookUpdate(symbol, publisher, time, more.get("sequence"), *sides)
+
+
+def trade(publisher: int, time: int = NOW, symbol: str = "AAPL", side: str = "N", price: float = 10.0) -> BookUpdate:
+    """A row that says only what has happened."""
+    return BookUpdate(symbol, publisher, time, 77, None, None, Event("T", side, price, 30))
 
 
 def shown(book: Book) -> dict[str, tuple[Any, Any]]:
@@ -259,6 +265,7 @@ ROWS = st.lists(
         st.builds(best, SIDE, SIDE, st.integers(NOW, NOW + 9), st.sampled_from([FEED, NYSE]), doubts=st.just(0)),
         st.builds(best, SIDE, SIDE, st.integers(NOW, NOW + 9), doubts=st.sampled_from([0, 4])),
         st.builds(update, PUBLISHERS, LEVEL, LEVEL, st.integers(NOW, NOW + 9)),
+        st.builds(trade, PUBLISHERS, st.integers(NOW, NOW + 9)),
     ),
     max_size=12,
 )
@@ -268,6 +275,8 @@ def worked_out(rows: list[BookUpdate], directory: VenueDirectory) -> dict[str, l
     """The rule word for word: by venue, its bid and its ask."""
     venues: dict[str, list[Any]] = {}
     for row in rows:
+        if row.bids is None:
+            continue
         sides = (row.bids[0], row.bid_publisher), (row.asks[0], row.ask_publisher)
         for i, (level, publisher) in enumerate(sides):
             if not row.consolidated:
@@ -306,7 +315,8 @@ def test_the_parts_of_consolidated_quotes_bring_the_same_book_back(rows):
     books, other, kept = Books(directory), Books(directory), {}
     for at, row in enumerate(rows):
         book = books.apply(row)
-        kept |= {part.publisher_id: (at, part, book.time) for part in books.parts(row)}
+        for part in books.parts(row):
+            kept[TRADES if part.bids is None else part.publisher_id] = at, part, book.time
     for _, part, time in sorted(kept.values(), key=lambda one: one[0]):
         other.restore(part, time, 0)
     assert state_of(other.by_symbol["AAPL"]) == state_of(books.by_symbol["AAPL"])
@@ -529,3 +539,94 @@ def test_levels_beyond_the_depth_are_left_out():
     book = Book("AAPL", depth=2)
     book.quote("A", asks=[(100.0 + i, 10) for i in range(5)])
     assert Router(algorithm="greedy_l2").route(Order("AAPL", "buy", 100), book).allocation == [20]
+
+
+# --- rows that say only what has happened ----------------------------------------------------------------------------
+
+
+def test_a_trade_moves_the_time_and_leaves_every_quote(books, directory):
+    book = books.apply(update(NASDAQ, (10.0, 100), (10.1, 200)))
+    before = shown(book)
+    assert books.apply(trade(NASDAQ, NOW + 9)) is book
+    books.apply(trade(NYSE, NOW + 7))  # of a venue that has not quoted: it does not become one
+    books.apply(trade(9002, NOW + 8))
+    assert (shown(book), book.time, book.sequence) == (before, NOW + 9, 77)
+    assert [quote.time for quote in book.quotes] == [NOW]
+    result = Router().route(Order("AAPL", "buy", 100), book)
+    assert result.allocation == [100]
+    assert (result.book.time, result.book.sequence) == (iso_of(NOW + 9), 77)
+
+
+def test_a_quote_gets_stale_as_trades_go_on(books):
+    book = books.apply(update(NASDAQ, (10.0, 100), (10.1, 200)))
+    books.apply(trade(9002, NOW + 11))
+    [venue] = Router(max_quote_age=10).route(Order("AAPL", "buy", 100), book).venues
+    assert venue.status == "stale"
+
+
+def test_a_trade_of_an_unlisted_publisher_asks_for_no_fees(books, caplog):
+    books.apply(update(NASDAQ, (10.0, 100), (10.1, 200)))
+    books.apply(trade(9002))
+    assert caplog.text == ""
+
+
+def test_the_first_row_of_a_symbol_may_be_a_trade(books):
+    book = books.apply(trade(9002))
+    assert (shown(book), book.time) == ({}, NOW)
+    assert shown(books.apply(update(NASDAQ, None, (10.1, 200)))) == {"XNAS": (None, (10.1, 200))}
+
+
+@pytest.mark.parametrize("publisher", [NASDAQ, 9002])
+def test_a_trade_does_not_say_whose_levels_are_venues(directory, publisher):
+    books = Books(directory, "levels")
+    books.apply(trade(publisher))
+    book = books.apply(update(NYSE, [(10.0, 100), (9.9, 50)], [(10.1, 200)]))
+    before = shown(book)
+    books.apply(trade(publisher, NOW + 1))
+    assert shown(book) == before
+    with pytest.raises(DataError, match="takes one feed"):
+        books.apply(update(NASDAQ, (10.0, 100)))
+
+
+@pytest.mark.parametrize("venues_from", ["publishers", "levels"])
+def test_trades_are_undone_and_evicted_like_quotes(directory, venues_from):
+    books = Books(directory, venues_from, most=2)
+    book = books.apply(update(NASDAQ, (10.0, 100), (10.1, 200)))
+    before = shown(book), book.time, book.sequence
+    books.begin()
+    books.apply(trade(NASDAQ, NOW + 5))
+    books.apply(trade(NYSE, NOW, "ONLY"))
+    books.apply(trade(NYSE, NOW, "MORE"))  # makes room: the book of AAPL, or of ONLY, goes
+    assert len(books.by_symbol) == 2
+    books.undo()
+    book = books.by_symbol["AAPL"]
+    assert ((shown(book), book.time, book.sequence), len(books.by_symbol)) == (before, 1)
+
+
+def test_a_feed_of_trades_alone_is_evicted(directory):
+    books = Books(directory, "levels", most=1)
+    for symbol in ("ONE", "TWO", "THREE"):
+        books.apply(trade(NASDAQ, NOW, symbol))
+    assert books.by_symbol.keys() == {"THREE"}
+    assert books.evicted == {"ONE": [TRADES], "TWO": [TRADES]}
+
+
+def test_outflows_take_a_trade_in_a_row_of_its_own(directory):
+    """Sellers take 30 of the 100 shares bid; the quote that follows at once shows 70, and is not counted again."""
+    second = 10**9
+    windows = {}
+    for alone in (False, True):
+        books = Books(directory, new_outflows=lambda: Outflows(second, 10))
+        rows = [update(NASDAQ, (10.0, 100), (10.1, 200), time) for time in range(0, 3 * second, second // 2)]
+        after = update(NASDAQ, (10.0, 70), (10.1, 200), 3 * second)
+        event = trade(NASDAQ, 3 * second, side="A")
+        if alone:
+            rows += [event, trade(9002, 3 * second, side="A"), trade(NYSE, 3 * second, side="A"), after]
+        else:
+            rows.append(BookUpdate("AAPL", NASDAQ, 3 * second, None, after.bids, after.asks, event.event))
+        rows += [update(NASDAQ, (10.0, 70), (10.1, 200), time) for time in range(4 * second, 6 * second, second)]
+        for row in rows:
+            book = books.apply(row)
+        windows[alone] = book.outflows.samples("buy", [NASDAQ]).tolist()
+    assert windows[True] == windows[False]
+    assert sum(shares for [shares] in windows[True]) == 30

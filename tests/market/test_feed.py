@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import itertools
 import logging
+import math
 import os
 import random
 import re
@@ -13,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +26,11 @@ from hypothesis import strategies as st
 
 import sor
 from sor.errors import DataError, InputError, StreamError
-from sor.market import BookUpdate, columns, databento_csv, feed, parquet
-from sor.market.columns import Batch
+from sor.market import BookUpdate, Event, columns, databento_csv, feed, parquet
+from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder, message_of
-from sor.market.fields import price_of, receipt_of, units_of
+from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
 
@@ -203,13 +205,31 @@ def test_units_of_a_price(price: float, wanted: int) -> None:
     assert price_of("p", price) == price_of("p", f"{price:.9f}") == price
 
 
+@example(4503599627370491)  # times 1e9 it is a unit more
+@given(st.integers(2**51, 10**16))
+def test_the_double_of_nine_decimals_is_a_price_however_large(units: int) -> None:
+    """And of two that are next to each other, one that no nine decimals read as is none."""
+    text = f"{units // 10**9}.{units % 10**9:09d}"
+    price = float(text)
+    assert price_of("p", text) == price_of("p", price) == dollars_of("p", text) == price
+    for near in (math.nextafter(price, 0.0), math.nextafter(price, math.inf)):
+        below = math.floor(Fraction(near) * 10**9)
+        if near in (float(Fraction(below, 10**9)), float(Fraction(below + 1, 10**9))):
+            assert price_of("p", near) == near
+        else:
+            with pytest.raises(DataError, match="at most nine decimals"):
+                price_of("p", near)
+
+
 @pytest.mark.parametrize("price", ["0.0000000001", "222.8200000001", "222.82000000000002", "2251799.8136852475"])
 def test_a_price_finer_than_nine_decimals_is_refused(price: str) -> None:
     for value in (price, float(price)):
         with pytest.raises(DataError, match=r"^p is [0-9.e-]+: a price has at most nine decimals$") as caught:
             price_of("p", value)
         assert caught.value.reason == "price"
-    assert price_of("p", "222.8200000000000") == 222.82
+    with pytest.raises(DataError, match="at most nine decimals"):
+        dollars_of("p", price)
+    assert price_of("p", "222.8200000000000") == dollars_of("p", "222.8200000000000") == 222.82
 
 
 @pytest.mark.parametrize("value", [None, "", " ", "NaT", "nan", 2**64 - 1, str(2**64 - 1), float("nan")])
@@ -882,3 +902,21 @@ def test_batches_are_taken_and_joined() -> None:
     consolidated = Batch(batch.symbols, **batch.columns(), bid_publisher=batch.publisher, ask_publisher=batch.publisher)
     with pytest.raises(InputError, match="not one feed"):
         columns.joined([batch, consolidated])
+
+
+def test_rows_that_are_no_quotes_stand_in_columns_of_either_kind() -> None:
+    trade = BookUpdate("AAPL", 9002, 10**18, None, None, None, Event("T", "N", 1.25, 7))
+    own = BookUpdate("AAPL", 2, 10**18, None, [(1.0, 1)], [(2.0, 2)])
+    best = BookUpdate("AAPL", 95, 10**18, None, [(1.0, 1)], [(2.0, 2)], bid_publisher=2, ask_publisher=9)
+    for quote, other, owners in ((own, best, None), (best, own, [0, 2, 2, 0, 2, 0])):
+        collected = Columns(1, 4)
+        for row in (trade, quote):
+            collected.add(row)
+        batches = [collected.take()]  # of which the next rows have nothing
+        for row in (quote, trade, quote, trade):
+            collected.add(row)
+        with pytest.raises(DataError, match="consolidated quotes and quotes of a venue's own"):
+            collected.add(other)
+        batch = columns.joined([*batches, collected.take()])
+        assert batch.quotes.tolist() == [False, True, True, False, True, False]
+        assert (None if batch.bid_publisher is None else batch.bid_publisher.tolist()) == owners

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sor.errors import DataError
 from sor.market import BookUpdate, Event
 from sor.market.databento_csv import CsvDecoder
-from sor.market.databento_json import JsonDecoder, message_of
+from sor.market.databento_json import JsonDecoder, message_from, message_of
 from sor.market.fields import iso_of, time_of
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
@@ -937,3 +937,59 @@ def test_an_update_without_an_event_is_kept_as_before() -> None:
     event = msgspec.structs.replace(WANTED, event=Event("T", "A", 222.82, 100))
     assert msgspec.json.decode(msgspec.json.encode(event), type=BookUpdate) == event
     assert msgspec.json.decode(msgspec.json.encode(WANTED), type=BookUpdate) == WANTED
+
+
+# --- trades alone ----------------------------------------------------------------------------------------------------
+
+TRADE_ALONE = {"ts_event": ISO_TIME, "publisher_id": 2, "symbol": "AAPL", "action": "T", "price": 222.825, "size": 7}
+
+
+def test_a_message_of_a_trade_alone_leaves_the_quotes():
+    raw = json.dumps(TRADE_ALONE).encode()
+    wanted = BookUpdate("AAPL", 2, ISO_TIME, None, None, None, Event("T", "N", 222.825, 7))
+    assert JsonDecoder(events=True).decode(raw) == wanted
+    assert JsonDecoder().decode(raw) == msgspec.structs.replace(wanted, event=None)
+    told = json.dumps(TRADE_ALONE | {"side": "B", "sequence": 9, "price": 222825000000}).encode()
+    wanted = msgspec.structs.replace(wanted, sequence=9, event=Event("T", "B", 222.825, 7))
+    assert JsonDecoder(events=True).decode(told) == wanted
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"action": "A"}, "key"), ({"action": None}, "key"), ({"bid_px_00": 1.5}, "key"), ({"ask_sz_00": 5}, "key"),
+        ({"rtype": 0}, "schema"), ({"price": None}, "trade"), ({"size": 0}, "trade"), ({"size": None}, "trade"),
+        ({"price": 7}, "price"), ({"symbol": ""}, "symbol"), ({"ts_event": 5}, "time"),
+        ({"rtype": 177}, "schema"), ({"rtype": 177, "bid_pb_00": 2, "ask_pb_00": 2}, "key"),
+    ],
+)  # fmt: skip
+def test_a_message_that_is_no_trade_alone(values, reason, events):
+    assert outcome_of(JsonDecoder(events=events).decode, json.dumps(TRADE_ALONE | values).encode()) == reason
+
+
+@pytest.mark.parametrize("name", ["symbol", "ts_event", "publisher_id"])
+def test_a_trade_alone_has_to_say_of_what(name):
+    values = {key: value for key, value in TRADE_ALONE.items() if key != name}
+    with pytest.raises(DataError, match=f"no key '{name}'"):
+        JsonDecoder().decode(json.dumps(values).encode())
+
+
+price_of_a_level = st.none() | st.tuples(st.integers(1, 10**8).map(lambda cents: cents / 100), st.integers(1, 10**6))
+
+
+@given(
+    bids=st.lists(price_of_a_level, min_size=1, max_size=10),
+    asks=st.lists(price_of_a_level, min_size=1, max_size=10),
+    sequence=st.none() | st.integers(0, 2**64 - 1),
+    event=st.none() | st.builds(Event, st.just("T"), st.sampled_from("BAN"), st.just(1.25), st.integers(1, 9)),
+    alone=st.booleans(),
+    owners=st.none() | st.tuples(st.integers(1, 65535), st.integers(1, 65535)),
+)
+def test_an_update_as_a_message_is_read_as_it_was(bids, asks, sequence, event, alone, owners):
+    event = Event("T", "N", 1e-05, 3) if alone and event is None else event
+    update = BookUpdate("AAPL", 2, ISO_TIME, sequence, None if alone else bids, None if alone else asks, event)
+    if owners is not None and not alone:
+        whose = owners[0] if bids[0] else 0, owners[1] if asks[0] else 0
+        update = msgspec.structs.replace(update, bid_publisher=whose[0], ask_publisher=whose[1])
+    assert JsonDecoder(events=True).decode(message_from(update)) == update

@@ -163,6 +163,45 @@ def test_the_json_of_databento_is_sent_as_it_is(tmp_path: Path) -> None:
     rows.source.close()
 
 
+TAQ_TRADES = """date,time_m,ex,sym_root,sym_suffix,tr_scond,size,price,tr_corr
+2018-01-02,09:30:00.043000,K,BRK,B,F I,100,198.5,00
+2018-01-02,09:30:00.092000,P,BRK,B,Q,2,198.5,00
+2018-01-02,09:30:00.093000,D,BRK,B,,3,198.51,08
+2018-01-02,09:30:00.094000,D,BRK,B,,4,198.52,01
+2018-01-02,09:30:00.095000,S,BRK,B,,5,198.53,00
+"""
+OPEN = 1_514_903_400 * SECOND  # 2018-01-02, 9:30 in New York
+
+
+def test_a_format_that_names_venues_goes_out_as_messages(tmp_path: Path) -> None:
+    """With all levels and what has happened; what is left out on purpose is no bad row, and keeps its number."""
+    feed = tmp_path / "trades.csv"
+    feed.write_text(TAQ_TRADES)
+    rows = Rows(str(feed))
+    found = [(row.number, row.symbol, row.time - OPEN, json.loads(row.message)) for row in rows]
+    rows.source.close()
+    trade = {"symbol": "BRK.B", "action": "T", "side": "N"}
+    first = trade | {"ts_event": OPEN + 43 * 10**6, "publisher_id": 8, "price": 198.5, "size": 100}
+    last = trade | {"ts_event": OPEN + 94 * 10**6, "publisher_id": 9002, "price": 198.52, "size": 4}
+    assert found == [(1, "BRK.B", 43 * 10**6, first), (4, "BRK.B", 94 * 10**6, last)]
+    assert (rows.bad, rows.left_out) == (1, {"official_price": 1, "cancelled": 1})
+
+    feed.write_text(
+        "time,venue,symbol,bid,ask,bid_size,ask_size,bid_1,ask_1,bid_size_1,ask_size_1\n"
+        f"{OPEN},OWNX,A,1.5,1.75,10,20,1.25,2,30,0\n"
+    )
+    venues = tmp_path / "own.toml"
+    venues.write_text(
+        'schema_version = 1\n[[venue]]\nmic = "OWNX"\nname = "x"\nmodel = "x"\npublisher_ids = [7001]\n'
+        "[[venue.figures]]\nvalid_from = 2000-01-01\ntaker_fee = 0.003\nmaker_rebate = 0.0\n"
+        'taker_fee_verified = false\nmaker_rebate_verified = false\nsource = "x"\n'
+    )
+    rows = Rows(str(feed), str(venues))
+    [update] = [JsonDecoder().decode(row.message) for row in rows]
+    rows.source.close()
+    assert (update.publisher_id, update.bids, update.asks) == (7001, [(1.5, 10), (1.25, 30)], [(1.75, 20), None])
+
+
 # --- against a broker ------------------------------------------------------------------------------------------------
 
 

@@ -155,6 +155,13 @@ def message_of(
     return Message(json.dumps(values).encode(), KafkaPlace(TOPIC, 0, offset))
 
 
+def trade_of(offset: int, symbol: str, publisher: int, time: int) -> Message:
+    """A trade alone, which shows no book."""
+    values = {"symbol": symbol, "publisher_id": publisher, "ts_event": time, "sequence": offset}
+    values |= {"action": "T", "price": 100.5, "size": 7}
+    return Message(json.dumps(values).encode(), KafkaPlace(TOPIC, 0, offset))
+
+
 price = st.one_of(st.none(), st.integers(9_990, 10_010).map(lambda cents: cents / 100))
 size = st.integers(0, 500)
 levels = st.lists(st.tuples(price, size, price, size), min_size=1, max_size=DEPTH)
@@ -169,6 +176,8 @@ def feeds(draw: st.DrawFn) -> list[Message]:
         flags = draw(st.sampled_from([128, 128, 4, 12]))  # good, or doubted by the feed
         owners = draw(st.none() | st.tuples(st.sampled_from([1, 2, 999]), st.sampled_from([1, 9, 999])))
         message = message_of(offset, symbol, publisher, 10**18 + time, shown, flags, owners)
+        if draw(st.integers(0, 5)) == 0:
+            message = trade_of(offset, symbol, publisher, 10**18 + time)
         if draw(st.integers(0, 9)) == 0:
             message = Message(b"junk", message.place)
         feed.append(message)
@@ -292,7 +301,7 @@ def replayed(feed: list[Message], session: Session) -> dict[str, Any]:
     kinds=st.lists(
         st.tuples(
             st.sampled_from("ABC"),
-            st.sampled_from([1, 2, 3]),
+            st.sampled_from([0, 1, 2, 3]),
             st.integers(-5, 5),
             st.none() | st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3])),
             st.booleans(),
@@ -316,6 +325,8 @@ def test_no_history_gives_a_book_of_the_future(kinds: list[Any], plan: list[Sess
             [(50.0 if stays else 99.0 - i, 100, 100.0 + i, 100), (9.0, 1, 900.0, 1)],
             owners=owners,
         )
+        if publisher
+        else trade_of(i, symbol, 9002, 10**18 + 10 * i + late * 10)
         for i, (symbol, publisher, late, owners, stays) in enumerate(kinds)
     ]
     memory, position, start, doubted = Remembering(), 0, 0, False
@@ -770,3 +781,16 @@ def test_a_recovery_that_takes_too_long_says_so() -> None:
     recovery = Recovery(log, JsonDecoder(1), None, depth=1, tail=10_000, limit_s=60.0)
     recovery.start()
     recovery.fill(Partition(Books(DIRECTORY)), KafkaPlace(TOPIC, 0, 2_500))
+
+
+def test_trades_of_a_book_that_has_gone_are_forgotten_with_its_quotes() -> None:
+    state = Partition(Books(DIRECTORY, most=1))
+    decoder = JsonDecoder(1)
+    for message in (quote(0, 2, 100.0), trade_of(1, "A", 9002, 10**18 + 5)):
+        state.apply(decoder.decode(message.value), message.place.offset)  # type: ignore[union-attr]
+    state.end = 2
+    kept = [key for key, value in state.memories(1) if value is not None]
+    assert kept == [b"A|2", b"A|-1", MARK]
+    state.apply(decoder.decode(message_of(2, "B", 2, 10**18 + 6, [(99.0, 1, 100.0, 1)]).value), 2)
+    state.end = 3
+    assert {key for key, value in state.memories(1) if value is None} == {b"A|2", b"A|-1"}

@@ -1,0 +1,174 @@
+"""Our own plain form of market data, for everything that has no format of its own; docs/formats.md tells it.
+
+Quotes are CSV with the columns ``time, venue, symbol, bid, ask, bid_size, ask_size``, further levels ``bid_1`` and so
+on; trades, in a file of their own, ``time, venue, symbol, price, size``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sor.errors import DataError, InputError
+from sor.market.fields import dollars_of, integer_of, size_of, symbol_of, time_of
+from sor.market.table import Table, names_of
+from sor.market.update import BookUpdate, Level, trade_of
+from sor.market.venues import VenueDirectory
+
+ROW = ("time", "venue", "symbol")
+LEVEL = ("bid", "ask", "bid_size", "ask_size")
+TRADE = ("price", "size")
+SIDES = {"": "N", "n": "N", "b": "B", "buy": "B", "a": "A", "sell": "A"}  # of who took, as `sor.market.Event` has them
+
+KNOWN = 10_000  # spellings of venues remembered
+
+_LEVEL_COLUMN = re.compile(r"(?:bid|ask)(?:_size)?(?:_(0|[1-9]\d{0,2}))?", re.ASCII)
+
+
+def is_plain(header: bytes) -> bool:
+    """Whether a first line is that of quotes or trades in the plain form."""
+    return set(ROW) <= set(names_of(header))
+
+
+def decoder(
+    header: bytes, directory: VenueDirectory, depth: int = 10, *, events: bool = False
+) -> PlainQuotes | PlainTrades:
+    """The decoder of the rows below a first line.
+
+    Parameters
+    ----------
+    header : bytes
+    directory : VenueDirectory
+        Has the publisher of each MIC.
+    depth : int
+        Levels wanted; a file may have fewer.
+    events : bool
+        Decode trades as what has happened; without it they are checked, and change nothing.
+
+    Raises
+    ------
+    DataError
+        A column is missing, stands twice, or is one of neither quotes nor trades.
+    """
+    names = set(names_of(header))
+    if names.isdisjoint(TRADE):
+        return PlainQuotes(header, directory, depth)
+    both = sorted(name for name in names if name.startswith(("bid", "ask")))
+    if both:
+        raise DataError(f"columns of trades beside {', '.join(both)[:200]}: trades are a file of their own", "header")
+    return PlainTrades(header, directory, events=events)
+
+
+class _Rows:
+    """What quotes and trades have in common: when, where and of what."""
+
+    def __init__(self, header: bytes, required: tuple[str, ...], what: str, directory: VenueDirectory) -> None:
+        self.table = Table(header, required, what)
+        self._time, self._venue, self._symbol = (self.table.place[name] for name in ROW)
+        self._sequence = self.table.place.get("sequence")
+        self._directory = directory
+        self._publishers: dict[str, int] = {}  # by venue as it is spelled
+
+    def learn(self, rows: list[bytes]) -> None:
+        """Nothing: prices are dollars, and the header says the rest."""
+
+    def _whose(self, cells: list[str]) -> tuple[str, int, int, int | None]:
+        """The row's symbol, publisher, time and sequence."""
+        sequence = "" if self._sequence is None else cells[self._sequence]
+        return (
+            symbol_of(cells[self._symbol]),
+            self._publisher(cells[self._venue]),
+            time_of("time", cells[self._time]),
+            integer_of("sequence", sequence, 2**64 - 1) if sequence else None,
+        )
+
+    def _publisher(self, venue: str) -> int:
+        found = self._publishers.get(venue)
+        if found is None:
+            found = self._new_publisher(venue)
+            if len(self._publishers) < KNOWN:
+                self._publishers[venue] = found
+        return found
+
+    def _new_publisher(self, venue: str) -> int:
+        if venue.isdecimal() and venue.isascii():
+            return integer_of("venue", venue, 65535)
+        try:
+            return self._directory.publisher_of(venue)
+        except InputError as error:
+            raise DataError(f"{error}, or a publisher's number", "venue") from None
+
+
+class PlainQuotes(_Rows):
+    """Quotes: each replaces what its venue showed before, all levels of it."""
+
+    def __init__(self, header: bytes, directory: VenueDirectory, depth: int = 10) -> None:
+        super().__init__(header, (*ROW, *LEVEL), "the plain form of quotes", directory)
+        levels = _levels(self.table.place)
+        self._levels = [[self.table.place[name] for name in names] for names in levels[:depth]]
+        self._names = levels
+
+    def decode(self, raw: bytes) -> BookUpdate:
+        """The update of one row.
+
+        Raises
+        ------
+        DataError
+            A wrong number of cells, or a cell that is not what its column holds.
+        """
+        cells = self.table.cells(raw)
+        symbol, publisher, time, sequence = self._whose(cells)
+        bids: list[Level | None] = []
+        asks: list[Level | None] = []
+        for names, level in zip(self._names, self._levels, strict=False):
+            bid, ask, bid_size, ask_size = [cells[at] for at in level]
+            bids.append(_level(names[0], bid, names[2], bid_size))
+            asks.append(_level(names[1], ask, names[3], ask_size))
+        return BookUpdate(symbol, publisher, time, sequence, bids, asks)
+
+
+class PlainTrades(_Rows):
+    """Trades: each is an event of its venue, whose quote stands as it was."""
+
+    def __init__(self, header: bytes, directory: VenueDirectory, *, events: bool = False) -> None:
+        super().__init__(header, (*ROW, *TRADE), "the plain form of trades", directory)
+        self._price, self._size = (self.table.place[name] for name in TRADE)
+        self._side = self.table.place.get("side")
+        self._events = events
+
+    def decode(self, raw: bytes) -> BookUpdate:
+        """The update of one row.
+
+        Raises
+        ------
+        DataError
+            A wrong number of cells, or a cell that is not what its column holds.
+        """
+        cells = self.table.cells(raw)
+        symbol, publisher, time, sequence = self._whose(cells)
+        side = "" if self._side is None else cells[self._side]
+        if side.lower() not in SIDES:
+            raise DataError(f"side is {side[:20]!r}: it must be buy, sell or empty, of who took", "event")
+        price, size = dollars_of("price", cells[self._price]), size_of("size", cells[self._size])
+        trade = trade_of(SIDES[side.lower()], price, size)
+        return BookUpdate(symbol, publisher, time, sequence, None, None, trade if self._events else None)
+
+
+def _level(price_name: str, price: str, size_name: str, size: str) -> Level | None:
+    dollars, shares = dollars_of(price_name, price), size_of(size_name, size)
+    return None if dollars is None or not shares else (dollars, shares)
+
+
+def _levels(place: dict[str, int]) -> list[tuple[str, ...]]:
+    """The columns of each level; one that no whole level has is a mistake, and not something to pass over."""
+    levels: list[tuple[str, ...]] = [LEVEL]
+    while any(f"{name}_{len(levels)}" in place for name in LEVEL):
+        levels.append(tuple(f"{name}_{len(levels)}" for name in LEVEL))
+    known = {name for names in levels for name in names}
+    missing = sorted(known - place.keys())
+    if missing:
+        raise DataError(f"no column {', '.join(missing)[:200]} in the header: a level has four", "header")
+    strange = sorted(name for name in place if name.startswith(("bid", "ask")) and name not in known)
+    if strange:
+        why = "no level comes before it" if _LEVEL_COLUMN.fullmatch(strange[0]) else "it may be bid_1, bid_size_1, ..."
+        raise DataError(f"the column {strange[0][:60]!r} is of no level: {why}", "header")
+    return levels
