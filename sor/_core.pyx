@@ -91,19 +91,29 @@ def pack(list venues, double[:, ::1] quotes):
         row += 1
 
 
-def pack_levels(list venues, double[:, ::1] quotes):
-    """Write a row for every (venue, level), venues in order; TypeError where one is no plain number."""
+def pack_levels(list venues, list counts, double[:, ::1] quotes):
+    """Write a row for every (venue, level), venues in order, ``counts`` levels each, as many as there are rows.
+
+    TypeError where one is no plain number, ValueError where a venue has more or fewer levels.
+    """
     cdef Quote* row = rows_of(quotes)
     cdef double fee, rebate
-    for venue in venues:
+    cdef Py_ssize_t left
+    for venue, count in zip(venues, counts):
+        left = count
         fee = plain(venue.fee)
         rebate = plain(venue.rebate)
         for price, size in venue.levels:
+            if left == 0:
+                raise ValueError("more levels than counted")
             row.price = plain(price)
             row.size = plain(size)
             row.fee = fee
             row.rebate = rebate
             row += 1
+            left -= 1
+        if left:
+            raise ValueError("fewer levels than counted")
 
 
 # --- cost of a given split ---------------------------------------------------------------------------------------

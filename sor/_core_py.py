@@ -85,14 +85,23 @@ def pack(venues: Sequence[Any], quotes: Quotes) -> None:
         quotes[i] = plain(venue.ask), plain(venue.ask_size), plain(venue.fee), plain(venue.rebate)
 
 
-def pack_levels(venues: Sequence[Any], quotes: Quotes) -> None:
-    """Write a row for every (venue, level), venues in order; TypeError where one is no plain number."""
+def pack_levels(venues: Sequence[Any], counts: Sequence[int], quotes: Quotes) -> None:
+    """Write a row for every (venue, level), venues in order, ``counts`` levels each, as many as there are rows.
+
+    TypeError where one is no plain number, ValueError where a venue has more or fewer levels.
+    """
     row = 0
-    for venue in venues:
+    for venue, count in zip(venues, counts, strict=True):
+        left = count
         fee, rebate = plain(venue.fee), plain(venue.rebate)
         for price, size in venue.levels:
+            if left == 0:
+                raise ValueError("more levels than counted")
             quotes[row] = plain(price), plain(size), fee, rebate
             row += 1
+            left -= 1
+        if left:
+            raise ValueError("fewer levels than counted")
 
 
 # --- cost of a given split -------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
     try:
         counts = [len(venue.levels) for venue in venues]
         quotes = np.empty((sum(counts), 4))
-        core.pack_levels(venues, quotes)
+        core.pack_levels(venues, counts, quotes)
         usable = core.find_unusable(quotes, MAX_NUMBER) < 0 and 0 not in counts
     except (TypeError, AttributeError, ValueError, OverflowError):
         usable = False

@@ -236,12 +236,21 @@ def test_pack_leaves_what_is_no_plain_number_to_the_caller(core: ModuleType, nam
     price, size = (number, 1.0) if name == "ask" else (1.0, number)
     venue.levels = [(price, size)] if name in ("ask", "ask_size") else [(1.0, 1.0)]
     with pytest.raises(TypeError):
-        core.pack_levels([venue], np.empty((1, 4)))
+        core.pack_levels([venue], [1], np.empty((1, 4)))
+
+
+@pytest.mark.parametrize("counts", [[0, 2], [1, 0], [2, 0], [1, 2], [2, 1]])
+def test_levels_that_are_more_or_fewer_than_counted(core: ModuleType, counts: list[int]) -> None:
+    """What iterates over more than its length would be written behind the array."""
+    venues = [SimpleNamespace(levels=[(1.0, 1.0)], fee=0.0, rebate=0.0)] * 2
+    with pytest.raises(ValueError, match="levels than counted"):
+        core.pack_levels(venues, counts, np.empty((sum(counts), 4)))
 
 
 def packed(core: ModuleType, name: str, venues: list[Any], count: int) -> list[Any]:
     quotes = np.full((count, 4), math.nan)
-    getattr(core, name)(venues, quotes)
+    counts = [[len(venue.levels) for venue in venues]] if name == "pack_levels" else []
+    getattr(core, name)(venues, *counts, quotes)
     return bits(quotes.tolist())
 
 

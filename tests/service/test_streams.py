@@ -37,7 +37,7 @@ def shell(
     clean = {name: value for name, value in os.environ.items() if name not in names} | variables
     line = f'{limit}; exec "$0" "$@" {streams}'
     arguments = ["bash", "-c", line, sys.executable, "-m", "sor", *command]
-    run = subprocess.run(arguments, cwd=checkout, env=clean, capture_output=True, timeout=PATIENCE, check=False)
+    run = subprocess.run(arguments, cwd=checkout, env=clean, capture_output=True, timeout=5 * PATIENCE, check=False)
     assert b"Traceback" not in run.stderr
     assert b"Exception ignored" not in run.stderr
     return run
