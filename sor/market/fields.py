@@ -92,7 +92,7 @@ def price_of(name: str, value: Any) -> float | None:
                 price = float(value)
             except ValueError:
                 raise DataError(f"{name} is {value[:60]!r}: not a price", "price") from None
-            if 0.0 < price <= LARGEST_PRICE and round(price * 1e9) / 1e9 == price:
+            if 0.0 < price <= LARGEST_PRICE:
                 return price
             return _unusual_price(name, price)
         number = _number(name, value)
@@ -101,8 +101,7 @@ def price_of(name: str, value: Any) -> float | None:
     if type(number) is int:
         return _integer_price(name, number)
     if type(number) is float:
-        usual = 0.0 < number <= LARGEST_PRICE and round(number * 1e9) / 1e9 == number
-        return number if usual else _unusual_price(name, number)
+        return number if 0.0 < number <= LARGEST_PRICE else _unusual_price(name, number)
     if number is None:
         return None
     raise DataError(f"{name} is {str(value)[:60]!r}: not a price", "price")
@@ -122,8 +121,7 @@ def dollars_of(name: str, text: str) -> float | None:
         if number is None:
             return None
         price = float(number)
-    usual = 0.0 < price <= LARGEST_PRICE and round(price * 1e9) / 1e9 == price
-    return price if usual else _unusual_price(name, price)
+    return price if 0.0 < price <= LARGEST_PRICE else _unusual_price(name, price)
 
 
 def _integer_price(name: str, units: int) -> float | None:
@@ -143,17 +141,13 @@ def _integer_price(name: str, units: int) -> float | None:
 def _unusual_price(name: str, price: float) -> float | None:
     if math.isnan(price) or price == 0.0:
         return None
-    if 0.0 < price <= LARGEST_PRICE:
-        if units_of(price) / 1_000_000_000 == price:  # a product may be off by a unit where doubles are as far apart
-            return price
-        raise DataError(f"{name} is {price!r}: a price has at most nine decimals", "price")
     raise DataError(f"{name} is {price!r}: a price is above 0 and at most {LARGEST_PRICE:g} dollars", "price")
 
 
 def units_of(price: float) -> int:
-    """A price that `price_of` gave, in 1e-9 dollars: the shortest number that reads as this double."""
+    """A price that `price_of` gave, in whole 1e-9 dollars, at least one: of the shortest number that reads as it."""
     units = round(price * 1e9)
-    return units if units < EXACT_UNITS else int(Decimal(repr(price)).scaleb(9).to_integral_value())
+    return max(1, units) if units < EXACT_UNITS else int(Decimal(repr(price)).scaleb(9).to_integral_value())
 
 
 def unit_of(prices: Iterable[Any]) -> str | None:

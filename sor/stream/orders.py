@@ -711,12 +711,18 @@ class OrderPipeline:
             known = None if isinstance(order, str) else self._desks[message.partition].answer_to(order, since)
             if known is not None and known[0] and isinstance(known[1], int):
                 places.setdefault(message.partition, set()).add(known[1])
-        return {
-            (partition, offset): bytes(_answers.decode(record.value or b"").result)
-            for partition, offsets in places.items()
-            for offset, record in self.recovery.kept(partition, offsets).items()
-            if offset in offsets
-        }
+        first: dict[tuple[int, int], bytes] = {}
+        for partition, offsets in places.items():
+            kept = self.recovery.kept(partition, offsets)
+            gone = sorted(offsets - kept.keys())
+            if gone:
+                logger.warning(
+                    "%s:%d: %d first answers are gone, such as that at %d: their orders are answered anew",
+                    *(self.recovery.kept_topic, partition, len(gone), gone[0]),
+                )
+            for offset in offsets & kept.keys():
+                first[partition, offset] = bytes(_answers.decode(kept[offset].value or b"").result)
+        return first
 
     def _answer(self, message: Message, desk: Desk, asked: OrderMessage, first: dict[tuple[int, int], bytes]) -> None:
         started = time.perf_counter_ns()

@@ -803,13 +803,16 @@ def test_a_restart_knows_orders_and_loads_no_answers(log: Log) -> None:
     assert bench.pipeline._desks[0].recent == {}
 
 
-def test_a_first_answer_that_somebody_has_deleted_is_given_anew(log: Log) -> None:
+def test_a_first_answer_that_somebody_has_deleted_is_given_anew(log: Log, caplog: pytest.LogCaptureFixture) -> None:
     Bench(log).send(packed(), packed(id="b"))
     successor = Bench(log)
     log.records_of["sor-orders"][0] = log.records_of["sor-orders"][1]
     log.add("market_data", quote(publisher=2, ask=100.5))
     anew, known = successor.send(packed(), packed(id="b"))
     assert (anew["venues"][0]["ask"], known["venues"][0]["ask"]) == (100.5, 100.01)
+    assert (
+        "sor-orders:0: 1 first answers are gone, such as that at 0: their orders are answered anew" in caplog.messages
+    )
 
 
 def test_where_no_topic_keeps_answers_the_oldest_go(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
