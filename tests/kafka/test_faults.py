@@ -24,7 +24,7 @@ from sor.kafka.security import Connection
 from sor.kafka.source import KafkaSource
 from sor.kafka.timing import Timing
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("refused_connections")]  # brokers that go, in all of them
 
 __all__ = ["client"]  # a fixture
 Names = Callable[..., str]
