@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import outcome
 
 from sor.cli import main
 from sor.errors import DataError
@@ -254,20 +255,6 @@ def test_a_trade_leaves_the_book():
 @pytest.mark.parametrize("update", [decoded(QUOTE), decoded(TRADE, side="buy"), decoded(QUOTE, bid="", sequence="7")])
 def test_as_a_message_it_is_the_same(update):
     assert JsonDecoder(10, events=True).decode(message_from(update)) == update
-
-
-def outcome(decode: Any, raw: bytes) -> BookUpdate | DataError:
-    """The update, or why there is none; any other exception is the test's failure."""
-    try:
-        update = decode(raw)
-    except DataError as error:
-        caught = error
-    else:
-        assert isinstance(update, BookUpdate)
-        return update
-    assert caught.reason.isidentifier()
-    assert str(caught)
-    return caught
 
 
 @given(row=st.sampled_from([QUOTE, TRADE]), data=st.data())

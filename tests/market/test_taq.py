@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcomes import outcome
 
 from sor.cli import main
 from sor.errors import DataError, InputError, LeftOut
@@ -411,20 +412,6 @@ def test_as_a_message_it_is_the_same(update):
 
 
 # --- anything else ---------------------------------------------------------------------------------------------------
-
-
-def outcome(decode: Any, raw: bytes) -> BookUpdate | DataError:
-    """The update, or why there is none; any other exception is the test's failure."""
-    try:
-        update = decode(raw)
-    except DataError as error:
-        caught = error
-    else:
-        assert isinstance(update, BookUpdate)
-        return update
-    assert caught.reason.isidentifier()
-    assert str(caught)
-    return caught
 
 
 @given(row=st.sampled_from([QUOTE, TRADE]), data=st.data())
