@@ -45,7 +45,7 @@ BOUNDARIES = tuple(factor << power for power in range(12, 30) for factor in (2, 
 
 # Labels that stand at 0 from the start: `increase` does not see the first count of a series that was not there.
 SKIPPED = ("symbol",)
-BAD = ("json", "key", "number", "order", "price", "publisher", "schema", "size", "symbol", "time")
+BAD = ("event", "json", "key", "number", "order", "price", "publisher", "schema", "size", "symbol", "time", "trade")
 REJECTED = ("routing", "symbol", "terms")
 DOUBTFUL = tuple(flag for flag, _ in DOUBTS.values())
 
