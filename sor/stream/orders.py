@@ -613,7 +613,6 @@ class OrderPipeline:
         self._await_books(partitions)
         for partition in partitions:
             desk = self._desks[partition]
-            desk.stand()
             self.recovery.look_through(desk, partition)
             self.recovery.forget(desk, partition, self._since())
         asked = [self._asked(message) for message in batch]
@@ -627,6 +626,10 @@ class OrderPipeline:
         for partition in partitions:
             for key, value in self._desks[partition].news():
                 self.sink.remember(partition, key, value)
+
+    def stand(self) -> None:
+        for desk in self._desks.values():
+            desk.stand()
 
     def undo(self) -> None:
         """The last batch did not take place: its orders are not known. The books stay where the market data is."""

@@ -90,8 +90,11 @@ class Answering(Protocol):
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is to be remembered to the sink."""
 
+    def stand(self) -> None:
+        """The last batch took place: what it did to the state is not to be taken back any more."""
+
     def undo(self) -> None:
-        """The last batch did not take place: take back what it did to the state."""
+        """The last batch did not take place: take back what it did to the state; nothing where it had not begun."""
 
     def forget(self, partitions: set[int]) -> None:
         """Throw away the state of partitions: another member moves on with them, or what they hold has changed."""
@@ -188,7 +191,6 @@ class Pipeline:
 
     def process(self, batch: list[Message]) -> None:
         """Answer a batch, and hand what is new in the books to the sink."""
-        self._batch = set()
         if self._remembers:
             for partition in {message.partition for message in batch}:
                 self._begin(partition)
@@ -205,10 +207,14 @@ class Pipeline:
         for partition in partitions:
             self._partitions.pop(partition, None)
 
+    def stand(self) -> None:
+        self._batch = set()
+
     def undo(self) -> None:
         """The last batch did not take place: the books are as they were before it."""
         for partition in self._batch & self._partitions.keys():
             self._partitions[partition].undo()
+        self._batch = set()
 
     def _begin(self, partition: int) -> Partition:
         """State that is about to change within this batch."""
@@ -487,6 +493,7 @@ def _answered(source: Source, pipeline: Answering, batch: list[Message]) -> Abor
         pipeline.sink.abort()
         source.rewind(error.unsure)
         return error
+    pipeline.stand()
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import tracemalloc
@@ -67,11 +68,14 @@ class Remembering(Sink):
         self.results: list[bytes] = []
         self.memory: dict[bytes, Entry] = {}
         self.failures = 0  # commits to come that are void
+        self.refusals: Iterator[bool] = itertools.repeat(False)  # batches to come that cannot begin
         self._batch: tuple[list[bytes], list[tuple[bytes, bytes]]] = ([], [])
         self._next = 0
 
     def begin(self) -> None:
         self._batch = ([], [])
+        if next(self.refusals):
+            raise AbortedError("beginning a transaction")
 
     def add(self, key: str, value: bytes) -> None:
         self._batch[0].append(value)
@@ -536,10 +540,8 @@ def test_a_level_once_shown_comes_back_empty() -> None:
     assert shared == alone
 
 
-def outcome(feed: list[Message], sizes: list[int], failures: int, most: int | None = None) -> tuple[Any, Any, Pipeline]:
-    """Results and memory where the first commits are void."""
-    sink = Remembering()
-    sink.failures = failures
+def outcome(feed: list[Message], sizes: list[int], sink: Remembering, most: int | None) -> tuple[Any, Any, Pipeline]:
+    """Results and memory."""
     router = Router(CostParameters(0.05, 0.05, 0.0005), "cont_kukanov", min_windows=1)
     books = lambda: Books(DIRECTORY, "publishers", 10, lambda: Outflows(10**9, 20), most)  # noqa: E731
     pipeline = Pipeline(JsonDecoder(10, events=True), books, router, Order("*", "buy", 700), sink)
@@ -556,10 +558,15 @@ def test_an_undone_batch_leaves_outflows_and_placements_as_they_were(most: int |
     for i in range(120):
         levels = [(99.99, draw.randint(100, 400), 100.01, draw.randint(100, 400))]
         feed.append(message_of(i, draw.choice("AAAAAABCD"), draw.choice([1, 2, 3]), 10**18 + i * 200_000_000, levels))
-    quiet, shaken = outcome(feed, [7] * 200, 0, most), outcome(feed, [7] * 200, 5, most)
+    quiet = outcome(feed, [7] * 200, Remembering(), most)
     assert any(json.loads(result).get("placement") for result in quiet[0])
-    assert shaken[:2] == quiet[:2]
-    assert shaken[2].summary.evicted == quiet[2].summary.evicted > (0 if most else -1)
+    void, refused = Remembering(), Remembering()
+    void.failures = 5
+    refused.refusals = itertools.cycle([False, True])  # every batch but the first: what stands before it stays
+    for sink in (void, refused):
+        shaken = outcome(feed, [7] * 200, sink, most)
+        assert shaken[:2] == quiet[:2]
+        assert shaken[2].summary.evicted == quiet[2].summary.evicted > (0 if most else -1)
 
 
 def test_an_abort_leaves_the_other_partitions_alone_and_reads_nothing_again() -> None:
@@ -570,7 +577,9 @@ def test_an_abort_leaves_the_other_partitions_alone_and_reads_nothing_again() ->
         pipeline._partitions[partition] = Partition(Books(DIRECTORY))
     with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
         pipeline.process([Message(quote(i, 1 + i, 100.0).value, KafkaPlace(TOPIC, i, 7), None, i) for i in (0, 1)])
+        pipeline.stand()
         pipeline.process([Message(quote(8, 3, 101.0).value, KafkaPlace(TOPIC, 1, 8), None, 1)])
+        pipeline.stand()
         before = {number: shown(state.books) for number, state in pipeline._partitions.items()}
         other = pipeline._partitions[1]
         changed, marked = dict(other.changed), other.marked
