@@ -152,6 +152,11 @@ class Crew:
             return [job.process.pid, *children(job)]
         return []
 
+    def is_at_work(self, number: int) -> bool:
+        """Whether a consumer has had messages: of the first it says that no fee is known of their time."""
+        job = self.jobs[number]
+        return job.process.poll() is None and "no fee is known" in job.err
+
     def replace(self, number: int) -> Job:
         """Start another in the place of one that is no longer looked after; returns that one."""
         with self._lock:
@@ -364,7 +369,10 @@ class Chaos:
 
     def pause_named(self) -> None:
         """A named member stands still for too long, and another with its name takes its place."""
-        number, pid = self._victim(list(range(named_of(self.options))))
+        number, _ = self._victim(list(range(named_of(self.options))))
+        # One that has not joined yet would come back as the newcomer of the two, and rightly fence the other.
+        wait_until(lambda: self.crew.is_at_work(number), f"consumer {number} has had messages")
+        pid = self.crew.jobs[number].process.pid
         signal_all([pid], signal.SIGSTOP)
         self._note("consumer paused", f"{number}, which another replaces")
         time.sleep(self.random.uniform(0.0, 5.0))

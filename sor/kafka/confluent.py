@@ -86,7 +86,14 @@ UNSETTLED = {  # as while a topic is made, or a leader or coordinator changes
     KafkaError.NETWORK_EXCEPTION,
     KafkaError.REQUEST_TIMED_OUT,
 }
-UNANSWERED = {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._WAIT_COORD, KafkaError._ALL_BROKERS_DOWN}
+UNANSWERED = {
+    KafkaError._TIMED_OUT,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._DESTROY_BROKER,  # it has gone while it was asked
+    KafkaError._NOENT,  # a partition has no leader
+}
 UNWELCOME = {  # the brokers want no more of a producer
     KafkaError._FATAL,
     KafkaError._FENCED,
@@ -555,10 +562,10 @@ class GroupMember:
         return [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        return _bounds(self.consumer, self._place(partition), self._timing.commit)
+        return self._cluster.bounds(self.topic, partition, IsolationLevel.READ_COMMITTED)
 
     def ends(self, partitions: set[int]) -> dict[int, int]:
-        return {number: _bounds(self.consumer, self._place(number), self._timing.poll)[1] for number in partitions}
+        return self._cluster.ends(self.topic, partitions, self._timing.poll)
 
     def identity(self, *, fresh: bool = False) -> str | None:
         if fresh:
@@ -582,14 +589,6 @@ class GroupMember:
             self.consumer.close()
 
 
-def _bounds(consumer: Any, place: Any, seconds: float) -> tuple[int, int]:
-    with translated():
-        found = consumer.get_watermark_offsets(place, timeout=seconds)
-    if found is None:
-        raise ClientError(Kind.RETRIABLE, f"{place.topic}:{place.partition} does not tell where it ends")
-    return found[0], found[1]
-
-
 # --- apart from a group ----------------------------------------------------------------------------------------------
 
 
@@ -605,12 +604,9 @@ class PartitionLog:
     """See `sor.kafka.reader.Log`."""
 
     def __init__(self, connection: Connection, what: str) -> None:
-        self._connection = connection
-        self._seconds = connection.timing.commit
         self._consumer = _connect_consumer(connection, what, {"enable.partition.eof": True})
         self._topic = ""
         self._positions: dict[int, int] = {}
-        self._last: Any = None  # a consumer that sees where a log ends beyond open transactions
         self._cluster = TopicCluster(connection)
 
     def assign(self, topic: str, offsets: dict[int, int]) -> None:
@@ -651,9 +647,7 @@ class PartitionLog:
         return self._positions[partition]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        if self._last is None:
-            self._last = _connect_consumer(self._connection, "reader", {"isolation.level": "read_uncommitted"})
-        return _bounds(self._last, TopicPartition(topic, partition), self._seconds)
+        return self._cluster.bounds(topic, partition, IsolationLevel.READ_UNCOMMITTED)
 
     def ends(self, topic: str, partitions: set[int], seconds: float) -> dict[int, int]:
         return self._cluster.ends(topic, partitions, seconds)
@@ -661,8 +655,6 @@ class PartitionLog:
     def close(self) -> None:
         with translated():
             self._consumer.close()
-            if self._last is not None:
-                self._last.close()
 
 
 class TopicCluster:
@@ -718,11 +710,24 @@ class TopicCluster:
         return limits
 
     def ends(self, topic: str, partitions: set[int], seconds: float) -> dict[int, int]:
-        asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
+        return self._offsets(topic, partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED, seconds)
+
+    def bounds(self, topic: str, partition: int, isolation: IsolationLevel) -> tuple[int, int]:
+        """Not from `get_watermark_offsets`: librdkafka asks for both offsets at once, and where the first question
+        fails as the second is answered, it returns that answer for both: a full partition looks empty.
+        """
+        first = self._offsets(topic, {partition}, OffsetSpec.earliest(), isolation, self._seconds)
+        end = self._offsets(topic, {partition}, OffsetSpec.latest(), isolation, self._seconds)
+        return first[partition], end[partition]
+
+    def _offsets(
+        self, topic: str, partitions: set[int], spec: OffsetSpec, isolation: IsolationLevel, seconds: float
+    ) -> dict[int, int]:
+        asked = {TopicPartition(topic, partition): spec for partition in partitions}
+        if not asked:
+            return {}
         with translated():
-            futures = self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=max(seconds, 0.1)
-            )
+            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=max(seconds, 0.1))
             try:
                 return {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
             except TimeoutError:

@@ -199,7 +199,7 @@ class KafkaSource:
 
         One without a commit gets one, so that what arrives while nobody consumes is not lost.
         """
-        anew = self._is_another(self.group.identity(fresh=True))
+        anew = self._is_another(self._told(lambda: self.group.identity(fresh=True)))
         stands = self._told(lambda: self.group.committed(partitions))
         starts: dict[int, int] = {}
         moved: dict[int, int] = {}  # what the group does not know yet

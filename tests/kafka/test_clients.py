@@ -232,12 +232,26 @@ class Outcast:
         return getattr(self._consumer, name)
 
 
+def metadata_of_a_stranger(group: Group) -> Any:
+    """As of a consumer that has not joined yet."""
+    servers, name = group.servers.bootstrap, f"{group.name}-group"
+    if group.client.__name__.endswith("kafka_python"):
+        with KafkaConsumer(bootstrap_servers=servers, group_id=name) as consumer:
+            return consumer.group_metadata()
+    import confluent_kafka
+
+    stranger = confluent_kafka.Consumer({"bootstrap.servers": servers, "group.id": name})
+    try:
+        return stranger.consumer_group_metadata()
+    finally:
+        stranger.close()
+
+
 def test_who_is_put_out_of_the_group_answers_nothing(group: Group) -> None:
     """For the brokers would take offsets that come without a generation, whoever has the partition by then."""
     member = group.member()
     consumer = member.source.group.consumer
-    ask = consumer.group_metadata if hasattr(consumer, "group_metadata") else consumer.consumer_group_metadata
-    member.source.group.consumer = outcast = Outcast(consumer, ask())  # of before it has joined
+    member.source.group.consumer = outcast = Outcast(consumer, metadata_of_a_stranger(group))
     deadline = time.monotonic() + PATIENCE
     while not consumer.assignment():
         assert member.source.poll(10) == []
