@@ -56,7 +56,9 @@ class CsvDecoder:
     depth : int
         Levels wanted; a file may have fewer.
     events : bool
-        Decode what has happened as well, the time of receipt and every flag, where there are columns for them.
+        Decode what has happened as well, where there are columns for it.
+    receipts : bool
+        Decode the time of receipt and keep every flag, too: what research wants, and no routing.
 
     Raises
     ------
@@ -64,7 +66,7 @@ class CsvDecoder:
         A column is missing or stands twice, or the columns are another schema's.
     """
 
-    def __init__(self, header: bytes, depth: int = 10, *, events: bool = False) -> None:
+    def __init__(self, header: bytes, depth: int = 10, *, events: bool = False, receipts: bool = False) -> None:
         self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
         place = {name: i for i, name in enumerate(self.columns)}
         sides = [place[name] for name in SIDE_PUBLISHERS if name in place]
@@ -85,8 +87,9 @@ class CsvDecoder:
         self._time, self._publisher, self._symbol = place["ts_event"], place["publisher_id"], place["symbol"]
         self._sequence, self._schema, self._flags = place.get("sequence"), place.get("rtype"), place.get("flags")
         self._action = place.get("action")
-        self._receipt = place.get("ts_recv") if events else None
-        self._all_flags = 255 if events else 0
+        self._more = receipts or self.consolidated
+        self._receipt = place.get("ts_recv") if receipts else None
+        self._all_flags = 255 if receipts else 0
         self.bids = _level_columns("bid", place, depth)
         self.asks = _level_columns("ask", place, depth)
         self._prices = [(name, i) for name, i in place.items() if name.startswith(("bid_px_", "ask_px_"))]
@@ -141,21 +144,8 @@ class CsvDecoder:
             integer_of("sequence", cells[sequence], 2**64 - 1) if sequence is not None and cells[sequence] else None
         )
         bids, asks = self._levels(cells, self.bids, unit), self._levels(cells, self.asks, unit)
-        bid_publisher, ask_publisher = self._sides_of(cells, bids, asks) if self.consolidated else (None, None)
-        update = BookUpdate(
-            symbol,
-            publisher,
-            time,
-            number,
-            bids,
-            asks,
-            event,
-            flags & DOUBTFUL,
-            0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]),
-            flags & self._all_flags,
-            bid_publisher,
-            ask_publisher,
-        )
+        more = self._others(cells, flags, bids, asks) if self._more else ()
+        update = BookUpdate(symbol, publisher, time, number, bids, asks, event, flags & DOUBTFUL, *more)
         if unit is not self.unit:
             self.unit = unit
             self._known.clear()  # of rows that were refused
@@ -180,12 +170,12 @@ class CsvDecoder:
                 levels.append(level)
         return levels
 
-    def _sides_of(self, cells: list[str], *sides: list[Level | None]) -> list[int]:
-        """Whose each side of a consolidated row is."""
-        return [
-            side_publisher(name, cells[at], levels[0] is not None)
-            for name, at, levels in zip(SIDE_PUBLISHERS, self._publishers, sides, strict=True)
-        ]
+    def _others(self, cells: list[str], flags: int, *sides: list[Level | None]) -> list[int]:
+        """Time of receipt, flags, and of a consolidated row whose each side is."""
+        found = [0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]), flags & self._all_flags]
+        for name, at, levels in zip(SIDE_PUBLISHERS, self._publishers, sides, strict=False):
+            found.append(side_publisher(name, cells[at], levels[0] is not None))
+        return found
 
     def _new_kind(self, cells: list[str]) -> tuple[str, int, int]:
         if self._schema is not None:
@@ -214,7 +204,7 @@ class CsvDecoder:
 
 
 class QuickCsv:
-    """Reads rows with the usual spellings into columns, for a `CsvDecoder` with events that decodes all others."""
+    """Reads rows with the usual spellings into columns; a `CsvDecoder` with events and receipts decodes all others."""
 
     def __init__(self, decoder: CsvDecoder, columns: Columns) -> None:
         self._decoder = decoder

@@ -70,11 +70,14 @@ class JsonDecoder:
     depth : int
         Levels wanted; a message may have fewer.
     events : bool
-        Decode what has happened as well, the time of receipt and every flag, where a message says them.
+        Decode what has happened as well, where a message says it.
+    receipts : bool
+        Decode the time of receipt and keep every flag, too: what research wants, and no routing.
     """
 
-    def __init__(self, depth: int = LEVELS, *, events: bool = False) -> None:
+    def __init__(self, depth: int = LEVELS, *, events: bool = False, receipts: bool = False) -> None:
         self._events = events
+        self._receipts = receipts
         self._decode = msgspec.json.Decoder(_Message).decode
         self._unit: str | None = None  # of a file's prices; a topic may have several producers
         self._sides = [
@@ -117,7 +120,7 @@ class JsonDecoder:
         symbol = symbol_of(message.symbol)
         publisher = integer_of("publisher_id", message.publisher_id, 65535)
         time = time_of("ts_event", message.ts_event)
-        sequence, event, receipt = message.sequence, None, 0
+        sequence, event = message.sequence, None
         flags = 0 if message.flags is UNSET else flags_of(message.flags)
         spelled: set[type] = set()
         bids = None if alone else _levels(message, *self._sides[0], spelled)
@@ -126,16 +129,11 @@ class JsonDecoder:
             event = event_of(*(value or None for value in _event(message)))
             if event is not None and event.price is not None:
                 spelled.add(_kind(message.price))
-            if self._events and message.ts_recv is not UNSET:
-                receipt = receipt_of("ts_recv", message.ts_recv)
             if event is not None and alone:
                 event = trade_of(event.side, event.price, event.size)
         if len(spelled) > 1 or self._unit is not None:
             self._check_unit(message)
-        bid_publisher = ask_publisher = None
-        if message.bid_pb_00 is not UNSET and bids is not None and asks is not None:
-            bid_publisher = side_publisher("bid_pb_00", message.bid_pb_00, bids[0] is not None)
-            ask_publisher = side_publisher("ask_pb_00", message.ask_pb_00, asks[0] is not None)
+        consolidated = message.bid_pb_00 is not UNSET
         return BookUpdate(
             symbol,
             publisher,
@@ -145,11 +143,18 @@ class JsonDecoder:
             asks,
             event if self._events else None,
             flags & DOUBTFUL,
-            receipt,
-            flags if self._events else 0,
-            bid_publisher,
-            ask_publisher,
+            *(self._others(message, flags, bids, asks) if consolidated or self._receipts else ()),
         )
+
+    def _others(self, message: Any, flags: int, *sides: list[Level | None] | None) -> list[int]:
+        """Time of receipt, flags, and of a consolidated message whose each side is."""
+        found = [0, 0]
+        if self._receipts:
+            found = [0 if message.ts_recv is UNSET else receipt_of("ts_recv", message.ts_recv), flags]
+        for name, levels in zip(SIDE_PUBLISHERS, sides, strict=True):
+            if levels is not None and message.bid_pb_00 is not UNSET:
+                found.append(side_publisher(name, getattr(message, name), levels[0] is not None))
+        return found
 
     def _is_trade_alone(self, message: Any) -> bool:
         """Whether a message that lacks a key is a trade that shows no book; any other one is refused."""

@@ -442,7 +442,7 @@ def batches(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
         It ends within a record, or is damaged; all rows before that have been handed out.
     """
     dbn = DbnFile(file)
-    judge = JsonDecoder(depth, events=True)
+    judge = JsonDecoder(depth, events=True, receipts=True)
     begun, consolidated = False, None
     for runs in dbn.runs():
         begun = begun or _check_first(file.path, runs, dbn.symbols.names, judge)

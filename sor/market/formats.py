@@ -36,7 +36,9 @@ class Quick(Protocol):
 class NewDecoder(Protocol):
     """Makes the decoder of a file, see `Format`."""
 
-    def __call__(self, first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder: ...
+    def __call__(
+        self, first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool
+    ) -> Decoder: ...
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Format:
     begins : callable
         Whether a file is of it, by its first line without a byte-order mark; of a file without lines, its first bytes.
     decoder : callable, optional
-        Of a format with a row a line: the `Decoder`, from the first line, the depth, whether all is wanted that a
-        `Batch` holds (what has happened, the time of receipt and every flag), and for formats that name venues the
-        directory that knows them, by default the built-in one.
+        Of a format with a row a line: the `Decoder`, from the first line, the depth, for formats that name venues the
+        directory that knows them (by default the built-in one), and whether what has happened is wanted, and the time
+        of receipt and every flag, as a `Batch` holds them.
     has_header : bool
         The first line is no row.
     quick : callable, optional
@@ -71,26 +73,34 @@ class Format:
     batches: Callable[[Unpacked, int, Tally], Iterator[Batch]] | None = None
     messages: Callable[[Unpacked], Iterator[list[tuple[int, bytes]]]] | None = None
 
-    def decoder_of(self, first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
+    def decoder_of(
+        self,
+        first: bytes,
+        depth: int,
+        directory: VenueDirectory | None = None,
+        *,
+        events: bool = False,
+        receipts: bool = False,
+    ) -> Decoder:
         """A decoder for a file that begins with this line."""
         if self.decoder is None:
             raise InputError(f"{self.name} has no lines: sor.read_feed reads it")
-        return self.decoder(first, depth, events, directory)
+        return self.decoder(first, depth, directory, events=events, receipts=receipts)
 
 
-def _json(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
-    return JsonDecoder(depth, events=events)
+def _json(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
+    return JsonDecoder(depth, events=events, receipts=receipts)
 
 
-def _csv(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
-    return CsvDecoder(first, depth, events=events)
+def _csv(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
+    return CsvDecoder(first, depth, events=events, receipts=receipts)
 
 
-def _taq(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
+def _taq(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
     return taq.decoder(first, directory or VenueDirectory.load(), events=events)
 
 
-def _plain(first: bytes, depth: int, events: bool, directory: VenueDirectory | None = None) -> Decoder:
+def _plain(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
     return plain.decoder(first, directory or VenueDirectory.load(), depth, events=events)
 
 

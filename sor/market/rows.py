@@ -48,7 +48,7 @@ class _Reader:
         self._line = 0  # of those that have been read
         lines = self.blocks.ahead(LEARNED + form.has_header)
         try:
-            self._decoder = form.decoder_of(lines[0].removeprefix(MARK), depth, True)
+            self._decoder = form.decoder_of(lines[0].removeprefix(MARK), depth, events=True, receipts=True)
             self._decoder.learn(lines[form.has_header :])
         except DataError as error:
             raise first_rows_refused(file.path, form, error, False) from None

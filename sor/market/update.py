@@ -90,9 +90,9 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     doubts : int
         Flags of the feed that make this book doubtful: bits of `sor.market.fields.DOUBTS`.
     receipt : int
-        When it was received, as ``time``, where the decoder was asked for events; 0: not told.
+        When it was received, as ``time``, where the decoder was asked for it; 0: not told.
     flags : int
-        All flags of the feed, where the decoder was asked for events.
+        All flags of the feed, where the decoder was asked for them.
     bid_publisher, ask_publisher : int or None
         Consolidated quotes only: whose the best bid and the best offer are, 0 where there is none.
     """

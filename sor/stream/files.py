@@ -98,7 +98,7 @@ class FileSource:
             The header, or the first row, is of another schema.
         """
         try:
-            decoder = self.format.decoder_of(self._start, depth, events, directory)
+            decoder = self.format.decoder_of(self._start, depth, directory, events=events)
             decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()

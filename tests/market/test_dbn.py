@@ -259,7 +259,7 @@ def test_every_version_schema_and_packing(tmp_path, version, schema, pack):
     found, tally, ended = read(packed(tmp_path / "a.file", content, pack))  # its name says nothing
     assert (tally.refused, ended) == ([], None)
     header, *lines = as_text(content, dbn.Encoding.CSV).splitlines()
-    decoder = CsvDecoder(header, 10, events=True)
+    decoder = CsvDecoder(header, 10, events=True, receipts=True)
     assert told(found) == [in_columns(decoder.decode(line), 10) for line in lines]
     assert len(lines) == 100
 
@@ -323,7 +323,7 @@ def test_odd_values_are_what_they_are_in_the_other_formats(tmp_path, case, depth
     file = Unpacked(str(path))
     for number, message in itertools.chain.from_iterable(messages(file)):
         try:
-            by_message[number] = in_columns(JsonDecoder(depth, events=True).decode(message), depth)
+            by_message[number] = in_columns(JsonDecoder(depth, events=True, receipts=True).decode(message), depth)
         except DataError as error:
             refused.append((number, error.reason))
     file.close()
@@ -342,7 +342,7 @@ def test_odd_values_are_what_they_are_in_the_other_formats(tmp_path, case, depth
 def as_the_vendor_says(schema: str, record: np.ndarray, depth: int) -> Row | None:
     """The row decoder on the vendor's CSV; None: it refuses the row."""
     header, line = as_text(head(schema) + record.tobytes(), dbn.Encoding.CSV).splitlines()
-    decoder = CsvDecoder(header, depth, events=True)
+    decoder = CsvDecoder(header, depth, events=True, receipts=True)
     decoder.unit = UNITS
     try:
         return in_columns(decoder.decode(line), depth)

@@ -239,7 +239,7 @@ def test_no_time_of_receipt(value: Any) -> None:
 @pytest.mark.parametrize("depth", [1, 10])
 def test_the_sample_is_what_the_row_decoders_say(kernel: str, tmp_path: Path, depth: int) -> None:
     header, *lines = SAMPLE.read_bytes().splitlines()
-    wanted, _, _ = decoded(CsvDecoder(header, depth, events=True), lines, depth)
+    wanted, _, _ = decoded(CsvDecoder(header, depth, events=True, receipts=True), lines, depth)
     assert len(wanted) == len(lines)
     assert rows_of(sor.read_feed(SAMPLE, depth=depth)) == wanted
     names = header.decode().split(",")
@@ -250,7 +250,7 @@ def test_the_sample_is_what_the_row_decoders_say(kernel: str, tmp_path: Path, de
 def test_ibm_is_what_the_row_decoder_says(kernel: str, shared: Path, tmp_path: Path) -> None:
     for path in sorted((shared / "data" / "ibm_week").glob("*.csv.gz")):
         header, *lines = gzip.decompress(path.read_bytes()).splitlines()[:4000]
-        wanted, bad, _ = decoded(CsvDecoder(header, 1, events=True), lines, 1)
+        wanted, bad, _ = decoded(CsvDecoder(header, 1, events=True, receipts=True), lines, 1)
         assert not bad
         assert rows_of(sor.read_feed(written(tmp_path / path.name, [header, *lines], gzip.compress))) == wanted
 
@@ -347,7 +347,9 @@ def test_every_spelling_is_what_the_row_decoder_says(kernel: str, tmp_path: Path
         lines = list(map(in_integers, lines))
     one = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, *lines]), depth=2)
     rows = rows_of(one)
-    wanted, bad, _ = decoded(CsvDecoder(HEADER, 2, events=True), [line.removesuffix(b"\r") for line in lines], 2)
+    wanted, bad, _ = decoded(
+        CsvDecoder(HEADER, 2, events=True, receipts=True), [line.removesuffix(b"\r") for line in lines], 2
+    )
     assert rows == wanted
     assert one.bad == bad
     assert len(rows) > 1100
@@ -383,7 +385,7 @@ def test_odd_rows_are_what_the_row_decoder_says(
         patch.setattr(feed, "ROWS", 4)
         found = read_or_refused(path, depth)
     try:
-        wanted, bad, blank = decoded(CsvDecoder(HEADER, depth, events=True), stripped, depth)
+        wanted, bad, blank = decoded(CsvDecoder(HEADER, depth, events=True, receipts=True), stripped, depth)
     except DataError:
         assert found is None
         return
@@ -413,7 +415,7 @@ def test_odd_messages_are_what_the_row_decoder_says(tmp_path: Path, lines: list[
             messages.append(message_of(NAMES, decoder.cells(line)))
     found = read_or_refused(written(tmp_path / "feed.json", messages), 2)
     try:
-        wanted, bad, _ = decoded(JsonDecoder(2, events=True), messages, 2)
+        wanted, bad, _ = decoded(JsonDecoder(2, events=True, receipts=True), messages, 2)
     except DataError:
         assert found is None
         return
@@ -435,7 +437,7 @@ def test_any_bytes_are_read_or_counted(kernel: str, tmp_path: Path, bites: list[
     assert found is not None
     one, rows = found
     lines = [line.removesuffix(b"\r") for line in content.split(b"\n")[1:-1]]
-    assert rows == decoded(CsvDecoder(HEADER, 2, events=True), lines, 2)[0]
+    assert rows == decoded(CsvDecoder(HEADER, 2, events=True, receipts=True), lines, 2)[0]
     assert one.rows == len(lines)
     assert_all_counted(one, len(rows))
 
