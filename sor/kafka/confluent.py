@@ -422,7 +422,7 @@ def open_source(
     generation_in(bytes(consumer.consumer_group_metadata()))  # before the first message, whether it can be read
     if not _has(consumer, topic):
         logger.warning("topic %s does not exist at %s: waiting for it", topic, connection.servers)
-    group = GroupMember(consumer, topic, connection)
+    group = GroupMember(consumer, topic, connection, identity)
     return KafkaSource(group, topic, start, transactional=transactional, named=named, timing=timing)
 
 
@@ -440,9 +440,12 @@ def generation_in(metadata: bytes) -> int:
 class GroupMember:
     """See `sor.kafka.source.Group`."""
 
-    def __init__(self, consumer: Any, topic: str, connection: Connection) -> None:
+    def __init__(self, consumer: Any, topic: str, connection: Connection, identity: Identity) -> None:
         self.consumer = consumer
         self.topic = topic
+        self._identity = identity
+        self._member = ""  # what the brokers call it
+        self._replaced = False  # by another with its name
         self._timing = connection.timing
         self._cluster = TopicCluster(connection)
         self._look = Deadline(0)
@@ -450,7 +453,7 @@ class GroupMember:
         self._coming: set[int] = set()  # given to us within a poll, and started after it
         self._gone: set[int] = set()  # taken away within a poll
         self._kept: list[Any] = []  # taken while something else was asked
-        consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken_away)
+        consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken_away, on_lost=self._lost)
 
     def _place(self, partition: int) -> Any:
         return TopicPartition(self.topic, partition)
@@ -459,6 +462,8 @@ class GroupMember:
         with translated():
             kept, self._kept = self._kept, []
             taken = kept or _take(self.consumer, limit, wait_s)
+            if self._replaced:
+                raise ClientError(Kind.FENCED, f"another has joined as {self._identity.member}")
             records: dict[int, list[Any]] = {}
             missing = set()
             for record in taken:
@@ -495,10 +500,11 @@ class GroupMember:
         else:
             logger.debug("%s", error)
 
-    # Both are called within a poll.
+    # All of these are called within a poll.
 
     def _given(self, consumer: Any, partitions: list[Any]) -> None:
         consumer.incremental_assign([])  # done for now
+        self._member = consumer.memberid()
         self._coming |= {place.partition for place in partitions}
 
     def _taken_away(self, consumer: Any, partitions: list[Any]) -> None:
@@ -507,6 +513,24 @@ class GroupMember:
         self._coming -= gone
         self._assigned -= gone
         self._gone |= gone
+
+    def _lost(self, consumer: Any, partitions: list[Any]) -> None:
+        """A session is over. librdkafka would join anew under its name, and put out whoever has that by now."""
+        if self._identity.member is not None and self._is_replaced(self._identity.member):
+            self._replaced = True
+            try:
+                consumer.unsubscribe()
+            except:  # noqa: E722 - confluent-kafka 2.16 raises what is no exception, where it has been told already
+                logger.debug("fenced")
+        self._taken_away(consumer, partitions)
+
+    def _is_replaced(self, name: str) -> bool:
+        try:
+            members = self._cluster.members(self._identity.group)
+        except ClientError as error:
+            logger.debug("cannot tell the members of the group: %s", error)
+            return False
+        return members.get(name, self._member) != self._member
 
     def messages(self, partition: int, records: list[Any]) -> list[Message]:
         topic = self.topic
@@ -732,6 +756,15 @@ class TopicCluster:
                 return {place.partition: future.result(seconds + 1).offset for place, future in futures.items()}
             except TimeoutError:
                 raise ClientError(Kind.RETRIABLE, f"no answer within {seconds:g} s") from None
+
+    def members(self, group: str) -> dict[str | None, str]:
+        """What the brokers call the members of a group, by their own names."""
+        with translated():
+            try:
+                found = self._admin.describe_consumer_groups([group])[group].result(self._seconds)
+            except TimeoutError:
+                raise ClientError(Kind.RETRIABLE, f"no answer within {self._seconds:g} s") from None
+        return {member.group_instance_id: member.member_id for member in found.members}
 
     def identity(self, topic: str) -> str | None:
         self.look(topic)

@@ -21,6 +21,7 @@ from kafka_broker.fixtures import need_kafka
 from topics import send
 
 from sor.errors import Exit
+from sor.kafka.timing import Timing
 from sor.stream.recovery import MARK
 
 pytestmark = [
@@ -32,6 +33,7 @@ pytestmark = [
 Names = Callable[..., str]
 PARTS = 3
 ROWS = 6_000
+SESSION_S = Timing().session
 COLUMNS = ["ts_event", "publisher_id", "sequence", "bid_px_00", "ask_px_00", "bid_sz_00", "ask_sz_00", "symbol"]
 
 
@@ -262,6 +264,22 @@ def test_a_second_process_with_the_same_name_takes_over(stream: Stream, start: S
     assert "another process has this instance id and has taken over" in first.err
     stream.wait_until_done(second)
     second.signal(signal.SIGTERM).finish(DONE)
+    assert stream.answers() == undisturbed
+
+
+@each_client
+def test_one_that_wakes_up_does_not_put_out_who_took_its_place(stream: Stream, start: Start, undisturbed: Any) -> None:
+    """Its session being over, librdkafka would join anew with the same name, as if it were the newer of the two."""
+    sleeper = stream.consume(start, "--instance-id", "pod-0", "--log-level", "info")
+    sleeper.says("SOR Result", 100)
+    sleeper.signal(signal.SIGSTOP)
+    other = stream.consume(start, "--instance-id", "pod-0", "--log-level", "info")
+    other.says("partitions assigned")
+    time.sleep(SESSION_S + 2)
+    sleeper.signal(signal.SIGCONT)
+    sleeper.finish(Exit.FENCED)
+    stream.wait_until_done(other)
+    other.signal(signal.SIGTERM).finish(DONE)
     assert stream.answers() == undisturbed
 
 
