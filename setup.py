@@ -18,6 +18,7 @@ KERNELS = {  # extension: its source; types for one that is Python stand in the 
     "sor._placement": "sor/_placement.pyx",
     "sor.market._quotes": "sor/market/_quotes_py.py",
     "sor.market._rows": "sor/market/_rows_py.py",
+    "sor.routing._many": "sor/routing/_many_py.py",
     "sor.routing._split": "sor/routing/_split_py.py",
 }
 

@@ -17,6 +17,7 @@ from sor.market.outflow import Outflows
 from sor.models.online import OnlinePlacement
 from sor.models.placement import Placement, place, placement_cost
 from sor.models.static import allocate, allocate_exhaustive, allocate_greedy_l2, allocate_many, compute_cost
+from sor.routing.many import route_many
 from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.service.demo import run_test_harness
@@ -57,6 +58,7 @@ __all__ = [
     "place",
     "placement_cost",
     "read_feed",
+    "route_many",
     "run_test_harness",
 ]
 

@@ -135,6 +135,17 @@ def cost(const double[::1] split, const double[:, ::1] quotes, double order_size
     return split_cost(&split[0], rows_of(quotes), quotes.shape[0], &pen)
 
 
+def cost_many(const double[:, ::1] splits, const double[:, :, ::1] quotes, const int64_t[::1] order_sizes,
+              double lambda_over, double lambda_under, double theta_queue, double[::1] costs):
+    """`cost` of a split of every snapshot with true prices, into the last one."""
+    cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(quotes.shape[0]):
+            pen.order_size = <double>order_sizes[i]
+            costs[i] = split_cost(&splits[i, 0], <const Quote*>&quotes[i, 0, 0], quotes.shape[1], &pen)
+
+
 cdef object answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
     cdef Py_ssize_t i

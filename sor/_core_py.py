@@ -131,6 +131,20 @@ def cost(
     return split_cost(split.tolist(), quotes.tolist(), pen)
 
 
+def cost_many(
+    splits: Any,
+    quotes: Quotes,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    costs: Any,
+) -> None:
+    """`cost` of a split of every snapshot with true prices, into the last one."""
+    for i, order_size in enumerate(order_sizes.tolist()):
+        costs[i] = cost(splits[i], quotes[i], order_size, lambda_over, lambda_under, theta_queue, 0.0)
+
+
 def answer(split: list[float], rows: list[Row], pen: Penalties) -> Answer:
     """(split as a list of int, cost): what every solver returns."""
     return [int(q) for q in split], split_cost(split, rows, pen)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -16,8 +18,10 @@ COMPILED = (  # each beside its NAME_py
     "sor._placement",
     "sor.market._quotes",
     "sor.market._rows",
+    "sor.routing._many",
     "sor.routing._split",
 )
+MAX_THREADS = 1024
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -57,6 +61,17 @@ BACKEND, WHY = _chosen()
 def pick(name: str) -> Any:
     """The module ``name`` of `COMPILED`, or its Python source."""
     return importlib.import_module(name if BACKEND == "cython" else f"{name}_py")
+
+
+def in_threads(rows: int, threads: int, solve: Callable[[slice], None]) -> None:
+    """Call ``solve`` with slices that make up so many rows, in so many threads; it has to let go of Python's lock."""
+    parts = min(threads, max(rows, 1))
+    edges = [rows * i // parts for i in range(parts + 1)]
+    if parts == 1:
+        solve(slice(rows))
+        return
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(solve, map(slice, edges, edges[1:])))  # listed, as an error shows only when it is asked for
 
 
 core = pick("sor._core")

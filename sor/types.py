@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,8 +21,21 @@ Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "u
 SIDES: tuple[Side, ...] = ("buy", "sell")
 ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2", "cont_kukanov")
 STATUSES: tuple[Status, ...] = ("ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee")
+MARKET_STATES: tuple[MarketState, ...] = ("normal", "locked", "crossed", "one_sided", "empty")
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
+
+
+class Warnings(enum.IntFlag):
+    """What a result warns of, as bits of a column; `sor.RoutingResult` has the same in words."""
+
+    CROSSED = 1
+    LOCKED = 2
+    NOTHING = 4  # no venue shows anything usable on the side that is taken
+    DOUBTED = 8  # the feed itself doubts a quote
+    NO_MID = 16  # objective shortfall, and a side of the market shows nothing
+    IDLE = 32  # with these penalties not trading is cheaper than trading at any venue
+
 
 MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
 LONGEST_SHOWN = 500  # characters of a wrong value in a message

@@ -47,6 +47,8 @@ cdef class BookOfQuotes:
     cdef double[::1] _flat_asks
     cdef double[::1] _flat_bids
 
+    cdef bint has(self, object order) except -1
+
     @cython.locals(place=Py_ssize_t, quote=VenueQuote)
     cdef _lay_out(self)
 

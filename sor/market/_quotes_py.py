@@ -174,6 +174,10 @@ class BookOfQuotes:
         self.time, self.sequence = time, sequence
         self._lay_out()
 
+    def has(self, order: Any) -> bool:
+        """Whether the venue at this position has shown something."""
+        return order in self._by_order
+
     def rows(self, side: Side) -> np.ndarray:
         """Contiguous float64 array (venues * depth, 4) of (price, size, fee, rebate) of the side that is taken."""
         return self._asks if side == "buy" else self._bids

@@ -166,8 +166,8 @@ class Books:
         self._apply = self._apply_levels if venues_from == "levels" else self._apply_publisher
         self._gone: dict[str, int] = {}  # publishers of levels that have gone since `begin`
         self._feed: dict[str, int] | None = {} if venues_from == "levels" else None  # publisher of a symbol's levels
-        self._venues: dict[int, _Venue] = {}  # by publisher
-        self._levels: dict[int, _Venue] = {}
+        self._venues: dict[int, RatedVenue] = {}  # by publisher
+        self._levels: dict[int, RatedVenue] = {}
 
     def apply(self, update: BookUpdate) -> Book:
         """Bring an update into its symbol's book, which is returned.
@@ -265,7 +265,7 @@ class Books:
         if update.consolidated:
             venue_ids = [quote.venue_id for quote in self._changed]
         else:
-            venue_ids = [self._venue(update.publisher_id, update.time).entry.venue_id]
+            venue_ids = [self.venue(update.publisher_id, update.time).entry.venue_id]
         reasons = [f"{words} ({flag})" for bit, (flag, words) in DOUBTS.items() if update.doubts & bit]
         for venue_id in venue_ids:
             book.doubts.pop(venue_id, None)
@@ -282,7 +282,7 @@ class Books:
                 return
             venue, bids, asks = quote.order, quote.bids, quote.asks
         else:
-            venue = self._venue(update.publisher_id, update.time).entry.publisher_ids[0]
+            venue = self.venue(update.publisher_id, update.time).entry.publisher_ids[0]
             bids, asks = _shown(update.bids, True), _shown(update.asks, False)
         outflows.observe(venue, update.time, bids[0] if bids else None, asks[0] if asks else None, update.event)
 
@@ -323,7 +323,8 @@ class Books:
         for level in range(len(book.quotes), venues if self._apply == self._apply_levels else 0):
             self._show_level(book, level, None, None, update.time)
 
-    def _venue(self, publisher_id: int, time: int) -> _Venue:
+    def venue(self, publisher_id: int, time: int) -> RatedVenue:
+        """A publisher's venue, with what it charges and pays at a time."""
         found = self._venues.get(publisher_id)
         if found is None or not found.start <= time < found.end:
             entry = found.entry if found else self.directory.venue(publisher_id)
@@ -331,7 +332,7 @@ class Books:
         return found
 
     def _apply_publisher(self, book: Book, update: BookUpdate, bids: Levels, asks: Levels) -> None:
-        entry, rates, _, _ = self._venue(update.publisher_id, update.time)
+        entry, rates, _, _ = self.venue(update.publisher_id, update.time)
         shown_bids, shown_asks = _shown(bids, True), _shown(asks, False)
         book.show(entry.publisher_ids[0], entry.venue_id, shown_bids, shown_asks, rates, update.time)
 
@@ -352,7 +353,7 @@ class Books:
 
     def _set_side(self, book: Book, publisher_id: int, time: int, bid: Level | None, ask: Level | None) -> None:
         """Set the side that is given, of one publisher, and leave the other."""
-        entry, rates, _, _ = self._venue(publisher_id, time)
+        entry, rates, _, _ = self.venue(publisher_id, time)
         order = entry.publisher_ids[0]
         known = next((quote for quote in book.quotes if quote.order == order), None)
         bids = [bid] if bid else known.bids if known else []
@@ -386,7 +387,7 @@ class Books:
         bids, asks = [bid] if bid else [], [ask] if ask else []
         book.show(level, entry.venue_id, bids, asks, rates, time)
 
-    def _level(self, level: int) -> _Venue:
+    def _level(self, level: int) -> RatedVenue:
         found = self._levels[level] = _venue_at(self.directory.level_venue(level), 0)
         return found
 
@@ -422,8 +423,8 @@ def _turn_of(book: Book) -> int:
     return book.turn
 
 
-class _Venue(NamedTuple):
-    """A venue and its rates within [start, end), nanoseconds."""
+class RatedVenue(NamedTuple):
+    """A venue and its rates within [start, end), nanoseconds since the epoch."""
 
     entry: VenueEntry
     rates: Any
@@ -431,13 +432,13 @@ class _Venue(NamedTuple):
     end: int
 
 
-def _venue_at(entry: VenueEntry, time: int) -> _Venue:
+def _venue_at(entry: VenueEntry, time: int) -> RatedVenue:
     """Where nobody stated a fee below a dollar it is the most that Reg NMS 610(c) allows, and called unknown."""
     figure = entry.figure_at(time)
     part_fee, part_rebate = figure.sub_dollar_rates
     known = entry.known and figure.sub_dollar is not None
     rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known)
-    return _Venue(entry, rates, figure.start, figure.end)
+    return RatedVenue(entry, rates, figure.start, figure.end)
 
 
 def _checked(name: str, levels: Any, descending: bool) -> list[Level]:

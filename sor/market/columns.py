@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sor.errors import DataError, InputError
-from sor.market.fields import UNDEFINED_PRICE, units_of
+from sor.market.fields import DOUBTFUL, UNDEFINED_PRICE, units_of
 from sor.market.update import BookUpdate, Event, Level
 
 if TYPE_CHECKING:
@@ -105,6 +105,29 @@ class Batch:
         """The arrays by their names, without those that are not there."""
         found = ((one.name, getattr(self, one.name)) for one in fields(self) if one.name != "symbols")
         return {name: array for name, array in found if array is not None}
+
+    def update(self, row: int, depth: int | None = None) -> BookUpdate:
+        """A row as a `BookUpdate`, with at most ``depth`` levels."""
+        bids, asks = (
+            _levels(prices[row, :depth], sizes[row, :depth])
+            for prices, sizes in ((self.bid_price, self.bid_size), (self.ask_price, self.ask_size))
+        )
+        sequence, action, side, flags = (int(one[row]) for one in (self.sequence, self.action, self.side, self.flags))
+        stands = self.bid_size[row, 0] == STANDS
+        owners = () if stands or self.bid_publisher is None else (self.bid_publisher, self.ask_publisher)
+        return BookUpdate(
+            self.symbols[self.symbol[row]],
+            int(self.publisher[row]),
+            int(self.time[row]),
+            None if sequence == NO_SEQUENCE else sequence,
+            None if stands else bids,
+            None if stands else asks,
+            Event(chr(action), chr(side), _dollars(self.price[row]), int(self.size[row])) if action else None,
+            flags & DOUBTFUL,
+            int(self.receipt[row]),
+            flags,
+            *(int(one[row]) for one in owners if one is not None),
+        )
 
     def take(self, rows: Any) -> Batch:
         """The rows that a slice, a mask or an array of numbers picks."""
@@ -292,6 +315,17 @@ class Columns:
             columns |= {"bid_publisher": owners[:, 0].copy(), "ask_publisher": owners[:, 1].copy()}
         self.rows = 0
         return Batch(tuple(self.symbols), **columns, **dict(zip(LEVELS, levels, strict=True)))
+
+
+def _dollars(units: Any) -> float | None:
+    return None if units == NO_PRICE else int(units) / PRICE_UNITS
+
+
+def _levels(prices: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Level | None]:
+    shown: list[Level | None] = []
+    for units, size in zip(prices.tolist(), sizes.tolist(), strict=True):
+        shown.append((units / PRICE_UNITS, size) if size > 0 and units != NO_PRICE else None)
+    return shown
 
 
 def _event(event: Event) -> tuple[int, int, int, int]:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from sor.errors import InputError
-from sor.kernels import core
+from sor.kernels import MAX_THREADS, core, in_threads
 from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, truth, whole_number
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
 SHAPES = {2: "(k, 4)", 3: "(n, k, 4)"}  # of arrays of quotes, by the number of their dimensions
-MAX_THREADS = 1024
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
@@ -330,7 +328,7 @@ def allocate_many(
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
     references = _per_snapshot("reference_price", reference_price, n, real_number, "iuf", np.float64)
     rests = truth("resting", resting)
-    parts = min(whole_number("threads", threads, 1, MAX_THREADS), max(n, 1))
+    number = whole_number("threads", threads, 1, MAX_THREADS)
     splits, costs = np.empty((n, k), np.int64), np.empty(n)
 
     def solve(part: slice) -> None:
@@ -340,13 +338,8 @@ def allocate_many(
         else:
             core.sweep_many(*orders, *answers)
 
-    edges = [n * i // parts for i in range(parts + 1)]
-    if parts == 1:
-        solve(slice(n))
-    else:
-        with ThreadPoolExecutor(parts) as pool:
-            list(pool.map(solve, map(slice, edges, edges[1:])))  # listed, as an error shows only when it is asked for
-    logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, parts)
+    in_threads(n, number, solve)
+    logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, number)
     return splits, costs
 
 

@@ -1,0 +1,340 @@
+"""Routes orders on every row of a feed, in columns: the answers of `sor.Router`, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sor.errors import InputError
+from sor.kernels import MAX_THREADS, core, in_threads, pick
+from sor.market.book import Books
+from sor.market.columns import Batch, numbered
+from sor.market.venues import VenueDirectory
+from sor.routing.router import Router
+from sor.types import MARKET_STATES, STATUSES, Algorithm, CostParameters, Objective, Order, Warnings, whole_number
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sor.routing import _many_py as many
+else:
+    many = pick("sor.routing._many")
+
+LOOKS = 2**15  # solved at a time
+ABSENT = 255  # in a column of statuses: the venue has not quoted yet
+ANY = "*"  # as the symbol of an order: it is routed on every symbol's rows
+
+
+def route_many(
+    feed: Iterable[Batch] | Batch,
+    orders: Order | Iterable[Order],
+    parameters: CostParameters | None = None,
+    algorithm: Algorithm = "brute_force",
+    objective: Objective = "sweep",
+    *,
+    max_quote_age: int | None = None,
+    exclude_venues: Collection[str] = (),
+    directory: VenueDirectory | None = None,
+    threads: int = 1,
+) -> dict[str, NDArray[Any]]:
+    """Route orders on every row of a feed: what `sor.Router` answers after each, bit for bit, as columns.
+
+    Parameters
+    ----------
+    feed : Feed, Batch or several
+        Rows in their order, such as `sor.read_feed` gives. Each replaces what its publisher showed before.
+    orders : Order or several
+        Each is routed anew after every row of its symbol; one for ``*`` after every row.
+    parameters, algorithm, objective, max_quote_age, exclude_venues
+        As for `sor.Router`; ``greedy_l2`` looks at as many levels as the feed was read with. ``cont_kukanov`` learns
+        from row to row and is routed by `sor.Router` alone.
+    directory : VenueDirectory, optional
+        Venues and their fees, by default the built-in ones.
+    threads : int
+        Of the solver.
+
+    Returns
+    -------
+    dict of str to array
+        n answers, in the order of the rows, and for each in that of the orders. Prices and costs are in dollars, NaN
+        where there is none.
+
+        - ``row``, ``order``: numbers of the feed's row and of the order, from 0;
+        - ``time``: newest event time of the book, nanoseconds since the epoch, UTC; ``symbol``: number of its name;
+        - ``bid``, ``ask``, ``mid``; ``state``: number in ``states``;
+        - ``allocation``, ``status`` (n, V): shares sent to each of ``venues``, and the number of its status in
+          ``statuses``; 255: it has not quoted yet;
+        - ``executed``: shares at once; ``fill_rate``; ``cash_spent``, ``total_cost``, ``objective_value``,
+          ``shortfall``: dollars; ``shortfall_bps``: of the mid;
+        - ``warnings``: bits of `sor.types.Warnings`;
+        - ``symbols``, ``venues``, ``states``, ``statuses``: the names that the numbers above stand for.
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be; or as iterating over the feed does.
+    StreamError
+        The feed cannot be read to its end.
+
+    Examples
+    --------
+    >>> columns = route_many(read_feed("sample.csv"), Order("AAPL", "buy", 500))
+    >>> columns["total_cost"][-1], columns["allocation"][-1]
+    """
+    router = Router(parameters, algorithm, objective, max_quote_age=max_quote_age, exclude_venues=exclude_venues)
+    run = Routing(orders, router, directory, threads)
+    return run.joined(list(run.answers([feed] if isinstance(feed, Batch) else feed)))
+
+
+class Routing:
+    """Orders and the books that they are routed on, as a feed goes by.
+
+    Attributes
+    ----------
+    symbols : tuple of str
+        Names by the numbers that answers have.
+    venues : list of (position, venue_id)
+        By the columns of an answer's ``allocation`` and ``status``; more come with time.
+    """
+
+    def __init__(
+        self, orders: Order | Iterable[Order], router: Router, directory: VenueDirectory | None, threads: int
+    ) -> None:
+        if router.algorithm == "cont_kukanov":
+            raise InputError(
+                "algorithm is 'cont_kukanov': it learns from row to row, and sor.Router alone routes by it"
+            )
+        self.orders = [orders] if isinstance(orders, Order) else list(orders)
+        for i, order in enumerate(self.orders):
+            if not isinstance(order, Order):
+                raise InputError(f"orders[{i}] is {order!r:.200}: it must be an Order")
+        if not self.orders:
+            raise InputError("orders is empty: at least one is needed")
+        self.symbols: tuple[str, ...] = ()
+        self.venues: list[tuple[Any, str]] = []
+        self._router = router
+        self._directory = VenueDirectory.load() if directory is None else directory
+        self._threads = whole_number("threads", threads, 1, MAX_THREADS)
+        self._sells = np.array([order.side == "sell" for order in self.orders], np.uint8)
+        self._sizes = np.array([order.quantity for order in self.orders], np.int64)
+        self._layouts: dict[tuple[Any, ...], int] = {}  # positions of a book's venues
+        self._columns: list[NDArray[np.intp]] = []  # of the answers, by layout
+        self._depth = 0  # of the books, once there are some
+        self._rows = 0  # of all batches before
+        self._numbers: dict[str, int] = {}  # of symbols
+        self._symbol_of = np.empty(0, np.int32)  # by row of the batch
+
+    def answers(self, feed: Iterable[Batch]) -> Iterator[dict[str, NDArray[Any]]]:
+        """Columns of the answers to some rows after another's; those of venues may become more."""
+        for one in feed:
+            batch = numbered(one, self._numbers)
+            if not self._depth:
+                self._begin(batch.depth)
+            if batch.depth < self._depth:
+                raise InputError(f"a batch has {batch.depth} levels, and one before it had {self._depth}")
+            self.symbols, self._symbol_of = batch.symbols, batch.symbol
+            yield from self._batch(batch)
+            self._rows += len(batch)
+
+    def _begin(self, depth: int) -> None:
+        self._depth = depth = min(depth, self._router.depth)
+        self._books = Books(self._directory, "publishers", depth)
+        orders = [(order, None if order.symbol == ANY else order.symbol) for order in self.orders]
+        self._follower = many.Follower(orders, self._router.max_quote_age, self._router.excluded, depth)
+        self._new_looks(8 * depth, 8)
+
+    def _new_looks(self, width: int, venues: int) -> None:
+        most = max(LOOKS, len(self.orders))
+        self._taken: dict[str, NDArray[Any]] = {
+            "shown": np.zeros((most, width, 4)),
+            "venues": np.zeros((most, width), np.int32),
+            "counts": np.zeros(most, np.int64),
+            "times": np.zeros(most, np.int64),
+            "statuses": np.empty((most, venues), np.uint8),
+            "best": np.empty((most, 3)),
+            "marks": np.zeros((most, 5), np.int64),
+        }
+        self._looks = many.Looks({name: array.data for name, array in self._taken.items()})
+        self._clear()
+
+    def _clear(self) -> None:
+        self._taken["statuses"].fill(ABSENT)
+        self._taken["best"].fill(np.nan)
+        self._looks.rows = 0
+
+    def _batch(self, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
+        follower, books = self._follower, self._books
+        follower.begin({name: array.data for name, array in batch.columns().items()})
+        new = len(batch.symbols) - len(follower.books)
+        follower.books += [None] * new
+        follower.layouts += [0] * new
+        at = 0
+        while at < len(batch):
+            at = follower.run(at, self._looks)
+            if at == len(batch):
+                break
+            if self._looks.rows + len(self.orders) > self._looks.most:
+                yield self._solved()
+                continue
+            book = books.apply(batch.update(at, self._depth))
+            self._know(int(batch.publisher[at]), int(batch.time[at]), int(batch.symbol[at]))
+            width = len(book.quotes) * book.depth
+            if width > self._looks.width:
+                if self._looks.rows:
+                    yield self._solved()
+                self._new_looks(2 * width, 2 * len(book.quotes))
+            follower.look(at, self._looks)
+            at += 1
+        if self._looks.rows:
+            yield self._solved()
+
+    def _know(self, publisher: int, time: int, symbol: int) -> None:
+        """Let the follower know of what the books know now."""
+        books, follower = self._books, self._follower
+        book = books.by_symbol[self.symbols[symbol]]
+        follower.books[symbol] = book
+        positions = tuple(quote.order for quote in book.quotes)
+        layout = self._layouts.setdefault(positions, len(self._layouts))
+        if layout == len(self._columns):
+            self._columns.append(np.array([self._column(quote) for quote in book.quotes], np.intp))
+        follower.layouts[symbol] = layout
+        if publisher in books.publishers:
+            entry, rates, start, end = books.venue(publisher, time)
+            follower.known[publisher] = many.Known(entry.publisher_ids[0], entry.venue_id, rates, start, end)
+
+    def _column(self, quote: Any) -> int:
+        venue = quote.order, quote.venue_id
+        if venue not in self.venues:
+            self.venues.append(venue)
+        return self.venues.index(venue)
+
+    # --- answers
+
+    def _solved(self) -> dict[str, NDArray[Any]]:
+        """The answers to the looks taken, which are then forgotten."""
+        n = self._looks.rows
+        taken = {name: array[:n] for name, array in self._taken.items()}
+        row, order, layout, state, warnings = taken["marks"].T.copy()
+        sizes, sells = self._sizes[order], self._sells[order]
+        splits, total, value, more = self._solve(taken, sizes, sells)
+        shares = np.zeros((n, taken["statuses"].shape[1]), np.int64)
+        executed, sums = np.empty(n), np.full((n, 3), np.nan)
+        answers = (splits, sells, taken["best"], shares, executed, sums)
+        many.tally(*(taken[name].data for name in ("shown", "venues", "counts")), *(one.data for one in answers))
+        for costs in (total, value):
+            many.round_all(costs.data)
+        allocation, status = self._by_venue(layout, shares, taken["statuses"])
+        columns = {
+            "row": row + self._rows,
+            "order": order.astype(np.int32),
+            "time": taken["times"].copy(),
+            "symbol": self._symbol_of[row].copy(),
+            "bid": taken["best"][:, 0].copy(),
+            "ask": taken["best"][:, 1].copy(),
+            "mid": taken["best"][:, 2].copy(),
+            "state": state.astype(np.uint8),
+            "allocation": allocation,
+            "status": status,
+            "executed": executed.astype(np.int64),
+            "fill_rate": executed / sizes,
+            "cash_spent": sums[:, 0].copy(),
+            "total_cost": total,
+            "objective_value": value,
+            "shortfall": sums[:, 1].copy(),
+            "shortfall_bps": sums[:, 2].copy(),
+            "warnings": (warnings | more).astype(np.uint8),
+        }
+        self._clear()
+        return columns
+
+    def _solve(
+        self, taken: dict[str, NDArray[Any]], sizes: NDArray[np.int64], sells: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Shares per row of quotes, their cost with true prices, the value that was minimised, and more warnings."""
+        quotes, counts, mid = taken["shown"], taken["counts"], taken["best"][:, 2]
+        splits = np.zeros(quotes.shape[:2], np.int64)
+        total, value, warnings = np.empty(len(sizes)), np.empty(len(sizes)), np.zeros(len(sizes), np.int64)
+        references = np.zeros(len(sizes))
+        if self._router.objective == "sweep":
+            self._in_parts(core.sweep_many, quotes, sizes, (), references, splits, total)
+            return splits, total, total.copy(), warnings
+        if self._router.objective == "shortfall":
+            unmeasured = np.isnan(mid)
+            warnings[unmeasured] = Warnings.NO_MID
+            counts[unmeasured] = 0
+            references = np.where(unmeasured, 0.0, np.where(sells, -mid, mid))
+        for count in np.unique(counts):  # a venue that shows nothing is not there, as it could be rested at
+            rows = np.flatnonzero(counts == count)
+            some, size, reference = np.ascontiguousarray(quotes[rows, :count]), sizes[rows], references[rows]
+            split, cost = np.zeros((len(rows), count), np.int64), np.empty(len(rows))
+            if count:
+                self._in_parts(core.allocate_many, some, size, (self._router.parameters.step,), reference, split, cost)
+                warnings[rows] |= np.where(self._idle(some, reference), Warnings.IDLE, 0)
+                value[rows] = cost
+            if not count or self._router.objective == "shortfall":
+                core.cost_many(split.astype(float), some, size, *self._penalties(), cost)
+            if not count:
+                value[rows] = cost
+            splits[rows, :count], total[rows] = split, cost
+        return splits, total, value, warnings
+
+    def _penalties(self) -> tuple[float, float, float]:
+        one = self._router.parameters
+        return one.lambda_over, one.lambda_under, one.theta_queue
+
+    def _in_parts(
+        self,
+        solve: Any,
+        quotes: NDArray[Any],
+        sizes: NDArray[Any],
+        grid: tuple[int, ...],
+        references: NDArray[Any],
+        *answers: NDArray[Any],
+    ) -> None:
+        def of(part: slice) -> None:
+            given = quotes[part], sizes[part], *self._penalties(), *grid, references[part]
+            solve(*given, *(answer[part] for answer in answers))
+
+        in_threads(len(sizes), self._threads, of)
+
+    def _idle(self, quotes: NDArray[Any], references: NDArray[Any]) -> NDArray[np.bool_]:
+        """As `sor.routing.router.idle_warning`."""
+        trading = (quotes[:, :, 0] - references[:, None] + quotes[:, :, 2]).min(axis=1)
+        least = trading + quotes[:, :, 3].max(axis=1) - self._router.parameters.theta_queue
+        return np.asarray(self._router.parameters.lambda_under < least)
+
+    def _by_venue(
+        self, layouts: NDArray[np.int64], shares: NDArray[np.int64], statuses: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Shares and statuses of the venues of each book, in the columns of all venues."""
+        allocation = np.zeros((len(layouts), len(self.venues)), np.int64)
+        status = np.full((len(layouts), len(self.venues)), ABSENT, np.uint8)
+        for layout in np.unique(layouts):
+            rows, columns = np.flatnonzero(layouts == layout)[:, None], self._columns[layout]
+            allocation[rows, columns] = shares[rows, : len(columns)][:, 0]
+            status[rows, columns] = statuses[rows, : len(columns)][:, 0]
+        return allocation, status
+
+    def joined(self, answers: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """All answers in one, the venues in the order of `sor.RoutingResult`, with the names that numbers stand for."""
+        if not answers:
+            self._begin(1)
+            answers = [self._solved()]
+        columns = {name: np.concatenate([one[name] for one in answers]) for name in answers[0] if name not in WIDE}
+        order = sorted(range(len(self.venues)), key=lambda i: self.venues[i][0])
+        for name, nothing in WIDE.items():
+            wide = np.full((len(columns["row"]), len(self.venues)), nothing, answers[0][name].dtype)
+            at = 0
+            for one in answers:
+                part = one[name]
+                wide[at : at + len(part), : part.shape[1]] = part
+                at += len(part)
+            columns[name] = np.ascontiguousarray(wide[:, order])
+        columns["symbols"] = np.array(self.symbols, np.str_)
+        columns["venues"] = np.array([self.venues[i][1] for i in order], np.str_)
+        return columns | {"states": np.array(MARKET_STATES), "statuses": np.array(STATUSES)}
+
+
+WIDE = {"allocation": 0, "status": ABSENT}  # columns with a number for each venue, and that of one not there yet

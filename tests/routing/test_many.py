@@ -1,0 +1,280 @@
+"""`route_many` gives what `Router.route` gives after each row, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sor import Batch, CostParameters, InputError, Order, Router, read_feed, route_many
+from sor.market.book import Books
+from sor.market.columns import NO_PRICE, NO_SEQUENCE, STANDS
+from sor.market.fields import DOUBTS
+from sor.market.venues import VenueDirectory
+from sor.routing import many
+from sor.types import MARKET_STATES, STATUSES, Warnings
+
+DIRECTORY = VenueDirectory.load()
+PLANS = [("brute_force", "sweep"), ("brute_force", "shortfall"), ("brute_force", "notional"), ("greedy_l2", "sweep")]
+WORDS = {  # how a result says what a bit says
+    Warnings.CROSSED: "market crossed",
+    Warnings.LOCKED: "market locked",
+    Warnings.NOTHING: "nothing to",
+    Warnings.DOUBTED: "the feed says that",
+    Warnings.NO_MID: "no mid, as one side",
+    Warnings.IDLE: "with these penalties not trading is cheaper",
+}
+
+
+# --- row by row ------------------------------------------------------------------------------------------------------
+
+
+def one_by_one(
+    batches: Sequence[Batch], orders: Sequence[Order], router: Router, every: int = 1
+) -> Iterator[tuple[int, int, Any]]:
+    """Row, order and result, of every so manieth row, by the message path's own book and router."""
+    depth = min(router.depth, batches[0].depth)
+    books = Books(DIRECTORY, "publishers", depth)
+    number = -1
+    for batch in batches:
+        for row in range(len(batch)):
+            number += 1
+            book = books.apply(batch.update(row, depth))
+            for i, order in enumerate(orders if number % every == 0 else ()):
+                if order.symbol in (many.ANY, book.symbol):
+                    own = Order(book.symbol, order.side, order.quantity, order.limit_price)
+                    yield number, i, router.route(own, book)
+
+
+def same(found: float, wanted: float | None) -> bool:
+    return math.isnan(found) if wanted is None else found == wanted
+
+
+def check(columns: dict[str, np.ndarray], at: int, result: Any) -> None:
+    """One answer in columns against a `RoutingResult`."""
+    get = {name: values[at].item() for name, values in columns.items() if len(values.shape) == 1 and name not in NAMES}
+    assert columns["symbols"][get["symbol"]] == result.symbol
+    assert same(get["mid"], result.reference_price)
+    assert same(get["bid"], result.book.bid)
+    assert same(get["ask"], result.book.ask)
+    assert MARKET_STATES[get["state"]] == result.book.state
+    shares = dict(zip(columns["venues"].tolist(), columns["allocation"][at].tolist(), strict=True))
+    codes = dict(zip(columns["venues"].tolist(), columns["status"][at].tolist(), strict=True))
+    known = [venue.venue_id for venue in result.venues]
+    assert [shares[name] for name in known] == result.allocation
+    assert [STATUSES[codes[name]] for name in known] == [venue.status for venue in result.venues]
+    assert all(code == many.ABSENT and shares[name] == 0 for name, code in codes.items() if name not in known)
+    assert [name for name in columns["venues"] if name in known] == known, "in another order"
+    summary = result.execution_summary
+    assert get["executed"] == summary.total_executed
+    assert get["fill_rate"] == summary.fill_rate
+    assert get["cash_spent"] == summary.cash_spent
+    assert get["total_cost"] == result.total_cost
+    assert get["objective_value"] == result.objective_value
+    assert same(get["shortfall"], result.shortfall.dollars)
+    assert same(get["shortfall_bps"], result.shortfall.bps)
+    told = {flag for flag in Warnings if get["warnings"] & flag}
+    assert told == {flag for flag, words in WORDS.items() if any(words in one for one in result.warnings)}
+
+
+NAMES = {"symbols", "venues", "states", "statuses"}
+
+
+def check_all(batches: Sequence[Batch], orders: Sequence[Order], plan: tuple[str, str], **options: Any) -> int:
+    """How many answers there were, each of them compared."""
+    every = options.pop("every", 1)
+    parameters = options.pop("parameters", CostParameters())
+    columns = route_many(batches, orders, parameters, *plan, threads=options.pop("threads", 1), **options)
+    places = {place: i for i, place in enumerate(zip(columns["row"].tolist(), columns["order"].tolist(), strict=True))}
+    assert len(places) == len(columns["row"])
+    count = 0
+    for row, order, result in one_by_one(batches, orders, Router(parameters, *plan, **options), every):
+        check(columns, places[row, order], result)
+        count += 1
+    if every == 1:
+        assert count == len(columns["row"])
+        assert list(places) == sorted(places)
+    return count
+
+
+# --- feeds with everything odd in them -------------------------------------------------------------------------------
+
+CENTS = 10_000_000  # in 1e-9 dollars
+KNOWN, UNKNOWN, TWO_NAMES = 2, 999, (81, 43)
+
+
+@st.composite
+def rows(draw: Any, depth: int) -> dict[str, Any]:
+    sizes = st.integers(0, 3) | st.sampled_from([100, 250, 700])
+    prices = st.integers(9_998, 10_003) | st.integers(9_990, 10_010) | st.just(None) | st.integers(50, 120)
+
+    def side() -> tuple[list[int], list[int]]:
+        found = [(draw(prices), draw(sizes)) for _ in range(depth)]
+        shown = [(NO_PRICE, 0) if price is None or not size else (price * CENTS, size) for price, size in found]
+        return [price for price, _ in shown], [size for _, size in shown]
+
+    (bid_price, bid_size), (ask_price, ask_size) = side(), side()
+    if draw(st.integers(0, 11)) == 0:
+        bid_price = ask_price = [NO_PRICE] * depth
+        bid_size = ask_size = [STANDS if draw(st.booleans()) else 0] * depth
+        if STANDS in bid_size:
+            ask_size = bid_size
+    return {
+        "symbol": draw(st.integers(0, 1)),
+        "time": 1_722_519_360_000_000_000 + draw(st.integers(0, 40)) * 1_000_000_000,
+        "publisher": draw(st.sampled_from([KNOWN, *TWO_NAMES, UNKNOWN, 9])),
+        "flags": draw(st.sampled_from([0, 0, 0, 0, 128, *(flag for flag in DOUBTS if flag < 256)])),
+        "bid_price": bid_price,
+        "bid_size": bid_size,
+        "ask_price": ask_price,
+        "ask_size": ask_size,
+    }
+
+
+def batch_of(found: list[dict[str, Any]], symbols: tuple[str, ...], *, consolidated: bool = False) -> Batch:
+    n = len(found)
+
+    def column(name: str, kind: Any) -> Any:
+        return np.array([row[name] for row in found], kind)
+
+    owners = {}
+    if consolidated:
+        for side in ("bid", "ask"):
+            shown = [row[f"{side}_price"][0] != NO_PRICE for row in found]
+            owners[f"{side}_publisher"] = np.where(shown, column("publisher", np.uint16), 0).astype(np.uint16)
+    return Batch(
+        symbols,
+        symbol=column("symbol", np.int32),
+        time=column("time", np.int64),
+        receipt=np.zeros(n, np.int64),
+        sequence=np.full(n, NO_SEQUENCE, np.uint64),
+        publisher=column("publisher", np.uint16),
+        action=np.zeros(n, np.uint8),
+        side=np.zeros(n, np.uint8),
+        price=np.full(n, NO_PRICE, np.int64),
+        size=np.zeros(n, np.int64),
+        flags=column("flags", np.uint8),
+        **{name: column(name, np.int64) for name in ("bid_price", "bid_size", "ask_price", "ask_size")},
+        **owners,
+    )
+
+
+@st.composite
+def feeds(draw: Any) -> list[Batch]:
+    depth = draw(st.sampled_from([1, 1, 2, 10]))
+    consolidated = depth == 1 and draw(st.integers(0, 3)) == 0
+    batches = []
+    for _ in range(draw(st.integers(1, 3))):
+        found = draw(st.lists(rows(depth), min_size=1, max_size=25))
+        symbols = draw(st.sampled_from([("A", "B"), ("B", "A")]))
+        batches.append(batch_of(found, symbols, consolidated=consolidated))
+    return batches
+
+
+@st.composite
+def many_orders(draw: Any) -> list[Order]:
+    return [
+        Order(
+            draw(st.sampled_from([many.ANY, "A", "B"])),
+            draw(st.sampled_from(["buy", "sell"])),
+            draw(st.integers(1, 4) | st.sampled_from([500, 1_050, 10**9])),
+            draw(st.none() | st.sampled_from([100.0, 100.01, 99.99, 0.9])),
+        )
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+
+
+PENALTIES = [CostParameters(), CostParameters(0.5, 0.6, 0.1, 1), CostParameters(0.0, 200.0, 0.01, 7)]
+
+
+@given(
+    feed=feeds(),
+    orders=many_orders(),
+    plan=st.sampled_from(PLANS),
+    parameters=st.sampled_from(PENALTIES),
+    age=st.none() | st.integers(0, 20).map(lambda seconds: seconds * 1_000_000_000),
+    exclude=st.sampled_from([(), ("XNAS",), ("XNAS", "nobody")]),
+    looks=st.sampled_from([1, 3, 1_000]),
+)
+@settings(max_examples=300)
+def test_the_router_says_the_same(
+    feed: list[Batch],
+    orders: list[Order],
+    plan: tuple[str, str],
+    parameters: CostParameters,
+    age: int | None,
+    exclude: tuple[str, ...],
+    looks: int,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "LOOKS", looks)  # so that few rows are solved at a time
+        check_all(feed, orders, plan, parameters=parameters, max_quote_age=age, exclude_venues=exclude, threads=2)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_week_of_ibm(shared: Path, plan: tuple[str, str]) -> None:
+    """Every fiftieth row of a day, both sides, with a limit and without, whole and with a remainder."""
+    batches = list(read_feed(shared / "data" / "ibm_week" / "lean_ibm_20131008_mbp-1.csv.gz"))
+    orders = [Order("IBM", "buy", 500), Order("IBM", "sell", 1_250), Order(many.ANY, "buy", 5_000, 181.5)]
+    assert check_all(batches, orders, plan, every=50, max_quote_age=30 * 10**9) > 3_000
+
+
+def test_the_sample_by_all_that_reads_it(tmp_path: Path) -> None:
+    """The file's rows in columns are what its messages are: one feed, one answer."""
+    path = Path(__file__).parents[2] / "sample.csv"
+    feed = read_feed(path)
+    columns = route_many(feed, Order(many.ANY, "buy", 5_000))
+    assert len(columns["row"]) == feed.rows
+    assert check_all(list(feed), [Order(many.ANY, "buy", 5_000)], PLANS[0]) == feed.rows
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def quotes() -> Batch:
+    row = {
+        "symbol": 0, "time": 10**18, "publisher": KNOWN, "flags": 0,
+        "bid_price": [9_999 * CENTS], "bid_size": [100], "ask_price": [10_000 * CENTS], "ask_size": [100],
+    }  # fmt: skip
+    return batch_of([row], ("A",))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"orders": []}, "orders is empty"),
+        ({"orders": ["buy"]}, r"orders\[0\] is 'buy'"),
+        ({"algorithm": "cont_kukanov"}, "sor.Router alone routes by it"),
+        ({"algorithm": "best"}, "algorithm is 'best'"),
+        ({"threads": 0}, "threads is 0"),
+        ({"max_quote_age": -1}, "max_quote_age is -1"),
+        ({"exclude_venues": "XNAS"}, "not one text"),
+    ],
+)
+def test_wrong_arguments(changed: dict[str, Any], words: str) -> None:
+    arguments: dict[str, Any] = {"feed": quotes(), "orders": Order("A", "buy", 10)} | changed
+    with pytest.raises(InputError, match=words):
+        route_many(**arguments)
+
+
+def test_no_rows_and_no_order_for_them() -> None:
+    for feed, order in (([], Order("A", "buy", 1)), (quotes(), Order("B", "buy", 1))):
+        columns = route_many(feed, order)
+        assert all(len(values) == 0 for name, values in columns.items() if name not in NAMES)
+
+
+def test_a_batch_with_fewer_levels_than_the_one_before() -> None:
+    deep = batch_of(
+        [{"symbol": 0, "time": 0, "publisher": 2, "flags": 0} | {
+            name: [0, 0] for name in ("bid_price", "bid_size", "ask_price", "ask_size")
+        }],
+        ("A",),
+    )  # fmt: skip
+    with pytest.raises(InputError, match="a batch has 1 levels, and one before it had 2"):
+        route_many([deep, quotes()], Order("A", "buy", 1), algorithm="greedy_l2")
