@@ -444,7 +444,7 @@ class GroupMember:
         self.consumer = consumer
         self.topic = topic
         self._identity = identity
-        self._member = ""  # what the brokers call it
+        self._members: set[str] = set()  # what the brokers have called it
         self._replaced = False  # by another with its name
         self._timing = connection.timing
         self._cluster = TopicCluster(connection)
@@ -459,7 +459,7 @@ class GroupMember:
         return TopicPartition(self.topic, partition)
 
     def poll(self, limit: int, wait_s: float) -> Polled:
-        with translated():
+        with self._translated():
             kept, self._kept = self._kept, []
             taken = kept or _take(self.consumer, limit, wait_s)
             if self._replaced:
@@ -504,7 +504,7 @@ class GroupMember:
 
     def _given(self, consumer: Any, partitions: list[Any]) -> None:
         consumer.incremental_assign([])  # done for now
-        self._member = consumer.memberid()
+        self._members.add(consumer.memberid())
         self._coming |= {place.partition for place in partitions}
 
     def _taken_away(self, consumer: Any, partitions: list[Any]) -> None:
@@ -516,7 +516,7 @@ class GroupMember:
 
     def _lost(self, consumer: Any, partitions: list[Any]) -> None:
         """A session is over. librdkafka would join anew under its name, and put out whoever has that by now."""
-        if self._identity.member is not None and self._is_replaced(self._identity.member):
+        if self._is_replaced():
             self._replaced = True
             try:
                 consumer.unsubscribe()
@@ -524,13 +524,27 @@ class GroupMember:
                 logger.debug("fenced")
         self._taken_away(consumer, partitions)
 
-    def _is_replaced(self, name: str) -> bool:
+    def _is_replaced(self) -> bool:
+        """Whether another has our name. A coordinator that takes over may know us by a name of before, and fence us."""
+        if self._identity.member is None:
+            return False
         try:
             members = self._cluster.members(self._identity.group)
         except ClientError as error:
             logger.debug("cannot tell the members of the group: %s", error)
             return False
-        return members.get(name, self._member) != self._member
+        return members.get(self._identity.member) not in {None, *self._members}
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            with translated():
+                yield
+        except ClientError as error:
+            if error.kind is not Kind.FENCED or self._is_replaced():
+                raise
+            words = "by no other process: a new one goes on from the last commit"
+            raise ClientError(Kind.FATAL, f"{error}, {words}") from None
 
     def messages(self, partition: int, records: list[Any]) -> list[Message]:
         topic = self.topic
@@ -548,7 +562,7 @@ class GroupMember:
         ]
 
     def start(self, offsets: dict[int, int]) -> None:
-        with translated():
+        with self._translated():
             self.consumer.incremental_assign(self.positions(offsets))
 
     def seek(self, partition: int, offset: int) -> None:
@@ -556,7 +570,7 @@ class GroupMember:
         if partition not in self._assigned:
             return
         place = TopicPartition(self.topic, partition, offset)
-        with translated():
+        with self._translated():
             try:
                 self.consumer.seek(place)
             except KafkaException:  # where the brokers have not what was to come next, it has stopped reading
@@ -564,7 +578,7 @@ class GroupMember:
                 self.consumer.incremental_assign([place])
 
     def committed(self, partitions: set[int]) -> dict[int, int]:
-        with translated():
+        with self._translated():
             places = self.consumer.committed(
                 [self._place(number) for number in partitions], timeout=self._timing.commit
             )
@@ -576,7 +590,7 @@ class GroupMember:
     def commit(self, offsets: dict[int, int]) -> None:
         if not offsets:
             return
-        with translated():
+        with self._translated():
             places = self.consumer.commit(offsets=self.positions(offsets), asynchronous=False)
             for place in places:
                 if place.error is not None:
@@ -601,7 +615,7 @@ class GroupMember:
 
     def check_fenced(self, partitions: set[int]) -> None:
         """It comes among the messages; those are kept for the next poll."""
-        with translated():
+        with self._translated():
             for record in _take(self.consumer, 1, 0.0):
                 if record.error() is None:
                     self._kept.append(record)
@@ -609,7 +623,7 @@ class GroupMember:
                     self._note(record.error())
 
     def close(self) -> None:
-        with translated():
+        with self._translated():
             self.consumer.close()
 
 

@@ -236,6 +236,8 @@ class TransactionalSink(KafkaSink):
             return self._dead(doing, error)
         if error.kind in (Kind.REFUSED, Kind.FENCED):
             self._let_go()
+            if error.kind is Kind.FENCED and not self._fenced():
+                return StreamError(f"{doing}: {error}; a new process goes on from the last commit")
             return stream_error(doing, error)
         self.state = State.VOID
         return AbortedError(f"{doing}: {error}")
