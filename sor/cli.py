@@ -89,7 +89,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     default = "" if option.default in (None, (), False) else f", default {option.default}"
     text = (f"{option.help} [{option.variable}{default}]" if option.variable else option.help).replace("%", "%%")
     if option.flag == POSITIONAL:
-        parser.add_argument(option.field, metavar=POSITIONAL, nargs="?", help=text)
+        parser.add_argument(option.field, metavar=POSITIONAL, nargs="*" if option.many else "?", help=text)
     elif option.is_switch:
         group = parser.add_mutually_exclusive_group()
         group.add_argument(option.name, dest=option.field, action="store_const", const="true", help=text)
@@ -157,6 +157,12 @@ def check(settings: config.CheckSettings) -> int:
     return status
 
 
+def convert(settings: config.ConvertSettings) -> int:
+    from sor.service.convert import convert
+
+    return convert(settings)
+
+
 def paper(settings: config.PaperSettings) -> int:
     from sor.models.paper import report
     from sor.report.plots import write
@@ -185,6 +191,7 @@ COMMANDS = {
     "consume": Command("route every message of a Kafka topic", consume),
     "order": Command("send an order to a topic of orders, and print its answer", order),
     "check": Command("try what a run needs, sending nothing: settings, venues, brokers, topics, permissions", check),
+    "convert": Command("write recorded feeds as Parquet, in columns", convert),
     "paper": Command("the tables of Cont and Kukanov's paper beside ours, and studies of their model", paper),
     "version": Command("the versions, and which kernels are in use and why", version),
 }

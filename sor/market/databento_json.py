@@ -247,6 +247,10 @@ def message_from(update: BookUpdate) -> bytes:
     message: dict[str, Any] = {"ts_event": update.time, "publisher_id": update.publisher_id, "symbol": update.symbol}
     if update.sequence is not None:
         message["sequence"] = update.sequence
+    if update.receipt:
+        message["ts_recv"] = update.receipt
+    if update.flags:
+        message["flags"] = update.flags
     if update.event is not None:
         message |= msgspec.structs.asdict(update.event)
     if update.consolidated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,7 @@ class Feed:
         self.skipped: Counter[str] = Counter()
         self._symbols, self._start, self._end = symbols, start, end
         self._used_up: set[str] = set()  # pipes that have been read
+        self._shares: list[Callable[[], float]] = []  # of each file that has been read
         for path in self.paths:
             if not _is_pipe(path):
                 with closing(Unpacked(path)) as file:
@@ -81,8 +82,9 @@ class Feed:
             A file cannot be read to its end: what is whole, in all files, has been given.
         """
         self.rows, self.bad, self.skipped = 0, Counter(), Counter()
+        self._shares = [lambda: 0.0] * len(self.paths)
         most = max(FEWEST, ROWS // len(self.paths))
-        files = [_File(self._read(path, most)) for path in self.paths]
+        files = [_File(self._read(number, path, most)) for number, path in enumerate(self.paths)]
         try:
             numbers: dict[str, int] = {}
             for batch in _regrouped(_merged(files) if len(files) > 1 else files[0]):
@@ -94,6 +96,10 @@ class Feed:
         finally:
             for file in files:
                 file.close()
+
+    def share(self) -> float:
+        """About which part of all files the iteration has read; nothing is known of pipes and of Parquet being read."""
+        return sum(share() for share in self._shares) / len(self.paths)
 
     def to_arrow(self) -> Any:
         """All rows as a ``pyarrow.Table``, in memory; its columns are those of `Batch.to_arrow`.
@@ -108,7 +114,7 @@ class Feed:
         found = [batch.to_arrow() for batch in self] or [Columns(self.depth, 0).take().to_arrow()]
         return package.Table.from_batches(found).unify_dictionaries()
 
-    def _read(self, path: str, most: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    def _read(self, number: int, path: str, most: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         """Batches of a file that have rows that are wanted, each with the keys by which files are merged."""
         if _is_pipe(path):
             if path in self._used_up:
@@ -116,6 +122,7 @@ class Feed:
             self._used_up.add(path)
         newest = 0
         with closing(Unpacked(path)) as file:
+            self._shares[number] = file.share
             form = _format_of(file)
             tally = _Tally(self, path)
             if form.batches is not None:
@@ -131,6 +138,7 @@ class Feed:
                     keys, batch = keys[wanted], batch.take(wanted)
                 if len(keys):
                     yield keys, batch
+        self._shares[number] = lambda: 1.0
 
     def _wanted(self, batch: Batch) -> NDArray[np.bool_] | None:
         """Which rows were asked for; None: all."""

@@ -19,6 +19,7 @@ from sor.market.dbn import batches as dbn_batches
 from sor.market.dbn import messages as dbn_messages
 from sor.market.packed import Unpacked, packing_of
 from sor.market.parquet import BEGINS, read_parquet
+from sor.market.parquet import messages as parquet_messages
 from sor.market.update import Decoder, Tally
 from sor.market.venues import VenueDirectory
 
@@ -107,7 +108,13 @@ def _plain(first: bytes, depth: int, directory: VenueDirectory | None, *, events
 FORMATS = (  # the first that fits
     Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, dbn_batches, dbn_messages),
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
-    Format("Parquet", lambda first: first.startswith(BEGINS), batches=read_parquet),
+    Format(
+        "Parquet",
+        lambda first: first.startswith(BEGINS),
+        has_header=False,
+        batches=read_parquet,
+        messages=parquet_messages,
+    ),
     Format("TAQ of WRDS as CSV", taq.is_taq, _taq),
     Format("plain CSV", plain.is_plain, _plain),
     Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none

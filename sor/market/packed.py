@@ -44,6 +44,14 @@ class Bytes:
         start, self._start = self._start, b""
         return start or self._some(size)
 
+    def share(self) -> float:
+        """Which part of a file has been read; 0 of a pipe."""
+        try:
+            size = os.fstat(self._file.fileno()).st_size
+            return min(1.0, self._file.tell() / size) if size else 0.0
+        except (OSError, ValueError, AttributeError):
+            return 0.0
+
     def waits(self, seconds: float) -> bool:
         """Whether there is something to read within so many seconds."""
         return bool(self._start or select.select([self._file], [], [], seconds)[0])
@@ -129,6 +137,10 @@ class Unpacked:
         """
         start, self._start = self._start, b""
         return start or self._file.read(size)
+
+    def share(self) -> float:
+        """About which part of the file has been read; 0 where it cannot be told."""
+        return self.raw.share()
 
     def close(self) -> None:
         self.raw.close()

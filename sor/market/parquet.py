@@ -6,14 +6,16 @@ symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from sor.errors import DataError, InputError, StreamError
 from sor.market.columns import (
@@ -31,6 +33,8 @@ from sor.market.columns import (
     level_name,
     numbered,
 )
+from sor.market.databento_json import LEVELS as MOST_LEVELS
+from sor.market.databento_json import message_from
 from sor.market.fields import (
     LARGEST_PRICE,
     LARGEST_SIZE,
@@ -78,51 +82,95 @@ def write_parquet(batches: Iterable[Batch], path: str | os.PathLike[str]) -> int
     StreamError
         As the feed does; then there is no file.
     """
-    arrow()
-    part = f"{os.fspath(path)}.part"
-    try:
-        with open(part, "wb") as file:
-            rows = _write(batches, file)
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write {os.fspath(path)}: {error.strerror or error}") from None
-    finally:
-        if os.path.exists(part):
-            os.unlink(part)
-    return rows
+    with ParquetFile(path) as file:
+        for batch in batches:
+            file.add(batch)
+    return file.rows
 
 
-def _write(batches: Iterable[Batch], file: Any) -> int:
-    parquet = importlib.import_module("pyarrow.parquet")
-    groups = (
-        numbered(group, {}).to_arrow().replace_schema_metadata(dict([VERSION])) for group in _groups(batches)
-    )  # each with the symbols that appear in it
-    group, rows = next(groups), 0
-    names = [name for name in group.schema.names if name not in RISING]
-    encodings = dict.fromkeys(RISING, "DELTA_BINARY_PACKED")
-    with parquet.ParquetWriter(
-        file,
-        group.schema,
-        compression="zstd",
-        use_dictionary=names,
-        column_encoding=encodings,
-        write_page_checksum=True,
-    ) as writer:
-        for one in chain([group], groups):
-            writer.write_batch(one, row_group_size=GROUP)
-            rows += one.num_rows
-    return rows
+class ParquetFile:
+    """A file of the columnar form, to be filled within a ``with``: it has its name once that has ended well.
 
+    Attributes
+    ----------
+    rows : int
+        Added so far.
+    held : int
+        Of these, rows that wait for their row group to be full.
 
-def _groups(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches of `GROUP` rows each but for the last one, which may be empty."""
-    held = Columns(1, 0).take()
-    for batch in batches:
-        held = joined([held, batch]) if len(held) else batch
-        while len(held) > GROUP:
-            yield held.take(slice(GROUP))
-            held = held.take(slice(GROUP, None))
-    yield held
+    Raises
+    ------
+    InputError
+        pyarrow is not installed, or the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        arrow()
+        self.path = os.fspath(path)
+        self.rows = self.held = 0
+        self._part = f"{self.path}.part"
+        self._batches: list[Batch] = []
+        self._writer: Any = None
+        with self._writing():
+            self._file = open(self._part, "wb")  # noqa: SIM115 - closed where the ``with`` ends
+
+    def add(self, batch: Batch) -> None:
+        self.rows += len(batch)
+        self.held += len(batch)
+        self._batches.append(batch)
+        while self.held > GROUP:
+            whole = joined(self._batches)
+            self._batches = [whole.take(slice(GROUP, None))]
+            self.held -= GROUP
+            self._write(whole.take(slice(GROUP)))
+
+    def flush(self) -> None:
+        """Write what is held, as a row group that is not full."""
+        if self.held:
+            whole, self._batches, self.held = joined(self._batches), [], 0
+            self._write(whole)
+
+    def _write(self, group: Batch) -> None:
+        """A row group, with the symbols that appear in it."""
+        table = numbered(group, {}).to_arrow().replace_schema_metadata(dict([VERSION]))
+        with self._writing():
+            if self._writer is None:
+                self._writer = importlib.import_module("pyarrow.parquet").ParquetWriter(
+                    self._file,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=[name for name in table.schema.names if name not in RISING],
+                    column_encoding=dict.fromkeys(RISING, "DELTA_BINARY_PACKED"),
+                    write_page_checksum=True,
+                )
+            self._writer.write_batch(table, row_group_size=GROUP)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def __enter__(self) -> ParquetFile:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self.flush()
+                if self._writer is None:
+                    self._write(joined(self._batches or [Columns(1, 0).take()]))
+                with self._writing():
+                    self._writer.close()
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    os.replace(self._part, self.path)
+        finally:
+            self._file.close()
+            if os.path.exists(self._part):
+                os.unlink(self._part)
 
 
 def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
@@ -148,6 +196,51 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
                 row += part.num_rows
     except (OSError, package.ArrowException) as error:
         raise StreamError(f"{file.path}, after row {row}: {error}") from None
+
+
+class _Refused:
+    """Holds what is refused of the rows being read."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, str] = {}
+
+    def refuse(self, row: int, error: DataError) -> None:
+        self.rows[row] = str(error)
+
+    def skip(self, why: str, rows: int) -> None:
+        """Nothing is left out of Parquet."""
+
+
+def messages(file: Unpacked) -> Iterator[list[tuple[int, bytes]]]:
+    """The rows as JSON that `JsonDecoder` takes, or refuses where they are refused, with their numbers from 1 on.
+
+    Raises
+    ------
+    InputError
+    StreamError
+        As `read_parquet`.
+    """
+    refused, row = _Refused(), 1
+    for batch in read_parquet(file, MOST_LEVELS, refused):
+        end = row + len(batch) + len(refused.rows)
+        good = iter(range(len(batch)))
+        yield [
+            (number, encode({"refused": refused.rows[number]}))
+            if number in refused.rows
+            else (number, message_from(_shallow(batch.update(next(good)))))
+            for number in range(row, end)
+        ]
+        row = end
+        refused.rows.clear()
+
+
+def _shallow(update: BookUpdate) -> BookUpdate:
+    """Without levels at the end that show nothing on either side."""
+    depth = max(
+        (i for side in (update.bids or (), update.asks or ()) for i, one in enumerate(side, 1) if one), default=1
+    )
+    bids, asks = (None if side is None else side[:depth] for side in (update.bids, update.asks))
+    return replace(update, bids=bids, asks=asks)
 
 
 def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any, int, int, Tally], Batch]]:

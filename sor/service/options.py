@@ -25,10 +25,11 @@ class Option(NamedTuple):
     """One setting; ``field``, ``default`` and ``commands`` are told by where it stands."""
 
     variable: str  # of the environment; empty where there is none
-    parse: Callable[[str], Any]
+    parse: Callable[[Any], Any]
     help: str
     flag: str | None = ""  # where it is not the field's name; None: only a variable, as every user sees the flags
     file: Literal["read", "written"] | None = None  # what is done with the file that it names
+    many: bool = False  # several arguments without a flag
     field: str = ""
     default: Any = None
     commands: tuple[str, ...] = ()
@@ -114,14 +115,14 @@ def read(
     return values, given
 
 
-def text_of(option: Option, flags: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, str | None]:
+def text_of(option: Option, flags: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[str, Any]:
     """The flag or variable that an option was given by, and its text; None where it was not."""
     if option.field in flags:
         return option.name, flags[option.field]
     return option.variable, environment.get(option.variable) or None
 
 
-def _parsed(option: Option, where: str, value: str) -> Any:
+def _parsed(option: Option, where: str, value: Any) -> Any:
     if value == "":
         raise InputError(f"{where} is empty: it must have a value")
     try:
@@ -135,6 +136,13 @@ def _parsed(option: Option, where: str, value: str) -> Any:
 
 def text(value: str) -> str:
     return value
+
+
+def paths(values: list[str]) -> tuple[str, ...]:
+    """Of an option that takes many."""
+    if "" in values:
+        raise ValueError("the names of files")
+    return tuple(values)
 
 
 def file_path(value: str) -> str:

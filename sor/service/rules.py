@@ -12,6 +12,8 @@ from typing import Any
 from sor.errors import InputError
 from sor.service.options import Option, Settings, options_of, topic_name
 from sor.service.settings import (
+    ConvertSettings,
+    FeedSettings,
     OneOrderSettings,
     OutputSettings,
     PaperSettings,
@@ -41,6 +43,8 @@ def refuse(settings: Settings) -> None:
         check_sending(settings)
     if isinstance(settings, OneOrderSettings):
         _check_order(settings)
+    if isinstance(settings, FeedSettings):
+        _check_feed(settings)
     check_files(settings)
 
 
@@ -133,6 +137,17 @@ def _check_topics(settings: StreamSettings) -> None:
                 )
 
 
+# --- recorded feeds --------------------------------------------------------------------------------------------------
+
+
+def _check_feed(settings: FeedSettings) -> None:
+    if not settings.files:
+        raise InputError("FILE is missing: name one or more")
+    if isinstance(settings, ConvertSettings) and settings.output is None:
+        what = "the Parquet file to write" if settings.by is None else "a folder for the Parquet files"
+        raise InputError(f"--output is missing: it must be {what}")
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -145,8 +160,10 @@ def check_files(settings: Settings) -> None:
     """
     read: dict[Any, str] = {}
     for option in _files_of(settings, "read"):
-        for key in _keys(getattr(settings, option.field), sys.stdin):
-            read.setdefault(key, option.name)
+        value = getattr(settings, option.field)
+        for path in value if option.many else (value,):
+            for key in _keys(path, sys.stdin):
+                read.setdefault(key, option.name)
     written: dict[Any, str] = {}
     for name, path, stream in _targets(settings):
         subject = name if stream is not None else f"{name} is {path!r}"
@@ -159,7 +176,9 @@ def check_files(settings: Settings) -> None:
         if stream is None:
             _check_writable(name, path)
     if isinstance(settings, PaperSettings) and settings.folder is not None:
-        _check_folder(settings.folder)
+        _check_folder("--folder", settings.folder)
+    if isinstance(settings, ConvertSettings) and settings.by is not None:
+        _check_folder("--output", str(settings.output))
 
 
 def _files_of(settings: Settings, how: str) -> Iterator[Option]:
@@ -173,7 +192,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
     """What is written: option or stream, path, and the stream where it is one."""
     for option in _files_of(settings, "written"):
         path = getattr(settings, option.field)
-        if path != "-":
+        if path != "-" and getattr(settings, "by", None) is None:
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
@@ -217,14 +236,14 @@ def _check_writable(what: str, path: str) -> None:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', error)} ({what})") from None
 
 
-def _check_folder(folder: str) -> None:
+def _check_folder(name: str, folder: str) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         probe = Path(folder) / ".sor-probe"
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise InputError(f"--folder is {folder!r}: cannot write there: {error.strerror}") from None
+        raise InputError(f"{name} is {folder!r}: cannot write there: {error.strerror}") from None
 
 
 def _flag(field: str) -> str:

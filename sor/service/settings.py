@@ -20,6 +20,7 @@ from sor.service.options import (
     instance,
     names,
     number,
+    paths,
     servers,
     switch,
     text,
@@ -53,6 +54,7 @@ _OBJECTIVE = Option(
 )
 _VENUES = Option("SOR_VENUES", text, "venue file (TOML), laid over the built-in directory", file="read")
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
+_ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
 _TOPIC = Option("TOPIC_NAME", topic_name, "topic of the market data")
 _ORDERS_TOPIC = Option(
@@ -136,6 +138,22 @@ class FileSettings(Settings):
     ] = "sample.csv"
 
 
+class FeedSettings(Settings):
+    """Recorded files, as one feed."""
+
+    files: Annotated[
+        tuple[str, ...],
+        Option("", paths, "files of any format that is read, plain or packed", flag=POSITIONAL, file="read", many=True),
+    ] = ()
+    symbols: Annotated[tuple[str, ...], Option("SOR_SYMBOLS", names, "rows of these alone, comma-separated")] = ()
+    start: Annotated[
+        str | None, Option("SOR_START", text, "rows from this event time on: ISO 8601, or nanoseconds since the epoch")
+    ] = None
+    end: Annotated[str | None, Option("SOR_END", text, "rows before this event time")] = None
+    depth: Annotated[int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side")] = 1
+    allow_bad: Annotated[bool, _ALLOW_BAD] = False
+
+
 class OutputSettings(Settings):
     """Files that results, dead letters and counts go to."""
 
@@ -154,7 +172,7 @@ class EndSettings(Settings):
     """When a run ends, and whether bad messages are a failure."""
 
     max_messages: Annotated[int | None, Option("SOR_MAX_MESSAGES", whole(1), "end after so many messages")] = None
-    allow_bad: Annotated[bool, Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")] = False
+    allow_bad: Annotated[bool, _ALLOW_BAD] = False
 
 
 class KafkaSettings(Settings):
@@ -475,6 +493,16 @@ class CheckSettings(ConsumeSettings, SendSettings):
     ] = None
 
 
+class ConvertSettings(FeedSettings, LogSettings):
+    output: Annotated[
+        str | None, Option("SOR_OUTPUT", file_path, "Parquet file to write; with --by its folder", file="written")
+    ] = None
+    by: Annotated[
+        str | None,
+        Option("SOR_BY", choice("day", "symbol", "symbol,day"), "a file for each day (UTC), symbol, or both"),
+    ] = None
+
+
 class VersionSettings(Settings):
     pass
 
@@ -486,6 +514,7 @@ CLASSES: dict[str, type[Settings]] = {
     "consume": ConsumeSettings,
     "order": OrderSettings,
     "check": CheckSettings,
+    "convert": ConvertSettings,
     "paper": PaperSettings,
     "version": VersionSettings,
 }
@@ -498,8 +527,8 @@ def options_of(command: str) -> list[Option]:
 def _every_option() -> tuple[Option, ...]:
     """Those of ``check`` are of the commands that it is for."""
     found: dict[str, Option] = {}
-    for command in ("replay", "produce", "consume", "order", "demo", "paper"):
-        for option in options_of(command):
+    for command in ("replay", "produce", "consume", "order", "convert", "demo", "paper"):
+        for option in (one for one in options_of(command) if one.variable):
             known = found.setdefault(option.variable, option)
             found[option.variable] = known._replace(commands=(*known.commands, command))
     return tuple(found.values())

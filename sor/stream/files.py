@@ -13,7 +13,7 @@ from typing import IO
 
 import msgspec
 
-from sor.errors import DataError, InputError, StreamError
+from sor.errors import DataError, StreamError
 from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
 from sor.market.formats import FORMATS, LEARNED, MARK, Format, first_rows_refused, format_of, is_whole
@@ -22,7 +22,7 @@ from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-FIRST_BYTES = 3  # which tell a format without lines
+FIRST_BYTES = 4  # which tell a format without lines
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
@@ -74,8 +74,6 @@ class FileSource:
         try:
             self._start = self._first_line()
             self.format = format_of(self._start, path)
-            if self.format.decoder is None:
-                raise InputError(f"{path} is {self.format.name}, which has no lines: sor.read_feed reads it")
         except BaseException:
             self.close()
             raise

@@ -31,6 +31,11 @@ DEFAULTS = dict(CLASSIC.values()) | {
 
 # Flag: (text, value, another text, another value).
 SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
+    "--symbols": ("A, B", ("A", "B"), "C", ("C",)),
+    "--start": ("2024-08-01", "2024-08-01", "7", "7"),
+    "--end": ("2024-08-02", "2024-08-02", "8", "8"),
+    "--depth": ("10", 10, "1000", 1000),
+    "--by": ("day", "day", "SYMBOL", "symbol"),
     "--order-size": ("3000", 3000, "7", 7),
     "--side": ("sell", "sell", "BUY", "buy"),
     "--limit-price": ("10.5", 10.5, "1e3", 1000.0),
@@ -148,7 +153,7 @@ def test_defaults(monkeypatch, command):
         assert (type(found), found) == (type(value), value), field
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "order", "check", "version"])
+@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "order", "check", "convert", "version"])
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
         [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60

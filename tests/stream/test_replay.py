@@ -504,7 +504,6 @@ WRONG_FILES = {
         b"DBN\x03" + (120).to_bytes(4, "little") + bytes(120),
         "its schema is mbo: MBP-1 or MBP-10",
     ),
-    "parquet": (b"PAR1" + bytes(100), "is Parquet, which has no lines"),
     "consolidated": (
         HEADER + b",bid_pb_00,ask_pb_00\n" + GOOD + b",81,81\n",
         "consolidated quotes, and of those (cmbp-1",

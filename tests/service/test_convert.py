@@ -1,0 +1,211 @@
+"""`sor convert`: feeds as Parquet, whole or not at all, and the same feed as before."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start
+
+import sor
+from sor.market import parquet
+from sor.service import convert
+from sor.stream.summary import total
+
+pytest.importorskip("pyarrow")
+
+SAMPLE = Path(__file__).parents[2] / "sample.csv"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    with Jobs(tmp_path) as jobs:
+        yield jobs.start
+
+
+def rows_of(feed: sor.Feed) -> list[Any]:
+    return [
+        (
+            batch.symbols[batch.symbol[row]],
+            [(name, values[row].tolist()) for name, values in batch.columns().items()][1:],
+        )
+        for batch in feed
+        for row in range(len(batch))
+    ]
+
+
+def same(one: sor.Feed, other: sor.Feed) -> bool:
+    found = rows_of(one)
+    return bool(found and found == rows_of(other))
+
+
+def test_a_feed_stays_what_it_was(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "day.parquet"
+    job = start("convert", SAMPLE, "--output", path, "--depth", 10).finish(DONE)
+    assert job.err.splitlines()[-1] == f"wrote 2,000 rows to {path}"
+    assert same(sor.read_feed(path, depth=10), sor.read_feed(SAMPLE, depth=10))
+    again = tmp_path / "again.parquet"
+    start("convert", path, "--output", again, "--depth", 10).finish(DONE)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_what_was_not_asked_for_is_told(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    times = "--start", "2024-08-01T13:36:04Z", "--end", "1722519368993518345"
+    job = start("convert", SAMPLE, "--output", path, "--symbols", "AAPL", *times).finish(DONE)
+    feed = sor.read_feed(SAMPLE, "AAPL", "2024-08-01T13:36:04Z", 1722519368993518345)
+    assert same(sor.read_feed(path), feed)
+    left = total(feed.skipped)
+    rows = feed.rows - sum(feed.skipped.values())
+    assert 0 < rows < 2_000
+    assert job.err.splitlines()[-1] == f"wrote {rows:,} rows to {path}; left out {left}"
+
+
+@pytest.mark.parametrize("by", ["day", "symbol", "symbol,day"])
+def test_a_file_for_each(start: Start, tmp_path: Path, by: str) -> None:
+    header, *rows = SAMPLE.read_text().splitlines()
+    names = header.split(",")
+    symbol, time = names.index("symbol"), names.index("ts_event")
+    changed = []
+    for i, row in enumerate(rows):
+        cells = row.split(",")
+        cells[symbol] = ["AAPL", "BRK/B"][i % 2]
+        cells[time] = f"2024-08-0{1 + i // 1_500}T23:00:{i // 60 % 60:02d}.{i:09d}Z"
+        changed.append(",".join(cells))
+    feed = tmp_path / "feed.csv"
+    feed.write_text("\n".join([header, *changed]) + "\n")
+    folder = tmp_path / "parts"
+    job = start("convert", feed, "--output", folder, "--by", by).finish(DONE)
+    days, symbols = ("2024-08-01", "2024-08-02"), ("AAPL", "BRK%2FB")
+    wanted = {"day": days, "symbol": symbols, "symbol,day": [f"{one}-{day}" for one in symbols for day in days]}[by]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{name}.parquet" for name in wanted)
+    assert job.err.splitlines()[-1] == f"wrote 2,000 rows to {len(wanted)} files in {folder}"
+    assert same(sor.read_feed(sorted(folder.iterdir())), sor.read_feed(feed))
+
+
+def test_more_files_than_can_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "MOST_FILES", 0)
+    with pytest.raises(sor.InputError, match="--by makes more than 0 files: convert some symbols at a time"):
+        run(tmp_path / "parts", by="day")
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
+def test_few_rows_are_held_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "MOST_HELD", 100)
+    monkeypatch.setattr(parquet, "GROUP", 300)
+    run(tmp_path / "parts", by="symbol,day")
+    assert same(sor.read_feed(sorted((tmp_path / "parts").iterdir())), sor.read_feed(SAMPLE))
+
+
+def run(folder: Path, by: str | None) -> None:
+    folder.mkdir(exist_ok=True)
+    convert.convert(convert.ConvertSettings(files=(str(SAMPLE),), output=str(folder), by=by))
+
+
+def test_a_damaged_archive_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    feed = tmp_path / "feed.csv.gz"
+    feed.write_bytes(gzip.compress(SAMPLE.read_bytes())[:-2_000])
+    for more in ((), ("--by", "day")):
+        job = start("convert", feed, "--output", tmp_path / "out", *more).finish(STREAM_FAILED)
+        assert "feed.csv.gz, after line" in job.err.splitlines()[-1]
+    assert [path.name for path in tmp_path.rglob("*.p*")] == []
+
+
+def test_bad_rows(start: Start, tmp_path: Path) -> None:
+    feed = tmp_path / "feed.csv"
+    lines = SAMPLE.read_text().splitlines()
+    feed.write_text("\n".join([*lines, "junk", lines[-1]]) + "\n")
+    path = tmp_path / "day.parquet"
+    job = start("convert", feed, "--output", path).finish(BAD)
+    assert job.err.splitlines()[-1] == f"wrote 2,001 rows to {path}; bad 1 (cells 1)"
+    assert "feed.csv:2002: cells:" in job.err
+    start("convert", feed, "--output", path, "--allow-bad").finish(DONE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "FILE is missing"),
+        ([SAMPLE], "--output is missing: it must be the Parquet file to write"),
+        ([SAMPLE, "--by", "day"], "--output is missing: it must be a folder"),
+        ([SAMPLE, "--by", "hour", "--output", "x"], "--by is 'hour'"),
+        (["nowhere.csv", "--output", "x"], "nowhere.csv"),
+        ([SAMPLE, "--output", "x", "--start", "noon"], "start is 'noon'"),
+        ([SAMPLE, "--output", "x", "--depth", "0"], "--depth is '0'"),
+        ([SAMPLE, "--output", "-"], "--output is '-'"),
+        ([SAMPLE, "", "--output", "x"], "FILE is"),
+    ],
+)
+def test_wrong_calls(start: Start, tmp_path: Path, arguments: list[str], words: str) -> None:
+    job = start("convert", *arguments).finish(WRONG_CALL)
+    assert words in job.err.splitlines()[-1]
+
+
+def test_what_is_read_is_not_written_to(start: Start, tmp_path: Path) -> None:
+    day = tmp_path / "2024-08-01.parquet"
+    start("convert", SAMPLE, "--output", day).finish(DONE)
+    before = day.read_bytes()
+    assert "that is the file to read" in start("convert", day, SAMPLE, "--output", day).finish(WRONG_CALL).err
+    job = start("convert", day, "--output", tmp_path, "--by", "day").finish(WRONG_CALL)
+    assert "2024-08-01.parquet is a file to read" in job.err
+    assert day.read_bytes() == before
+
+
+@pytest.mark.parametrize("depth", [1, 10])
+def test_replay_gives_the_same_results_from_parquet(start: Start, tmp_path: Path, depth: int) -> None:
+    """With flags and times of receipt; a row that is refused is a dead letter, and not lost."""
+    path = tmp_path / "day.parquet"
+    start("convert", SAMPLE, "--output", path, "--depth", depth).finish(DONE)
+    algorithm = "--algorithm", "greedy_l2" if depth > 1 else "brute_force"
+    results = []
+    for feed in (SAMPLE, path):
+        job = start("replay", feed, *algorithm).finish(DONE)
+        results.append(re.sub(rb'"source":\{[^}]*\}', b'"source":0', job.out).splitlines())
+    assert results[0] == results[1]
+    assert json.loads(results[1][0])["book"]["sequence"] is not None
+
+
+def test_refused_rows_of_parquet_are_dead_letters(start: Start, tmp_path: Path) -> None:
+    (batch,) = sor.read_feed(SAMPLE)
+    sizes = batch.bid_size.copy()
+    sizes[[3, 77, 1999]] = -7
+    wrong = sor.Batch(**{"symbols": batch.symbols} | batch.columns() | {"bid_size": sizes})
+    path, summary, letters = tmp_path / "day.parquet", tmp_path / "summary", tmp_path / "letters"
+    parquet.write_parquet([wrong], path)
+    start("replay", path, "--summary", summary, "--dead-letter-file", letters).finish(BAD)
+    counts = json.loads(summary.read_text())
+    assert (counts["messages"], counts["results"], sum(counts["bad"].values())) == (2_000, 1_997, 3)
+    places = [json.loads(line)["place"]["line"] for line in letters.read_text().splitlines()]
+    assert places == [4, 78, 2000]
+
+
+def test_progress_says_how_far_it_is() -> None:
+    feed = sor.read_feed([SAMPLE, SAMPLE])
+    seen = Counter[bool]()
+    for _ in feed:
+        seen[0.0 < feed.share() <= 1.0] += 1
+    assert seen == {True: len(list(feed))}
+    assert feed.share() == 1.0
+    feed.rows = 12_345_678
+    assert convert.progress_line(feed, 10.0) == "12,345,678 rows, 100%, 0 min 00 s left"
+    feed._shares = [lambda: 0.25]
+    assert convert.progress_line(feed, 10.0) == "12,345,678 rows, 12%, 1 min 10 s left"
+    feed._shares = []
+    assert convert.progress_line(feed, 10.0) == "12,345,678 rows"
+
+
+def test_flags_come_back(tmp_path: Path) -> None:
+    """What the feed doubts is doubted of Parquet, too."""
+    (batch,) = sor.read_feed(SAMPLE)
+    assert (batch.flags != 0).any()
+    path = tmp_path / "day.parquet"
+    parquet.write_parquet([batch], path)
+    (back,) = sor.read_feed(path)
+    assert np.array_equal(back.flags, batch.flags)
