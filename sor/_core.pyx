@@ -118,7 +118,7 @@ def pack_levels(list venues, list counts, double[:, ::1] quotes):
 
 # --- cost of a given split ---------------------------------------------------------------------------------------
 
-cdef double split_cost(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen) noexcept nogil:
+cdef inline double split_cost(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen) noexcept nogil:
     cdef double spent = 0.0, filled = 0.0, e
     cdef Py_ssize_t i
     for i in range(k):
@@ -177,7 +177,7 @@ cdef inline bint cheaper(Py_ssize_t a, Py_ssize_t b, const Quote* quotes) noexce
     return a < b
 
 
-cdef void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const Quote* quotes) noexcept nogil:
+cdef inline void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const Quote* quotes) noexcept nogil:
     cdef Py_ssize_t row = heap[root], child = 2 * root + 1
     while child < count:
         if child + 1 < count and cheaper(heap[child + 1], heap[child], quotes):
@@ -190,7 +190,7 @@ cdef void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, const Q
     heap[root] = row
 
 
-cdef void fill_cheapest(double left, const Quote* quotes, Py_ssize_t count, Py_ssize_t* heap,
+cdef inline void fill_cheapest(double left, const Quote* quotes, Py_ssize_t count, Py_ssize_t* heap,
                         double* split) noexcept nogil:
     """A heap, as most orders are filled long before every row has been sorted."""
     cdef Py_ssize_t i
