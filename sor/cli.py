@@ -157,6 +157,12 @@ def check(settings: config.CheckSettings) -> int:
     return status
 
 
+def info(settings: config.InfoSettings) -> int:
+    from sor.service.info import info
+
+    return info(settings)
+
+
 def convert(settings: config.ConvertSettings) -> int:
     from sor.service.convert import convert
 
@@ -191,6 +197,7 @@ COMMANDS = {
     "consume": Command("route every message of a Kafka topic", consume),
     "order": Command("send an order to a topic of orders, and print its answer", order),
     "check": Command("try what a run needs, sending nothing: settings, venues, brokers, topics, permissions", check),
+    "info": Command("what is in recorded feeds: symbols, venues, times, gaps, the state of the market", info),
     "convert": Command("write recorded feeds as Parquet, in columns", convert),
     "paper": Command("the tables of Cont and Kukanov's paper beside ours, and studies of their model", paper),
     "version": Command("the versions, and which kernels are in use and why", version),

@@ -41,6 +41,8 @@ class Feed:
     paths : tuple of str
     depth : int
         Levels on each side of each batch.
+    formats : dict
+        Names of the formats by path; of a pipe once it is read.
     rows : int
         Rows that the last iteration has read: those that it gave, and those below.
     bad : Counter
@@ -64,12 +66,13 @@ class Feed:
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._symbols, self._start, self._end = symbols, start, end
+        self.formats: dict[str, str] = {}
         self._used_up: set[str] = set()  # pipes that have been read
         self._shares: list[Callable[[], float]] = []  # of each file that has been read
         for path in self.paths:
             if not _is_pipe(path):
                 with closing(Unpacked(path)) as file:
-                    _format_of(file)
+                    self.formats[path] = _format_of(file).name
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches of some 65,536 rows, the last ones with fewer.
@@ -124,6 +127,7 @@ class Feed:
         with closing(Unpacked(path)) as file:
             self._shares[number] = file.share
             form = _format_of(file)
+            self.formats[path] = form.name
             tally = _Tally(self, path)
             if form.batches is not None:
                 batches = form.batches(file, self.depth, tally)

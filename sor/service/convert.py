@@ -25,9 +25,9 @@ MOST_HELD = 2**21  # rows that wait for their row groups, in all files together
 DAY = 86_400 * 10**9
 
 
-def feed_of(settings: FeedSettings) -> Feed:
+def feed_of(settings: FeedSettings, depth: int = 1) -> Feed:
     start, end = _time(settings.start), _time(settings.end)
-    return read_feed(settings.files, settings.symbols or None, start, end, settings.depth)
+    return read_feed(settings.files, settings.symbols or None, start, end, depth)
 
 
 def _time(value: str | None) -> str | int | None:
@@ -37,7 +37,7 @@ def _time(value: str | None) -> str | int | None:
 def convert(settings: ConvertSettings) -> int:
     """Write a feed's columns to one file, or to one for each symbol or day."""
     arrow()
-    feed = feed_of(settings)
+    feed = feed_of(settings, settings.depth)
     output = str(settings.output)
     files = 1
     with contextlib.ExitStack() as stack, Progress(feed) as progress:

@@ -150,7 +150,6 @@ class FeedSettings(Settings):
         str | None, Option("SOR_START", text, "rows from this event time on: ISO 8601, or nanoseconds since the epoch")
     ] = None
     end: Annotated[str | None, Option("SOR_END", text, "rows before this event time")] = None
-    depth: Annotated[int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side")] = 1
     allow_bad: Annotated[bool, _ALLOW_BAD] = False
 
 
@@ -493,7 +492,13 @@ class CheckSettings(ConsumeSettings, SendSettings):
     ] = None
 
 
+class InfoSettings(FeedSettings, LogSettings):
+    venues: Annotated[str | None, _VENUES] = None
+    json: Annotated[bool, Option("SOR_JSON", switch, "one JSON object in place of the table")] = False
+
+
 class ConvertSettings(FeedSettings, LogSettings):
+    depth: Annotated[int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side")] = 1
     output: Annotated[
         str | None, Option("SOR_OUTPUT", file_path, "Parquet file to write; with --by its folder", file="written")
     ] = None
@@ -514,6 +519,7 @@ CLASSES: dict[str, type[Settings]] = {
     "consume": ConsumeSettings,
     "order": OrderSettings,
     "check": CheckSettings,
+    "info": InfoSettings,
     "convert": ConvertSettings,
     "paper": PaperSettings,
     "version": VersionSettings,
@@ -527,7 +533,7 @@ def options_of(command: str) -> list[Option]:
 def _every_option() -> tuple[Option, ...]:
     """Those of ``check`` are of the commands that it is for."""
     found: dict[str, Option] = {}
-    for command in ("replay", "produce", "consume", "order", "convert", "demo", "paper"):
+    for command in ("replay", "produce", "consume", "order", "info", "convert", "demo", "paper"):
         for option in (one for one in options_of(command) if one.variable):
             known = found.setdefault(option.variable, option)
             found[option.variable] = known._replace(commands=(*known.commands, command))

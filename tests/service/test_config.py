@@ -93,7 +93,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
 }
 # They mean something only together and with files that exist: tests/test_security.py.
 OF_SECURITY = {option.name for option in OPTIONS if option.field in (*SASL_FIELDS, *SSL_FIELDS)}
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume")
+SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume", "--json")
 BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -153,7 +153,9 @@ def test_defaults(monkeypatch, command):
         assert (type(found), found) == (type(value), value), field
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "produce", "consume", "order", "check", "convert", "version"])
+@pytest.mark.parametrize(
+    "command", ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "version"]
+)
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
         [sys.executable, "-m", "sor", command, "--help"], capture_output=True, text=True, check=True, timeout=60
