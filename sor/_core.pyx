@@ -118,7 +118,8 @@ def pack_levels(list venues, list counts, double[:, ::1] quotes):
 
 # --- cost of a given split ---------------------------------------------------------------------------------------
 
-cdef inline double split_cost(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen) noexcept nogil:
+cdef inline double split_cost(const double* split, const Quote* quotes, Py_ssize_t k,
+                              const Penalties* pen) noexcept nogil:
     cdef double spent = 0.0, filled = 0.0, e
     cdef Py_ssize_t i
     for i in range(k):
@@ -191,7 +192,7 @@ cdef inline void sift_down(Py_ssize_t* heap, Py_ssize_t root, Py_ssize_t count, 
 
 
 cdef inline void fill_cheapest(double left, const Quote* quotes, Py_ssize_t count, Py_ssize_t* heap,
-                        double* split) noexcept nogil:
+                               double* split) noexcept nogil:
     """A heap, as most orders are filled long before every row has been sorted."""
     cdef Py_ssize_t i
     cdef double displayed

@@ -6,6 +6,8 @@ from sor.market cimport _quotes as quotes
 cdef int64_t EXACT, NO_PRICE, STANDS
 cdef int DOUBTFUL, CROSSED, LOCKED, NOTHING, DOUBTED
 cdef dict STATUS_CODES, STATE_CODES
+cdef int OK, EMPTY, UNKNOWN_FEE, NORMAL, LOCKED_STATE, CROSSED_STATE
+cdef str OK_TEXT, EMPTY_TEXT, UNKNOWN_FEE_TEXT, NORMAL_TEXT
 
 
 cdef class Looks:
@@ -21,7 +23,7 @@ cdef class Looks:
     @cython.locals(
         market=quotes.Market, buying=bint, flat="double[::1]", levels=Py_ssize_t, look=Py_ssize_t, limited=bint,
         worst=double, count=Py_ssize_t, slot=Py_ssize_t, usable=Py_ssize_t, status=str, at=Py_ssize_t, warnings=int,
-        state=int, _=Py_ssize_t,
+        state=int, code=int, _=Py_ssize_t,
     )
     cpdef take(
         self, object order, quotes.BookOfQuotes book, object max_quote_age, object excluded, Py_ssize_t row,
@@ -55,7 +57,7 @@ cdef class Follower:
     cpdef Py_ssize_t run(self, Py_ssize_t at, Looks looks) except -1
 
     @cython.locals(symbol=Py_ssize_t, book=quotes.BookOfQuotes, number=Py_ssize_t)
-    cpdef look(self, Py_ssize_t at, Looks looks)
+    cpdef look(self, Py_ssize_t at, Looks looks, bint doubted)
 
 
 @cython.locals(found=list, level=Py_ssize_t, units=int64_t, size=int64_t)

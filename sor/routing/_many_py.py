@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sor.market import _quotes_py as quotes
 from sor.market.columns import NO_PRICE, STANDS
 from sor.market.fields import DOUBTFUL
-from sor.types import MARKET_STATES, STATUSES, USABLE, Warnings
+from sor.types import MARKET_STATES, STATUSES, Warnings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 EXACT = 2**53  # a larger integer may not be a double
 STATUS_CODES = {status: code for code, status in enumerate(STATUSES)}
 STATE_CODES = {state: code for code, state in enumerate(MARKET_STATES)}
+OK, EMPTY, UNKNOWN_FEE = map(STATUSES.index, ("ok", "empty", "unknown_fee"))
+NORMAL, LOCKED_STATE, CROSSED_STATE = map(MARKET_STATES.index, ("normal", "locked", "crossed"))
+OK_TEXT, EMPTY_TEXT, UNKNOWN_FEE_TEXT = STATUSES[OK], STATUSES[EMPTY], STATUSES[UNKNOWN_FEE]
+NORMAL_TEXT = MARKET_STATES[NORMAL]
 CROSSED, LOCKED = int(Warnings.CROSSED), int(Warnings.LOCKED)
 NOTHING, DOUBTED = int(Warnings.NOTHING), int(Warnings.DOUBTED)
 
@@ -73,7 +77,17 @@ class Looks:
             worst = order.limit_price if buying else -order.limit_price  # type: ignore[assignment, operator]
         count = usable = 0
         for slot, status in enumerate(market.statuses):
-            if status == "ok" or status in USABLE:
+            # Nearly all are one of these; as texts that are names exist once, it is enough to look at where they are.
+            if status is OK_TEXT:
+                code = OK
+            elif status is EMPTY_TEXT:
+                code = EMPTY
+            elif status is UNKNOWN_FEE_TEXT:
+                code = UNKNOWN_FEE
+            else:
+                code = STATUS_CODES[status]
+            self.statuses[look, slot] = code
+            if code in (OK, UNKNOWN_FEE):
                 usable += 1
                 at = slot * levels * 4
                 for _ in range(levels):
@@ -85,16 +99,15 @@ class Looks:
                         self.venues[look, count] = slot
                         count += 1
                     at += 4
-            self.statuses[look, slot] = 0 if status == "ok" else STATUS_CODES[status]
         self.counts[look] = count
         while count < self.width:  # of an earlier look
             self.shown[look, count, 1] = 0.0
             count += 1
-        state = STATE_CODES[market.state]
+        state = NORMAL if market.state is NORMAL_TEXT else STATE_CODES[market.state]
         warnings = DOUBTED if doubted else 0
-        if market.state == "crossed":
+        if state == CROSSED_STATE:
             warnings |= CROSSED
-        elif market.state == "locked":
+        elif state == LOCKED_STATE:
             warnings |= LOCKED
         if not usable:
             warnings |= NOTHING
@@ -177,17 +190,16 @@ class Follower:
             bids = levels_of(self.bid_price, self.bid_size, at, self.depth, True)
             asks = levels_of(self.ask_price, self.ask_size, at, self.depth, False)
             book.show(known.order, known.venue_id, bids, asks, known.rates, time)
-            self.look(at, looks)
+            self.look(at, looks, False)
             at += 1
         return at
 
-    def look(self, at: int, looks: Looks) -> None:
-        """A look at the book of a row for each order."""
+    def look(self, at: int, looks: Looks, doubted: bool) -> None:
+        """A look at the book of a row for each order; ``doubted``: the feed doubts what it shows."""
         symbol = self.symbol[at]
         book = self.books[symbol]
         for number, (order, name) in enumerate(self.orders):
             if name is None or name == book.symbol:
-                doubted = bool(book.doubts)
                 looks.take(order, book, self.max_quote_age, self.excluded, at, number, self.layouts[symbol], doubted)
 
 

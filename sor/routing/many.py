@@ -157,11 +157,10 @@ class Routing:
             "marks": np.zeros((most, 5), np.int64),
         }
         self._looks = many.Looks({name: array.data for name, array in self._taken.items()})
-        self._clear()
+        self._clear(most)
 
-    def _clear(self) -> None:
-        self._taken["statuses"].fill(ABSENT)
-        self._taken["best"].fill(np.nan)
+    def _clear(self, rows: int) -> None:
+        self._taken["best"][:rows] = np.nan
         self._looks.rows = 0
 
     def _batch(self, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
@@ -185,7 +184,7 @@ class Routing:
                 if self._looks.rows:
                     yield self._solved()
                 self._new_looks(2 * width, 2 * len(book.quotes))
-            follower.look(at, self._looks)
+            follower.look(at, self._looks, bool(book.doubts))
             at += 1
         if self._looks.rows:
             yield self._solved()
@@ -219,7 +218,7 @@ class Routing:
         row, order, layout, state, warnings = taken["marks"].T.copy()
         sizes, sells = self._sizes[order], self._sells[order]
         splits, total, value, more = self._solve(taken, sizes, sells)
-        shares = np.zeros((n, taken["statuses"].shape[1]), np.int64)
+        shares = np.zeros((n, max(map(len, self._columns), default=0)), np.int64)
         executed, sums = np.empty(n), np.full((n, 3), np.nan)
         answers = (splits, sells, taken["best"], shares, executed, sums)
         many.tally(*(taken[name].data for name in ("shown", "venues", "counts")), *(one.data for one in answers))
@@ -246,7 +245,7 @@ class Routing:
             "shortfall_bps": sums[:, 2].copy(),
             "warnings": (warnings | more).astype(np.uint8),
         }
-        self._clear()
+        self._clear(n)
         return columns
 
     def _solve(
@@ -254,6 +253,7 @@ class Routing:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Shares per row of quotes, their cost with true prices, the value that was minimised, and more warnings."""
         quotes, counts, mid = taken["shown"], taken["counts"], taken["best"][:, 2]
+        quotes = np.ascontiguousarray(quotes[:, : counts.max(initial=0)])
         splits = np.zeros(quotes.shape[:2], np.int64)
         total, value, warnings = np.empty(len(sizes)), np.empty(len(sizes)), np.zeros(len(sizes), np.int64)
         references = np.zeros(len(sizes))
@@ -311,8 +311,14 @@ class Routing:
         """Shares and statuses of the venues of each book, in the columns of all venues."""
         allocation = np.zeros((len(layouts), len(self.venues)), np.int64)
         status = np.full((len(layouts), len(self.venues)), ABSENT, np.uint8)
-        for layout in np.unique(layouts):
-            rows, columns = np.flatnonzero(layouts == layout)[:, None], self._columns[layout]
+        found = np.unique(layouts)
+        for layout in found:
+            columns = self._columns[layout]
+            if len(found) == 1:
+                allocation[:, columns] = shares[:, : len(columns)]
+                status[:, columns] = statuses[:, : len(columns)]
+                break
+            rows = np.flatnonzero(layouts == layout)[:, None]
             allocation[rows, columns] = shares[rows, : len(columns)][:, 0]
             status[rows, columns] = statuses[rows, : len(columns)][:, 0]
         return allocation, status
