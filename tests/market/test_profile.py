@@ -50,7 +50,7 @@ def positive(counts: Counter[Any]) -> dict[Any, int]:
 
 
 @given(feed=feeds(consolidated=False), longest=st.sampled_from([10**9, 20 * 10**9, 300 * 10**9]))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_times_are_those_of_the_books(feed: list[Batch], longest: int) -> None:
     kept, profile.LONGEST = profile.LONGEST, longest
     try:
@@ -69,7 +69,7 @@ def test_times_are_those_of_the_books(feed: list[Batch], longest: int) -> None:
 
 
 @given(feed=feeds(consolidated=True))
-@settings(max_examples=200)
+@settings(max_examples=50)
 def test_the_best_of_consolidated_quotes_is_whose_they_say(feed: list[Batch]) -> None:
     found = Profile(DIRECTORY)
     for batch in feed:
@@ -90,7 +90,7 @@ def test_the_best_of_consolidated_quotes_is_whose_they_say(feed: list[Batch]) ->
 
 
 @given(feed=feeds(), cut=st.integers(1, 30))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_batches_do_not_matter(feed: list[Batch], cut: int) -> None:
     numbers: dict[str, int] = {}
     pieces = []
