@@ -12,7 +12,7 @@ import pytest
 from sor import InputError, cli
 from sor.errors import Exit
 from sor.service import rules
-from sor.service.settings import CLASSES, OPTIONS, KafkaSettings, load, options_of
+from sor.service.settings import CLASSES, OPTIONS, FeedSettings, KafkaSettings, load, options_of
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
@@ -32,7 +32,10 @@ PAIRS = [
 
 def refuse(command: str, **values: Any) -> None:
     """As the command does it, without the files of a connection being read for what is in them."""
-    settings = load(command, {}, {}).replaced(**values)
+    settings = load(command, {}, {})
+    if isinstance(settings, FeedSettings):  # which needs files, and takes many
+        values["files"] = (values.get("files", "sample.csv"),)
+    settings = settings.replaced(**values)
     rules.refuse(settings)
 
 
