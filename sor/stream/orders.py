@@ -446,9 +446,7 @@ class OrderRecovery(Recovery):
 
     def look_through(self, desk: Desk, partition: int, most: int = MOST_RECENT) -> None:
         """Find where recent answers lie, once there are many of them."""
-        if self.kept_topic is None:
-            desk.let_go()
-        elif len(desk.recent) > most:
+        if self.kept_topic is not None and len(desk.recent) > most:
             _, end = self.reader.bounds(self.kept_topic, partition)
             for record in self.reader.records(self.kept_topic, partition, desk.seen, end):
                 if record.value is not None:
@@ -630,6 +628,8 @@ class OrderPipeline:
     def stand(self) -> None:
         for desk in self._desks.values():
             desk.stand()
+            if self.recovery.kept_topic is None:
+                desk.let_go()
 
     def undo(self) -> None:
         """The last batch did not take place: its orders are not known. The books stay where the market data is."""
