@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -70,6 +69,8 @@ def in_threads(rows: int, threads: int, solve: Callable[[slice], None]) -> None:
     if parts == 1:
         solve(slice(rows))
         return
+    from concurrent.futures import ThreadPoolExecutor  # milliseconds that most runs need not wait for
+
     with ThreadPoolExecutor(parts) as pool:
         list(pool.map(solve, map(slice, edges, edges[1:])))  # listed, as an error shows only when it is asked for
 

@@ -324,7 +324,8 @@ def _dollars(units: Any) -> float | None:
 def _levels(prices: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[Level | None]:
     shown: list[Level | None] = []
     for units, size in zip(prices.tolist(), sizes.tolist(), strict=True):
-        shown.append((units / PRICE_UNITS, size) if size > 0 and units != NO_PRICE else None)
+        price = _dollars(units)
+        shown.append((price, size) if price is not None and size > 0 else None)
     return shown
 
 
