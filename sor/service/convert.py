@@ -4,56 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
 import numpy as np
 
 from sor.errors import Exit, InputError
-from sor.market.columns import Batch, arrow
-from sor.market.feed import Feed, read_feed
+from sor.market.columns import Batch
 from sor.market.parquet import ParquetFile
+from sor.service.feeds import Progress, feed_of
 from sor.service.logs import report
-from sor.service.settings import ConvertSettings, FeedSettings
+from sor.service.settings import ConvertSettings
 from sor.stream.summary import total
 
-TOLD_S = 0.5  # between two lines of progress
 MOST_FILES = 256  # open at a time
 MOST_HELD = 2**21  # rows that wait for their row groups, in all files together
 DAY = 86_400 * 10**9
 
 
-def feed_of(settings: FeedSettings, depth: int = 1) -> Feed:
-    start, end = _time(settings.start), _time(settings.end)
-    return read_feed(settings.files, settings.symbols or None, start, end, depth)
-
-
-def _time(value: str | None) -> str | int | None:
-    return int(value) if value is not None and value.isascii() and value.isdecimal() else value
-
-
 def convert(settings: ConvertSettings) -> int:
     """Write a feed's columns to one file, or to one for each symbol or day."""
-    arrow()
     feed = feed_of(settings, settings.depth)
     output = str(settings.output)
-    files = 1
-    with contextlib.ExitStack() as stack, Progress(feed) as progress:
-        one = stack.enter_context(ParquetFile(output)) if settings.by is None else None
-        parts = Parts(output, settings.by or "", feed.paths, stack)
-        for batch in feed:
-            if one is not None:
-                one.add(batch)
-            else:
-                parts.add(batch)
-            progress.tell()
-    if one is None:
-        files = len(parts.files)
+    try:
+        with contextlib.ExitStack() as stack, Progress(feed) as progress:
+            parts = None if settings.by is None else Parts(output, settings.by, feed.paths, stack)
+            target = stack.enter_context(ParquetFile(output)) if parts is None else parts
+            for batch in feed:
+                target.add(batch)
+                progress.tell()
+    except KeyboardInterrupt:
+        report.warning("sor: stopped before the end, so nothing was written")
+        raise
+    where = output
+    if parts is not None:
+        where = f"{len(parts.files):,} file{'s' * (len(parts.files) != 1)} in {output}"
     bad = sum(feed.bad.values())
     rows = feed.rows - bad - sum(feed.skipped.values())
-    where = output if one is not None else f"{files:,} files in {output}"
     line = f"wrote {rows:,} rows to {where}"
     if feed.skipped:
         line += f"; left out {total(feed.skipped)}"
@@ -100,33 +87,3 @@ class Parts:
             if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
                 raise InputError(f"--output is {self._folder!r}: {path} is a file to read")
         return self._stack.enter_context(ParquetFile(path))
-
-
-class Progress:
-    """On a terminal: rows so far, which part of the files has been read, and the time that the rest may take."""
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._started = self._told = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def tell(self) -> None:
-        now = time.monotonic()
-        if self._terminal and now - self._told >= TOLD_S:
-            self._told = now
-            print(f"\r\033[K{progress_line(self._feed, now - self._started)}", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def progress_line(feed: Feed, seconds: float) -> str:
-    share = feed.share()
-    if share <= 0.0:
-        return f"{feed.rows:,} rows"
-    left = round(seconds * (1.0 - share) / share)
-    return f"{feed.rows:,} rows, {share:.0%}, {left // 60} min {left % 60:02d} s left"

@@ -13,7 +13,7 @@ from sor.market.feed import Feed
 from sor.market.fields import iso_of
 from sor.market.profile import LONGEST, Profile
 from sor.market.venues import VenueDirectory
-from sor.service.convert import Progress, feed_of
+from sor.service.feeds import Progress, feed_of
 from sor.service.outputs import say
 from sor.service.settings import InfoSettings
 from sor.stream.summary import total
@@ -98,8 +98,7 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"{'venue':<16}{'rows':>14}{'at best bid':>14}{'at best offer':>16}"
     for name, venue in found["venues"].items():
-        shares = ("-" if venue[side] is None else f"{venue[side]:.1%}" for side in ("best_bid", "best_offer"))
-        bid, offer = shares
+        bid, offer = ("-" if venue[side] is None else f"{venue[side]:.1%}" for side in ("best_bid", "best_offer"))
         yield f"{name:<16}{venue['rows']:>14,}{bid:>14}{offer:>16}"
 
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from sor.errors import InputError
+from sor.errors import DataError, InputError
+from sor.market.fields import time_of
 from sor.types import MAX_ORDER
 
 S = TypeVar("S", bound="Settings")
@@ -153,6 +154,16 @@ def file_path(value: str) -> str:
 
 def names(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def moment(value: str) -> int:
+    """Nanoseconds since the epoch."""
+    try:
+        return time_of("", int(value) if value.isascii() and value.isdecimal() else value)
+    except DataError:
+        raise ValueError(
+            "a time in ISO 8601 such as 2024-08-01T13:30:00Z (without a zone: UTC), or nanoseconds since the epoch"
+        ) from None
 
 
 def switch(value: str) -> bool:

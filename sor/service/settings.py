@@ -18,6 +18,7 @@ from sor.service.options import (
     choice,
     file_path,
     instance,
+    moment,
     names,
     number,
     paths,
@@ -147,9 +148,10 @@ class FeedSettings(Settings):
     ] = ()
     symbols: Annotated[tuple[str, ...], Option("SOR_SYMBOLS", names, "rows of these alone, comma-separated")] = ()
     start: Annotated[
-        str | None, Option("SOR_START", text, "rows from this event time on: ISO 8601, or nanoseconds since the epoch")
+        int | None,
+        Option("SOR_START", moment, "rows from this event time on: ISO 8601, or nanoseconds since the epoch"),
     ] = None
-    end: Annotated[str | None, Option("SOR_END", text, "rows before this event time")] = None
+    end: Annotated[int | None, Option("SOR_END", moment, "rows before this event time")] = None
     allow_bad: Annotated[bool, _ALLOW_BAD] = False
 
 

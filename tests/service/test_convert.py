@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start
+from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, wait_for
 
 import sor
+from sor.errors import Exit
 from sor.market import parquet
-from sor.service import convert
+from sor.service import convert, feeds
 from sor.stream.summary import total
 
 pytest.importorskip("pyarrow")
@@ -118,6 +121,27 @@ def test_a_damaged_archive_leaves_nothing(start: Start, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*.p*")] == []
 
 
+def test_stopped_by_hand(start: Start, tmp_path: Path) -> None:
+    """Nothing is left, and that is said."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    job = start("convert", pipe, "--output", tmp_path / "day.parquet")
+    with pipe.open("wb", buffering=0) as feed:
+        feed.write(SAMPLE.read_bytes()[:20_000])
+        wait_for(lambda: (tmp_path / "day.parquet.part").exists(), "it has begun")
+        job.signal(signal.SIGINT).finish(Exit.INTERRUPTED)
+    assert job.err.splitlines()[-1] == "sor: stopped before the end, so nothing was written"
+    assert list(tmp_path.glob("day*")) == []
+
+
+def test_damaged_parquet_is_told_where_it_is_routed(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "day.parquet"
+    path.write_bytes(b"PAR1" + bytes(100))
+    job = start("replay", path).finish(STREAM_FAILED)
+    assert f"{path}, after row 0: " in job.err.splitlines()[-1]
+    assert job.out == b""
+
+
 def test_bad_rows(start: Start, tmp_path: Path) -> None:
     feed = tmp_path / "feed.csv"
     lines = SAMPLE.read_text().splitlines()
@@ -137,7 +161,7 @@ def test_bad_rows(start: Start, tmp_path: Path) -> None:
         ([SAMPLE, "--by", "day"], "--output is missing: it must be a folder"),
         ([SAMPLE, "--by", "hour", "--output", "x"], "--by is 'hour'"),
         (["nowhere.csv", "--output", "x"], "nowhere.csv"),
-        ([SAMPLE, "--output", "x", "--start", "noon"], "start is 'noon'"),
+        ([SAMPLE, "--output", "x", "--start", "noon"], "--start is 'noon': it must be a time in ISO 8601"),
         ([SAMPLE, "--output", "x", "--depth", "0"], "--depth is '0'"),
         ([SAMPLE, "--output", "-"], "--output is '-'"),
         ([SAMPLE, "", "--output", "x"], "FILE is"),
@@ -194,11 +218,11 @@ def test_progress_says_how_far_it_is() -> None:
     assert seen == {True: len(list(feed))}
     assert feed.share() == 1.0
     feed.rows = 12_345_678
-    assert convert.progress_line(feed, 10.0) == "12,345,678 rows, 100%, 0 min 00 s left"
+    assert feeds.progress_line(feed, 10.0) == "12,345,678 rows, 100%, 0 min 00 s left"
     feed._shares = [lambda: 0.25]
-    assert convert.progress_line(feed, 10.0) == "12,345,678 rows, 12%, 1 min 10 s left"
+    assert feeds.progress_line(feed, 10.0) == "12,345,678 rows, 12%, 1 min 10 s left"
     feed._shares = []
-    assert convert.progress_line(feed, 10.0) == "12,345,678 rows"
+    assert feeds.progress_line(feed, 10.0) == "12,345,678 rows"
 
 
 def test_flags_come_back(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""What the commands on whole feeds share: which feed, and how far it has been read."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from sor.market.feed import Feed, read_feed
+from sor.service.settings import FeedSettings
+
+TOLD_S = 0.5  # between two lines of progress
+
+
+def feed_of(settings: FeedSettings, depth: int = 1) -> Feed:
+    return read_feed(settings.files, settings.symbols or None, settings.start, settings.end, depth)
+
+
+class Progress:
+    """On a terminal: rows so far, which part of the files has been read, and the time that the rest may take."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def tell(self) -> None:
+        now = time.monotonic()
+        if self._terminal and now - self._told >= TOLD_S:
+            self._told = now
+            print(f"\r\033[K{progress_line(self._feed, now - self._started)}", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(feed: Feed, seconds: float) -> str:
+    share = feed.share()
+    if share <= 0.0:
+        return f"{feed.rows:,} rows"
+    left = round(seconds * (1.0 - share) / share)
+    return f"{feed.rows:,} rows, {share:.0%}, {left // 60} min {left % 60:02d} s left"
