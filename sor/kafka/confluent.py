@@ -50,6 +50,7 @@ except ModuleNotFoundError:
 logger = logging.getLogger(__name__)
 
 CALL_S = 0.5  # longest call while connecting, as no signal is seen within one
+REPORT_S = 2.0  # until the client tells why a transaction has failed, on a busy machine
 REFUSED_LOGIN = {KafkaError._AUTHENTICATION, KafkaError._SSL}  # waiting does not help
 FORBIDDEN = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -100,6 +101,10 @@ UNWELCOME = {  # the brokers want no more of a producer
     KafkaError.PRODUCER_FENCED,
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.FENCED_INSTANCE_ID,
+}
+CONSEQUENCES = {  # a transaction has failed, by what became of one of its messages
+    KafkaError._STATE,
+    KafkaError._INCONSISTENT,
 }
 
 
@@ -387,8 +392,10 @@ class ProducerPort:
         """As above, with the reason in place of what follows from it."""
         if error.fatal() or error.code() in UNWELCOME:
             return ClientError(Kind.DEAD, _story(error))
-        if self.producer.failure is None and error.txn_requires_abort():
-            self.producer.poll(RETRY_S)  # what became of its messages is told later than that it has failed
+        if error.code() in CONSEQUENCES and error.txn_requires_abort():
+            deadline = Deadline(REPORT_S)  # what became of its messages is told later than that it has failed
+            while self.producer.failure is None and not deadline.passed:
+                self.producer.poll(RETRY_S)
         return _client_error(self.producer.failure or error)
 
     def discard(self) -> None:

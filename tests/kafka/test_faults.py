@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from topics import ends_of, packed, quote, send
 
 from sor.errors import StreamError
 from sor.kafka import resume
-from sor.kafka.common import Identity
+from sor.kafka.common import ClientError, Identity, Kind, Offsets
 from sor.kafka.security import Connection
 from sor.kafka.source import KafkaSource
 from sor.kafka.timing import Timing
@@ -258,6 +259,31 @@ def test_results_that_their_topic_refuses_end_the_command_with_the_reason(
     assert "MessageSizeTooLarge" in job.err.splitlines()[-1] or "MSG_SIZE_TOO_LARGE" in job.err.splitlines()[-1]
     assert "answered again" not in job.err
     assert stands(kafka, group, feed) in (None, 0)
+
+
+def test_a_reason_that_is_told_late_is_awaited(kafka: Servers, topic: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka knows that a transaction has failed before it tells why: on a busy machine, much later."""
+    confluent_kafka = pytest.importorskip("confluent_kafka")
+    from sor.kafka import confluent
+
+    results = kafka.create_topic(topic("results"), configs={"max.message.bytes": 300})
+    port = confluent.connect_producer(Connection(kafka.bootstrap, 30), [results], topic("transactions"))
+    poll, late = port.producer.poll, iter(range(5))
+
+    def fail(*offsets: object) -> None:  # as where the failure comes while the offsets are sent
+        failed = confluent_kafka.KafkaError(confluent_kafka.KafkaError._STATE, "Erroneous state", False, False, True)
+        raise confluent_kafka.KafkaException(failed)
+
+    monkeypatch.setattr(port.producer, "send_offsets_to_transaction", fail)
+    monkeypatch.setattr(
+        port.producer, "poll", lambda seconds: poll(seconds) if next(late, None) is None else time.sleep(seconds)
+    )
+    port.begin()
+    port.send(results, random.Random(1).randbytes(1_000), None, None, 0)
+    with pytest.raises(ClientError) as caught:
+        port.commit(Offsets([], None))
+    assert caught.value.kind is Kind.REFUSED
+    port.abort()
 
 
 def test_a_file_goes_to_a_topic_with_a_small_limit(
