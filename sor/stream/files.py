@@ -247,7 +247,8 @@ class FileResults(Sink):
     def settle(self) -> None:
         lines, self._lines = self._lines, []
         if lines:
-            self.file.write(b"\n".join(lines) + b"\n")
+            lines.append(b"")  # the last line's break, without another copy of megabytes
+            self.file.write(b"\n".join(lines))
         self.file.flush()
 
     def abort(self) -> None:
