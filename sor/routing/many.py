@@ -323,11 +323,14 @@ class Routing:
             status[rows, columns] = statuses[rows, : len(columns)][:, 0]
         return allocation, status
 
+    def nothing(self) -> dict[str, NDArray[Any]]:
+        """The columns of no answers, where a feed had no rows."""
+        self._begin(1)
+        return self._solved()
+
     def joined(self, answers: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """All answers in one, the venues in the order of `sor.RoutingResult`, with the names that numbers stand for."""
-        if not answers:
-            self._begin(1)
-            answers = [self._solved()]
+        answers = answers or [self.nothing()]
         columns = {name: np.concatenate([one[name] for one in answers]) for name in answers[0] if name not in WIDE}
         order = sorted(range(len(self.venues)), key=lambda i: self.venues[i][0])
         for name, nothing in WIDE.items():

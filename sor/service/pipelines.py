@@ -72,15 +72,11 @@ def new_pipeline(
 ) -> Pipeline:
     """What routes one order on every message."""
     settings, depth = plan.settings, plan.router.depth
-    order = Order("*", settings.side, settings.order_size, settings.limit_price)
-    logger.info("SOR Configuration: Order size: %d", settings.order_size)
-    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
-    _log_configuration(settings, plan.venues_from, f"{settings.side}{limit}")
     return Pipeline(
         decoder,
         lambda: plan.new_books(depth),
         plan.router,
-        order,
+        order_of(settings, plan.venues_from),
         sink,
         symbol=settings.symbol,
         conflate=conflate,
@@ -88,6 +84,15 @@ def new_pipeline(
         recovery=recovery,
         log_level=log_level,
     )
+
+
+def order_of(settings: RoutingSettings, venues_from: str) -> Order:
+    """The one order of a run, for any symbol; it is told, with how it is routed."""
+    order = Order("*", settings.side, settings.order_size, settings.limit_price)
+    logger.info("SOR Configuration: Order size: %d", settings.order_size)
+    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    _log_configuration(settings, venues_from, f"{settings.side}{limit}")
+    return order
 
 
 def new_order_pipeline(

@@ -9,8 +9,9 @@ import os
 from sor.market.venues import VenueDirectory
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
+from sor.service.replay_columns import replay_in_columns
 from sor.service.run import run_to_end
-from sor.service.settings import ReplaySettings
+from sor.service.settings import ReplaySettings, in_columns
 from sor.stream.files import FileResults, has_one_publisher, open_feed
 from sor.stream.messages import Fanout
 
@@ -24,6 +25,8 @@ def replay(settings: ReplaySettings) -> int:
     path = settings.csv_file
     directory = VenueDirectory.load(settings.venues)
     venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path, directory))
+    if in_columns(settings):
+        return replay_in_columns(settings, venues_from, directory)
     source = open_feed(path)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)

@@ -438,7 +438,8 @@ def test_odd_rows_are_what_the_row_decoder_says(
         patch.setattr(feed, "ROWS", 4)
         found = read_or_refused(path, depth)
     try:
-        wanted, bad, blank = decoded(CsvDecoder(HEADER, depth, events=True, receipts=True, quick=False), stripped, depth)
+        decoder = CsvDecoder(HEADER, depth, events=True, receipts=True, quick=False)
+        wanted, bad, blank = decoded(decoder, stripped, depth)
     except DataError:
         assert found is None
         return
