@@ -77,13 +77,13 @@ cpdef by_venue(
 
 
 @cython.locals(
-    look=Py_ssize_t, layout=Py_ssize_t, row=Py_ssize_t, filled=double, executed_cash=double, resting_cash=double, quantity=int64_t,
-    shown=double, taken=double, middle=double, dollars=double,
+    look=Py_ssize_t, layout=Py_ssize_t, row=Py_ssize_t, filled=double, executed_cash=double, resting_cash=double,
+    quantity=int64_t, shown=double, taken=double, middle=double, dollars=double,
 )
 cpdef tally(
     const double[:, :, ::1] rows, const int32_t[:, ::1] venues, const int64_t[::1] counts,
-    const int64_t[:, ::1] marks, const int64_t[:, ::1] columns, const int64_t[:, ::1] splits, const uint8_t[::1] sells, const double[:, ::1] best, int64_t[:, ::1] allocation,
-    double[::1] executed, double[:, ::1] sums
+    const int64_t[:, ::1] marks, const int64_t[:, ::1] columns, const int64_t[:, ::1] splits, const uint8_t[::1] sells,
+    const double[:, ::1] best, int64_t[:, ::1] allocation, double[::1] executed, double[:, ::1] sums
 )
 
 

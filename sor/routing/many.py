@@ -326,13 +326,15 @@ class Routing:
         columns = {name: np.concatenate([one[name] for one in answers]) for name in answers[0] if name not in WIDE}
         order = sorted(range(len(self.venues)), key=lambda i: self.venues[i][0])
         for name, nothing in WIDE.items():
-            wide = np.full((len(columns["row"]), len(self.venues)), nothing, answers[0][name].dtype)
+            wide = np.empty((len(columns["row"]), len(order)), answers[0][name].dtype)
             at = 0
             for one in answers:
                 part = one[name]
-                wide[at : at + len(part), : part.shape[1]] = part
+                missing = len(order) - part.shape[1]  # venues that came later
+                part = np.pad(part, ((0, 0), (0, missing)), constant_values=nothing) if missing else part
+                np.take(part, order, axis=1, out=wide[at : at + len(part)], mode="clip")
                 at += len(part)
-            columns[name] = np.ascontiguousarray(wide[:, order])
+            columns[name] = wide
         columns["symbols"] = np.array(self.symbols, np.str_)
         columns["venues"] = np.array([self.venues[i][1] for i in order], np.str_)
         return columns | {"states": np.array(MARKET_STATES), "statuses": np.array(STATUSES)}
