@@ -16,6 +16,7 @@ PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
 KERNELS = {  # extension: its source; types for one that is Python stand in the .pxd of the extension's name
     "sor._core": "sor/_core.pyx",
     "sor._placement": "sor/_placement.pyx",
+    "sor.market._messages": "sor/market/_messages_py.py",
     "sor.market._quotes": "sor/market/_quotes_py.py",
     "sor.market._rows": "sor/market/_rows_py.py",
     "sor.routing._many": "sor/routing/_many_py.py",

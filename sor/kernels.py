@@ -15,6 +15,7 @@ from typing import Any
 COMPILED = (  # each beside its NAME_py
     "sor._core",
     "sor._placement",
+    "sor.market._messages",
     "sor.market._quotes",
     "sor.market._rows",
     "sor.routing._many",

@@ -11,11 +11,12 @@ import contextlib
 import json
 import re
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from sor.errors import DataError
+from sor.kernels import pick
 from sor.market.fields import (
     BOOKS,
     CMBP_1,
@@ -37,6 +38,11 @@ from sor.market.fields import (
 )
 from sor.market.update import EVENT, BookUpdate, Level, event_of, trade_of
 
+if TYPE_CHECKING:
+    from sor.market import _messages_py as usual_messages
+else:
+    usual_messages = pick("sor.market._messages")
+
 LEVELS = 10
 HEAD = "ts_recv ts_event rtype publisher_id instrument_id action side depth price size flags ts_in_delta".split()  # noqa: SIM905
 BOOK = tuple(
@@ -57,6 +63,7 @@ _Message = msgspec.defstruct(
 )
 _NAN = (b"NaN", b"Infinity")
 _ROUTABLE = frozenset({UNSET, None, *BOOKS})  # record types that need no second look
+KNOWN_SYMBOLS = 50_000  # of which usual messages are read quickly
 _required = attrgetter(*REQUIRED)
 _event = attrgetter(*EVENT)
 _prices = attrgetter(*(name for name in BOOK if "_px_" in name))
@@ -73,9 +80,13 @@ class JsonDecoder:
         Decode what has happened as well, where a message says it.
     receipts : bool
         Decode the time of receipt and keep every flag, too: what research wants, and no routing.
+    quick : bool
+        Read usual messages key by key, where neither is asked for; the answers are the same.
     """
 
-    def __init__(self, depth: int = LEVELS, *, events: bool = False, receipts: bool = False) -> None:
+    def __init__(
+        self, depth: int = LEVELS, *, events: bool = False, receipts: bool = False, quick: bool = True
+    ) -> None:
         self._events = events
         self._receipts = receipts
         self._decode = msgspec.json.Decoder(_Message).decode
@@ -87,6 +98,8 @@ class JsonDecoder:
             )
             for side in ("bid", "ask")
         ]
+        sides = (keys for keys, _ in self._sides)
+        self._quick = usual_messages.MessageReader(*sides) if quick and not events and not receipts else None
 
     def learn(self, rows: list[bytes]) -> None:
         """Take the unit of the file's prices from its first rows, and refuse a file that begins with another schema.
@@ -115,7 +128,17 @@ class JsonDecoder:
         DataError
             Not JSON, a key missing, a value that is not what its key holds, or a record of another schema.
         """
-        message = self._read(raw)
+        message = self._values(raw)
+        if self._quick is not None:
+            usual = self._quick.update(message, self._unit)
+            if usual is not None:
+                return usual
+        update = self._decoded(self._checked(message))
+        if self._quick is not None and len(self._quick.symbols) < KNOWN_SYMBOLS:
+            self._quick.symbols.add(update.symbol)
+        return update
+
+    def _decoded(self, message: Any) -> BookUpdate:
         alone = UNSET in _required(message) and self._is_trade_alone(message)
         symbol = symbol_of(message.symbol)
         publisher = integer_of("publisher_id", message.publisher_id, 65535)
@@ -166,12 +189,16 @@ class JsonDecoder:
         raise DataError(f"no key {missing[0]!r} in the message{hint}", "key")
 
     def _read(self, raw: bytes) -> Any:
-        """The message's values, those of nested records where flat ones have them."""
-        message: Any
+        return self._checked(self._values(raw))
+
+    def _values(self, raw: bytes) -> Any:
         try:
-            message = self._decode(raw)
+            return self._decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            message = _with_nan(raw, error)
+            return _with_nan(raw, error)
+
+    def _checked(self, message: Any) -> Any:
+        """The message, which is no record of another schema, with what nested records hold where flat ones have it."""
         if message.hd is not UNSET:
             _flatten(message)
         bid, ask = message.bid_pb_00, message.ask_pb_00

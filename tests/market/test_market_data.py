@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from conftest import load_twin
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -600,6 +601,97 @@ def test_the_json_of_databento(pretty, count, depth):
 )  # fmt: skip
 def test_broken_json_of_databento(more, reason):
     assert outcome(JsonDecoder().decode, databento_json(**more)) == reason
+
+
+# --- quick messages --------------------------------------------------------------------------------------------------
+
+READERS = {"python": "sor.market._messages_py", "cython": "sor.market._messages"}
+USUAL = {
+    "ts_event": ISO_TIME, "publisher_id": 2, "symbol": "AAPL", "sequence": 7, "flags": 128, "rtype": 10,
+    "bid_px_00": 222.82, "bid_sz_00": 100, "ask_px_00": 222.83, "ask_sz_00": 36,
+    "bid_px_01": 222.81, "bid_sz_01": 400, "ask_px_01": 222.85, "ask_sz_01": 200,
+}  # fmt: skip
+ODD = [
+    ..., None, 0, -1, 1, 7, 255, 256, 65535, 65536, 0.0, -0.5, 1e-10, 1e9, 1000000001.0, 2.0, 99_999, 100_000, 10**18,
+    10**18 + 1, 10**12, 10**12 + 1, NO_PRICE, NO_SIZE, 2**63, 2**64 - 1, 2**64, 222_820_000_000, 222.82, True, "", "7",
+    "222.82", "AAPL", "MSFT", "B\u00e9", "A\u0000", "2024-08-01T13:36:32.491911683Z", "2024-08-01", "nan", [], {}, 1.5e300,
+]  # fmt: skip
+NUMBERS = {"price": [222.5, 222_500_000_000, None, NO_PRICE], "size": [0, 5, None, NO_SIZE]}
+
+
+@st.composite
+def odd_messages(draw: Any) -> list[bytes]:
+    """Usual messages, of which some have values of any kind."""
+    found = []
+    for _ in range(draw(st.integers(1, 8))):
+        message: dict[str, Any] = dict(USUAL)
+        for name in draw(st.lists(st.sampled_from(sorted(message)), max_size=3)):
+            usual = NUMBERS["price"] if "_px_" in name else NUMBERS["size"] if "_sz_" in name else ODD
+            message[name] = draw(st.sampled_from(usual if draw(st.integers(0, 2)) else ODD))
+        if not draw(st.integers(0, 9)):
+            more = draw(st.sampled_from(["hd", "levels", "bid_pb_00", "ask_pb_00", "action", "ts_recv"]))
+            message[more] = draw(st.sampled_from(ODD))
+        units = draw(st.integers(0, 3)) == 0
+        found.append(
+            json.dumps(
+                {
+                    name: round(value * 1e9) if units and "_px_" in name and type(value) is float else value
+                    for name, value in message.items()
+                    if value is not ...
+                }
+            ).encode()
+        )
+    return found
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usual messages are read on each kernel in turn."""
+    monkeypatch.setattr("sor.market.databento_json.usual_messages", load_twin(request.param, READERS))
+
+
+def told(raw: list[bytes], learn: bool, **options: Any) -> list[Any]:
+    """Updates and refusals, of a decoder that has seen the usual message; a message's words are told, too."""
+    decoder = JsonDecoder(**options)
+    found: list[Any] = []
+    if learn:
+        with contextlib.suppress(DataError):
+            decoder.learn(raw)
+    for message in [json.dumps(USUAL).encode(), *raw, *raw]:
+        try:
+            found.append(decoder.decode(message))
+        except DataError as error:
+            found.append((error.reason, str(error)))
+    return found
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(odd_messages(), st.booleans(), st.integers(1, 3))
+def test_quick_messages_are_what_slow_ones_are(reader, raw, learn, depth):
+    assert told(raw, learn, depth=depth, quick=True) == told(raw, learn, depth=depth, quick=False)
+
+
+def test_quick_messages_of_every_kind(reader: None) -> None:
+    raw = [
+        json.dumps({key: value for key, value in {**USUAL, name: odd}.items() if value is not ...}).encode()
+        for name in USUAL
+        for odd in ODD
+    ]
+    for learn in (False, True):
+        found = told(raw, learn, quick=True)
+        assert found == told(raw, learn, quick=False)
+        assert sum(type(one) is tuple for one in found) > 300
+
+
+def test_usual_messages_are_read_quickly(reader: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = [message_of(SAMPLE_HEADER.decode().split(","), row.decode().split(",")) for row in SAMPLE_ROWS]
+    decoder = JsonDecoder(10)
+    slow = []
+    decoded = JsonDecoder._decoded
+    monkeypatch.setattr(JsonDecoder, "_decoded", lambda self, one: slow.append(one) or decoded(self, one))
+    for message in raw:
+        decoder.decode(message)
+    assert len(slow) == 1  # the first of the symbol
 
 
 SCHEMAS = {0: "trades", 22: "symbol mapping", 160: "mbo", 178: "tcbbo", 192: "cbbo-1s", 193: "cbbo-1m", 194: "tcbbo",
