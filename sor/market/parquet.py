@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -255,6 +256,9 @@ def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any,
             f"{path} has no column {', '.join(missing)}: Parquet must have the columns {', '.join(required)}, and has "
             f"{', '.join(schema.names)[:200]}"
         )
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: the column {twice[0][:60]!r} stands twice")
     more = [level_name(name, level) for level in range(1, depth) for name in required if name in (*LEVELS, *PLAIN[3:])]
     names = [*required, *(name for name in [*more, *CONSOLIDATED] if name in schema.names)]
     if version is None:

@@ -848,6 +848,9 @@ def test_parquet_that_is_no_feed(tmp_path: Path) -> None:
     wrong = table.set_column(table.schema.get_field_index("price"), "price", table.column("price").cast("float64"))
     with pytest.raises(InputError, match="the column price is double, and must be int64"):
         read_table(path, wrong)
+    for twice, name in ((table, "price"), (table_of(), "bid"), (table_of(note=["x"]), "note")):
+        with pytest.raises(InputError, match=f"the column '{name}' stands twice"):
+            read_table(path, twice.append_column(name, twice.column(name)))
 
 
 def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
