@@ -617,6 +617,8 @@ class Trial:
         if feed is None:
             self._say(f"sor replay: {facts}, and read_feed refuses the file")
             return
+        if self._depth == 1 and "Parquet" in feed.formats.values():  # of which a replay looks at all levels
+            return
         system = feed.skipped["system"]
         self._expect(facts["messages"] == feed.rows - system, f"{facts} of a replay, {feed.rows} rows of a feed")
         more = facts["results"] - self._given

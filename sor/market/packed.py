@@ -179,7 +179,9 @@ class Packed:
         self._failure: OSError | None = None  # that ended it: an unpacker is not to be asked once more
 
     def read(self, size: int) -> bytes:
-        """At least one byte and at most about ``size``; nothing at the end.
+        """At least one byte and at most about ``size``, or `CHUNK`; nothing at the end.
+
+        So what is lost before a damage does not depend on how much is asked for.
 
         Raises
         ------
@@ -188,7 +190,7 @@ class Packed:
         """
         try:
             if self._failure is None:
-                return self._unpacked(size)
+                return self._unpacked(min(size, CHUNK))
         except OSError as error:
             self._failure = error
         raise self._failure

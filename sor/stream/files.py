@@ -16,13 +16,21 @@ import msgspec
 from sor.errors import DataError, StreamError
 from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
-from sor.market.formats import FORMATS, LEARNED, MARK, Format, first_rows_refused, format_of, is_whole
+from sor.market.formats import (
+    FIRST_BYTES,
+    LEARNED,
+    MARK,
+    Format,
+    first_rows_refused,
+    format_of,
+    is_whole,
+    without_lines,
+)
 from sor.market.lines import Lines
 from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-FIRST_BYTES = 4  # which tell a format without lines
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
@@ -46,7 +54,7 @@ def open_feed(path: str) -> FileSource:
         first = file.first_line(FIRST_BYTES)
     except OSError:
         first = b""  # told where it is read
-    form = next((one for one in FORMATS if one.messages is not None and one.begins(first)), None)
+    form = without_lines(first)
     return FileSource(path, file) if form is None else RecordSource(path, file, form)
 
 

@@ -31,6 +31,7 @@ from sor.market.databento_json import JsonDecoder, message_of
 from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
+from sor.stream.files import open_feed
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
 KERNELS = {"python": "sor.market._rows_py", "cython": "sor.market._rows"}
@@ -601,6 +602,22 @@ def test_an_archive_cut_short_gives_what_is_whole(kernel: str, tmp_path: Path, p
         assert len(rows) - len(whole) == (100 if len(paths) > 1 else 0)
         assert len(whole) >= 5000 * part * 0.8
         assert_all_counted(one, len(rows))
+
+
+def test_before_a_damage_a_feed_gives_what_its_messages_are(kernel: str, tmp_path: Path) -> None:
+    """What gzip has unpacked and then finds to be wrong is lost: that is not to be more where more is asked for."""
+    content = bytearray(gzip.compress(b"".join(line + b"\n" for line in (HEADER, *map(line_at, range(5000))))))
+    content[-8] ^= 1  # of the sum over all
+    path = tmp_path / "feed.csv.gz"
+    path.write_bytes(content)
+    one, source = sor.read_feed(path), open_feed(str(path))
+    lines: list[Any] = []
+    for reader in (one, source):
+        lines.clear()
+        with pytest.raises(StreamError, match="incorrect data check"):
+            lines.extend(reader)
+    source.close()
+    assert one.rows == len(lines) > 3_000
 
 
 def test_an_archive_cut_within_its_first_line(tmp_path: Path) -> None:
