@@ -147,7 +147,7 @@ def format_of(first: bytes, path: str) -> Format:
     line = first.removeprefix(MARK)
     if not line.strip():
         raise InputError(f"{path} is empty or starts with a blank line: it must be Databento MBP-1 or MBP-10")
-    found = next(one for one in FORMATS if one.begins(line))
+    found = without_lines(first) or next(one for one in FORMATS if one.messages is None and one.begins(line))
     if found is not FORMATS[-1]:
         if line.strip() == b"{":
             raise InputError(f"{path} is JSON over several lines: one object a line is needed, as jq -c writes it")

@@ -195,7 +195,7 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)
                 row += part.num_rows
-    except (OSError, package.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, package.ArrowException) as error:  # names and texts are not checked when read
         raise StreamError(f"{file.path}, after row {row}: {error}") from None
 
 
@@ -283,6 +283,7 @@ def _columnar_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
         levels = [columns.pop(level_name(name, level), None) for level in range(depth)]
         none = np.full(part.num_rows, NOTHING.get(name, 0), np.int64)
         columns[name] = np.stack([none if level is None else level for level in levels], axis=1)
+    columns["side"] = np.where((columns["action"] != 0) & (columns["side"] == 0), np.uint8(ord("N")), columns["side"])
     batch = Batch(names, symbols.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32), **columns)
     return _without(batch, _wrong(batch), row, tally)
 

@@ -80,18 +80,14 @@ class FileSource:
         self._lines = Lines(path, file)
         self._first: list[bytes] = []  # lines read and not yet handed out
         try:
-            self._start = self._first_line()
-            self.format = format_of(self._start, path)
+            first = (self._lines.take(1) or [b""])[0]
+            self.format = format_of(first, path)
+            self._start = _text_of(first)
         except BaseException:
             self.close()
             raise
         if not self.format.has_header:
             self._first = [self._start]
-
-    def _first_line(self) -> bytes:
-        line = (self._lines.take(1) or [b""])[0].removeprefix(MARK)
-        text = line.strip()
-        return text if text.startswith(b"{") else line
 
     def decoder(self, depth: int, *, events: bool = False, directory: VenueDirectory | None = None) -> Decoder:
         """The decoder for this file's format, which has learned from its first rows.
@@ -144,6 +140,13 @@ class FileSource:
     def __iter__(self) -> Iterator[Message]:
         while (batch := self.poll(BATCH)) is not None:
             yield from batch
+
+
+def _text_of(first: bytes) -> bytes:
+    """A first line without its byte-order mark; of JSON the object alone."""
+    line = first.removeprefix(MARK)
+    text = line.strip()
+    return text if text.startswith(b"{") else line
 
 
 class RecordSource(FileSource):

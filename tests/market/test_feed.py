@@ -637,6 +637,8 @@ def test_an_archive_cut_within_its_first_line(tmp_path: Path) -> None:
         (HEADER + b"\n" + LINE.replace(b",10,", b",160,") + b"\n", "rtype is 160"),
         (b"[1]", "a JSON array"),
         (b"{\n", "JSON over several lines"),
+        (b"\xef\xbb\xbfPAR1", "no column ts_event"),  # a mark is of text
+        (b"\xef\xbb\xbfDBN\x03", "no column ts_event"),
     ],
 )
 def test_files_that_are_no_feed(tmp_path: Path, content: bytes, words: str) -> None:
@@ -645,6 +647,8 @@ def test_files_that_are_no_feed(tmp_path: Path, content: bytes, words: str) -> N
     with pytest.raises(InputError, match=words) as caught:
         list(sor.read_feed([SAMPLE, path]))
     assert str(path) in str(caught.value)
+    with pytest.raises(InputError, match=words):
+        open_feed(str(path)).decoder(1)
 
 
 @pytest.mark.parametrize(
@@ -854,6 +858,22 @@ def test_bad_rows_of_the_columnar_form(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{tmp_path / 'feed.parquet'}:4: time" in caplog.text
 
 
+def test_an_event_of_the_columnar_form_without_a_side_is_of_none(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, LINE])).to_arrow()
+    sides = pyarrow.array([0], pyarrow.uint8())
+    table = table.set_column(table.schema.get_field_index("side"), "side", sides)
+    path = tmp_path / "feed.parquet"
+    rows, bad = read_table(path, table.replace_schema_metadata(dict([parquet.VERSION])))
+    assert ([row.side for row in rows], bad) == (["N"], {})
+    source = open_feed(str(path))
+    (message,) = source
+    event = source.decoder(1, events=True).decode(message.value).event
+    source.close()
+    assert event is not None
+    assert event.side == "N"
+
+
 def test_parquet_that_is_no_feed(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "feed"
@@ -883,6 +903,12 @@ def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path.write_bytes(gzip.compress(content))
     with pytest.raises(InputError, match="unpacked"):
         list(sor.read_feed(path))
+    pytest.importorskip("pyarrow.parquet").write_table(table_of(), path, compression="none", use_dictionary=False)
+    for text in (b"bid_size", b"AAPL"):  # a name, a value
+        broken = tmp_path / "broken.parquet"
+        broken.write_bytes(path.read_bytes().replace(text, b"\xf3" + text[1:]))
+        with pytest.raises(StreamError, match="can't decode"):
+            list(sor.read_feed(broken))
     flips = random.Random(7)
     told = 0
     for _ in range(100):
