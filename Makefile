@@ -33,7 +33,7 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/replay.py
 	$(PYTHON) benchmarks/replay.py --algorithm cont_kukanov
 	$(PYTHON) benchmarks/replay.py --symbols 5000 --rows 300000
-	$(PYTHON) benchmarks/memory.py
+	$(PYTHON) tools/memory.py
 	$(PYTHON) benchmarks/stream.py
 
 fuzz:  ## mutated files of every format through all that reads files (half an hour)

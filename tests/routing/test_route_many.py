@@ -70,6 +70,14 @@ def test_a_day_of_ibm(shared: Path, plan: tuple[str, str]) -> None:
     assert check_all(batches, orders, plan, every=50, max_quote_age=30 * 10**9) > 3_000
 
 
+def test_a_day_of_ibm_is_the_same_feed_in_every_format(shared: Path) -> None:
+    """In short, as the one before: `tools/ibm_week.py` takes all rows of all days."""
+    pytest.importorskip("pyarrow")
+    sums = pytest.importorskip("ibm_week").formats_of(shared / "data" / "lean_ibm_20131007_mbp-1.csv.gz")
+    assert sums.keys() == {"csv", "parquet", "json", "dbn"}
+    assert len(set(sums.values())) == 1
+
+
 def test_the_sample_by_all_that_reads_it(tmp_path: Path) -> None:
     """The file's rows in columns are what its messages are: one feed, one answer."""
     path = Path(__file__).parents[2] / "sample.csv"

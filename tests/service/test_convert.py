@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 import pytest
 from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, wait_for
@@ -120,6 +121,16 @@ def test_what_is_held_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Mo
         held = sum(file.held for file in parts.files.values())
         assert held * sum(column.nbytes for column in batch.columns().values()) <= 100_000 * len(batch)
     assert sor.read_feed(tmp_path / "AAPL.parquet", depth=depth).to_arrow().num_rows == 2_000
+
+
+@pytest.mark.parametrize("words", ["convert", "info"])
+def test_a_longer_feed_takes_no_more_memory(tmp_path: Path, words: str) -> None:
+    """In short; `tools/memory.py` tries 20 million rows."""
+    peaks = []
+    for rows in (200_000, 600_000):
+        memory.write_feed(tmp_path / "feed.csv", rows, symbols=40)
+        peaks.append(memory.peak_mb([*memory.COMMANDS[words], "feed.csv"], tmp_path)[0])
+    assert peaks[1] < 1.3 * peaks[0]
 
 
 def run(folder: Path, by: str | None) -> None:

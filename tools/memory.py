@@ -1,6 +1,6 @@
 """Peak memory of `sor convert` and `sor info`, which has to be as good as the same however long the feed is.
 
-    python benchmarks/memory.py [--rows N,N] [--symbols N] [--folder FOLDER]
+    python tools/memory.py [--rows N,N] [--symbols N] [--folder FOLDER]
 
 The feed is Databento CSV (MBP-1) of 13 venues, made up: 120 bytes a row, so 2.4 GB where it has 20 million. What is
 printed is the largest resident memory of a process that does nothing else, and how many times that of the feed before
@@ -59,7 +59,8 @@ def peak_mb(arguments: list[str], folder: Path) -> tuple[float, float]:
         [sys.executable, "-m", "sor", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, arguments
+    process.returncode = os.waitstatus_to_exitcode(status)  # which it does not know, as it was not asked
+    assert process.returncode == 0, arguments
     return usage.ru_maxrss / 1024, time.perf_counter() - started
 
 
