@@ -36,14 +36,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import databento_dbn as dbn
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from dbn_files import head
 
 import sor
 from sor.cli import COMMANDS
@@ -65,6 +64,7 @@ STATUSES = {0, 1, 2, 4}  # of commands that read files and nothing else
 NOW = 1_722_519_360 * 10**9  # 2024-08-01T13:36:00Z
 VENUES = {2: "XNAS", 43: "ARCX", 9: "XNYS", 5: "BATS"}  # publishers, and their MICs
 LETTERS = {2: "Q", 43: "P", 9: "N", 5: "Z"}  # as TAQ has them
+DAYS = dt.date(2024, 8, 1), dt.date(2024, 8, 2)
 IDS = {"AAPL": 38, "IBM": 10_888, "BRK.B": 7}
 NUMBERS = (
     10**400,
@@ -182,20 +182,6 @@ def plain(rows: list[Row], trades: bool) -> list[Row]:
     return found
 
 
-def head(schema: str, version: int, **more: Any) -> bytes:
-    """What a DBN file begins with, as Databento's library writes it."""
-    days = dt.date(2024, 8, 1), dt.date(2024, 8, 2)
-    mappings = [
-        SimpleNamespace(
-            raw_symbol=name, intervals=[SimpleNamespace(start_date=days[0], end_date=days[1], symbol=str(number))]
-        )
-        for name, number in IDS.items()
-    ]
-    kinds = dbn.SType.from_str("raw_symbol"), dbn.SType.from_str("instrument_id")
-    more |= {"mappings": mappings, "version": version}
-    return bytes(dbn.Metadata("XNAS.ITCH", 0, *kinds, dbn.Schema.from_str(schema), [*IDS], **more))
-
-
 def records(rows: list[Row], levels: int) -> np.ndarray:
     """The same as DBN's records."""
     kind = RECORDS[levels or 177]
@@ -215,7 +201,7 @@ def records(rows: list[Row], levels: int) -> np.ndarray:
 
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    ".gz": lambda data: gzip.compress(data, 1),
+    ".gz": lambda data: gzip.compress(data, 1, mtime=0),
     ".bz2": lambda data: bz2.compress(data, 1),
     ".xz": lambda data: lzma.compress(data, preset=0),
     ".zst": lambda data: zstandard.ZstdCompressor(level=1).compress(data),
@@ -241,7 +227,7 @@ class Mutator:
                 for levels in (0, 1, 10)
                 for kind in ("text", "integers")
             },
-            "csv-fast": lambda rows: as_csv(databento(rows, draw.choice([1, 10]), "text")),
+            "csv-usual": lambda rows: as_csv(databento(rows, draw.choice([1, 10]), "text")),
             **{f"json-{levels}": self._json(levels) for levels in (0, 1, 10)},
             "json-nested": lambda rows: self._as_json(nested(rows)),
             **{f"dbn-{levels}": self._dbn(levels) for levels in (0, 1, 10)},
@@ -333,7 +319,7 @@ class Mutator:
         changes = draw.choice(self.changes)
         if changes and draw.random() < 0.1:
             schema = draw.choice(["trades", "mbp-1", "mbp-10", "cmbp-1", "tcbbo", "ohlcv-1s"])
-        start = head(schema, draw.choice([1, 2, 3]))
+        start = head(schema, draw.choice([1, 2, 3]), IDS, *DAYS)
         for _ in range(changes):
             if draw.random() < 0.15:
                 start = start[:8] + self._flipped(start[8:])
@@ -399,7 +385,7 @@ class Mutator:
 
     def _flipped(self, data: bytes) -> bytes:
         raw = bytearray(data)
-        for _ in range(draw_count(self.random) if raw else 0):
+        for _ in range(self.random.choice([1, 1, 2, 8, 50]) if raw else 0):
             raw[self.random.randrange(len(raw))] ^= 1 << self.random.randrange(8)
         return bytes(raw)
 
@@ -434,10 +420,6 @@ class Mutator:
         )
         mark = self.random.choice(marks)
         return self.random.choice([mark + data, data + mark, data.replace(b"\n", mark), data.removesuffix(b"\n")])
-
-
-def draw_count(draw: random.Random) -> int:
-    return draw.choice([1, 1, 2, 8, 50])
 
 
 def as_csv(rows: list[Row], ends: str = "\n", quoted: bool = False) -> bytes:
