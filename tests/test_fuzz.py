@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,27 @@ def test_every_format_is_good_without_a_mutation(tmp_path: Path) -> None:
         trial = fuzz_files.Trial(path, tmp_path, mutator.random)
         assert trial.run() == []
         assert trial.outcome == "status 0", name
+
+
+def test_a_crash_is_one_file_and_the_rest_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another process would die: here the slice ends early."""
+
+    class Ended:
+        def __init__(self, target: Any, args: tuple[int, int, int, Path]) -> None:
+            self.seed, self.first, self.count, self.folder = args
+            self.exitcode = -11 if self.first <= 2 < self.first + self.count else 0
+
+        def start(self) -> None:
+            count = 2 - self.first if self.exitcode else self.count
+            lines = [f'["{self.seed}-{self.first + i}-csv", "status 0", []]\n' for i in range(count)]
+            (self.folder / "told").write_text("".join(lines))
+            if self.exitcode:
+                (self.folder / f"{self.seed}-2-csv").write_bytes(b"x")
+
+        def join(self) -> None: ...
+
+    monkeypatch.setattr(fuzz_files.multiprocessing, "get_context", lambda kind: SimpleNamespace(Process=Ended))
+    report = fuzz_files.run(5, seed=9, keep=tmp_path)
+    assert report["wrong"] == {"9-2": ["the process ended with -11"]}
+    assert report["kinds"] == {"status 0": 4}
+    assert [path.name for path in tmp_path.iterdir()] == ["9-2-csv"]

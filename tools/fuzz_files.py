@@ -61,6 +61,8 @@ SECONDS = 20.0  # that one file may take in one of the ways; most take some mill
 MEMORY = 6 * 2**30  # bytes of address space that a process may have
 SLICE = 1_000  # files of a process
 STATUSES = {0, 1, 2, 4}  # of commands that read files and nothing else
+UNASKED = ("time", "schema")  # refused in columns alone: a wrong time of receipt, consolidated rows among others
+OF_EVENTS = ("event", "price", "number", "size")  # where routing does not ask what has happened
 NOW = 1_722_519_360 * 10**9  # 2024-08-01T13:36:00Z
 VENUES = {2: "XNAS", 43: "ARCX", 9: "XNYS", 5: "BATS"}  # publishers, and their MICs
 LETTERS = {2: "Q", 43: "P", 9: "N", 5: "Z"}  # as TAQ has them
@@ -586,8 +588,10 @@ class Trial:
         facts = json.loads(Path(names["summary"]).read_text())
         lines = {name: Path(path).read_bytes().count(b"\n") for name, path in names.items()}
         bad, skipped = sum(facts["bad"].values()), sum(facts["skipped"].values())
-        told = facts["results"] + skipped + bad
-        self._expect(facts["messages"] == told, f"sor replay: {facts['messages']} messages, of which {told} are told")
+        answered = facts["results"] + skipped + bad
+        self._expect(
+            facts["messages"] == answered, f"sor replay: {facts['messages']} messages, {answered} accounted for"
+        )
         written = lines["output"], lines["dead_letter_file"]
         self._expect(written == (facts["results"], bad), f"sor replay: wrote {written} lines, and says {facts}")
         self._expect(status not in (0, 1) or status == int(bad > 0), f"sor replay: status {status}, bad {bad}")
@@ -612,9 +616,10 @@ class Trial:
 
     def _info(self) -> None:
         status, out, _ = self._command("info", "files", json="true")
-        if self._depth == 1:
-            self._agree("info", status)
-        if self._feed is not None and out and self._depth == 1:
+        if self._depth > 1:  # it looks at the best prices
+            return
+        self._agree("info", status)
+        if self._feed is not None and out:
             facts = json.loads(out)
             same = facts["rows"], facts["bad"], facts["skipped"]
             wanted = self._feed.rows, dict(self._feed.bad), dict(self._feed.skipped)
@@ -637,10 +642,6 @@ class Trial:
             self._expect(not found, f"sor convert: status {status}, and {found} is there")
 
 
-UNASKED = ("time", "schema")  # refused in columns alone: a wrong time of receipt, consolidated rows among others
-OF_EVENTS = ("event", "price", "number", "size")  # where routing does not ask what has happened
-
-
 # --- many of them ----------------------------------------------------------------------------------------------------
 
 
@@ -654,24 +655,22 @@ def prepared() -> None:
 
 
 def try_slice(seed: int, first: int, count: int, folder: Path) -> None:
-    """Files from a number on; what is found goes to ``found.json``, and a file stays there if the process does not."""
+    """Files from a number on, with a line for each; one stays in the folder where this process does not."""
     prepared()
-    found, wrong, kinds = folder / "found.json", {}, Counter()
-    for number in range(first, first + count):
-        name, ending, content = Mutator(f"{seed}:{number}").file()
-        path = folder / f"{seed}-{number}-{name}{ending}"
-        path.write_bytes(content)
-        trial = Trial(path, folder / "work", random.Random(number))
-        if words := trial.run():
-            wrong[path.name] = words
-            shutil.copy(path, folder / "kept")
-        kinds[trial.outcome] += 1
-        path.unlink()
-    found.write_text(json.dumps({"wrong": wrong, "kinds": kinds}))
+    with (folder / "told").open("w") as told:
+        for number in range(first, first + count):
+            name, ending, content = Mutator(f"{seed}:{number}").file()
+            path = folder / f"{seed}-{number}-{name}{ending}"
+            path.write_bytes(content)
+            trial = Trial(path, folder / "work", random.Random(number))
+            if trial.run():
+                shutil.copy(path, folder / "kept")
+            path.unlink()
+            print(json.dumps([path.name, trial.outcome, trial.wrong]), file=told, flush=True)
 
 
 def run(count: int, seed: int, keep: Path | None = None) -> dict[str, Any]:
-    """Try so many files, some hundred in a process, which a crash may end."""
+    """Try so many files, some hundred in a process; where one crashes another goes on after the file."""
     wrong: dict[str, list[str]] = {}
     kinds: Counter[str] = Counter()
     started, first = time.monotonic(), 0
@@ -681,21 +680,21 @@ def run(count: int, seed: int, keep: Path | None = None) -> dict[str, Any]:
             folder = Path(name)
             for inner in ("work", "kept"):
                 (folder / inner).mkdir()
-            size = min(SLICE, count - first)
-            process = context.Process(target=try_slice, args=(seed, first, size, folder))
+            process = context.Process(target=try_slice, args=(seed, first, min(SLICE, count - first), folder))
             process.start()
             process.join()
-            if process.exitcode == 0:
-                found = json.loads((folder / "found.json").read_text())
-                wrong |= found["wrong"]
-                kinds.update(found["kinds"])
-            for path in folder.glob(f"{seed}-*"):  # that the process ended at
-                wrong[path.name] = [f"the process ended with {process.exitcode}"]
-                shutil.copy(path, folder / "kept")
+            told = [json.loads(line) for line in (folder / "told").read_text().splitlines()]
+            wrong |= {file: found for file, _, found in told if found}
+            kinds.update(outcome for _, outcome, _ in told)
+            first += len(told)
+            if process.exitcode != 0:
+                wrong[f"{seed}-{first}"] = [f"the process ended with {process.exitcode}"]
+                first += 1
+                for path in folder.glob(f"{seed}-*"):
+                    shutil.copy(path, folder / "kept")
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 shutil.copytree(folder / "kept", keep, dirs_exist_ok=True)
-        first += size
         if sys.stderr.isatty():
             print(f"\r{first:,} files, {len(wrong)} wrong", end="", file=sys.stderr, flush=True)
     return {"seed": seed, "files": count, "kinds": kinds, "seconds": round(time.monotonic() - started), "wrong": wrong}
