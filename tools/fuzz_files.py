@@ -370,10 +370,11 @@ class Mutator:
             with contextlib.suppress(pa.ArrowException):
                 return table.set_column(at, name, column.cast(draw.choice(others), safe=False))
             return table
-        values = column.to_pylist() if name != "time" and name != "receipt" else column.view("int64").to_pylist()
+        is_time = pa.types.is_timestamp(column.type)  # which Python has not in nanoseconds
+        values = column.view("int64").to_pylist() if is_time else column.to_pylist()
         values[draw.randrange(len(values))] = draw.choice([*TEXTS, None] if name == "symbol" else [*NUMBERS[3:], None])
         with contextlib.suppress(pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
-            changed = pa.array(values, pa.int64()).view(column.type) if name in ("time", "receipt") else None
+            changed = pa.array(values, pa.int64()).view(column.type) if is_time else None
             return table.set_column(at, name, pa.array(values, column.type) if changed is None else changed)
         return table
 

@@ -353,7 +353,12 @@ def _values(column: Any) -> list[Any]:
     """As Python has them; times in nanoseconds."""
     if str(column.type).startswith("timestamp"):
         column = column.cast("timestamp[ns]").view("int64")
-    return list(column.to_pylist())
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):  # Python has no such type, as of spans in nanoseconds: what no column takes
+        return [column.type] * len(column)
 
 
 def _plain_row(row: dict[str, Any], levels: list[list[str]]) -> BookUpdate:

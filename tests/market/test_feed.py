@@ -838,6 +838,19 @@ def test_bad_rows_of_parquet(tmp_path: Path, more: dict[str, Any], reason: str) 
     assert read_table(tmp_path / "feed", table_of(**more)) == ([], {reason: 1})
 
 
+def test_types_that_python_has_not(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    for name, kind, value, reason in (
+        ("bid", "duration[ns]", 1_001, "number"),
+        ("venue", "time64[ns]", 1_001, "venue"),
+        ("symbol", "duration[ns]", 1_001, "symbol"),
+        ("ask_size", "duration[ns]", 1_001, "size"),
+        ("time", "date32", 10**7, "time"),
+    ):
+        column = pyarrow.array([value], "int32" if kind == "date32" else "int64").view(kind)
+        assert read_table(tmp_path / "feed", table_of(**{name: column})) == ([], {reason: 1}), kind
+
+
 def test_bad_rows_of_the_columnar_form(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Files that say they are of it and were changed by others."""
     pyarrow = pytest.importorskip("pyarrow")
