@@ -236,7 +236,7 @@ class Mutator:
             **{f"taq-{trades}": lambda rows, trades=trades: self._as_csv(taq(rows, trades)) for trades in (0, 1)},
             **{f"plain-{trades}": lambda rows, trades=trades: self._as_csv(plain(rows, trades)) for trades in (0, 1)},
             "parquet": self._parquet,
-            "parquet-plain": lambda rows: as_parquet(arrow_of(self.table(plain(rows, False)))),
+            "parquet-plain": self._parquet_plain,
         }
 
     def file(self) -> tuple[str, str, bytes]:
@@ -344,6 +344,12 @@ class Mutator:
             table = self._column_of(table)
         return as_parquet(table)
 
+    def _parquet_plain(self, rows: list[Row]) -> bytes:
+        table = arrow_of(self.table(plain(rows, False)))
+        for _ in range(self.random.choice(self.changes) // 2):
+            table = self._column_of(table)
+        return as_parquet(table)
+
     def _column_of(self, table: pa.Table) -> pa.Table:
         draw = self.random
         at = draw.randrange(table.num_columns)
@@ -364,13 +370,15 @@ class Mutator:
                 pa.float64(),
                 pa.int32(),
                 pa.list_(pa.int64()),
+                pa.duration("ns"),
+                pa.time64("ns"),
                 pa.timestamp("s"),
                 pa.null(),
             ]
             with contextlib.suppress(pa.ArrowException):
                 return table.set_column(at, name, column.cast(draw.choice(others), safe=False))
             return table
-        is_time = pa.types.is_timestamp(column.type)  # which Python has not in nanoseconds
+        is_time = pa.types.is_temporal(column.type) and column.type.bit_width == 64  # Python has none in nanoseconds
         values = column.view("int64").to_pylist() if is_time else column.to_pylist()
         values[draw.randrange(len(values))] = draw.choice([*TEXTS, None] if name == "symbol" else [*NUMBERS[3:], None])
         with contextlib.suppress(pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
