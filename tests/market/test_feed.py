@@ -27,7 +27,7 @@ from sor.errors import DataError, InputError, StreamError
 from sor.market import BookUpdate, Event, columns, databento_csv, feed, parquet
 from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder
-from sor.market.databento_json import JsonDecoder, message_of
+from sor.market.databento_json import JsonDecoder, message_from, message_of
 from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
@@ -836,6 +836,13 @@ def test_parquet_with_the_columns_of_the_plain_form(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_bad_rows_of_parquet(tmp_path: Path, more: dict[str, Any], reason: str) -> None:
     assert read_table(tmp_path / "feed", table_of(**more)) == ([], {reason: 1})
+
+
+@pytest.mark.parametrize("time", [1, 65_536, 10**9, START])
+def test_a_message_of_an_update_has_its_time(time: int) -> None:
+    """A small number would be taken for seconds, and refused."""
+    update = BookUpdate("AAPL", 2, time, None, [(222.0, 1)], [(223.0, 1)], receipt=time)
+    assert JsonDecoder(1, receipts=True).decode(message_from(update)) == update
 
 
 def test_types_that_python_has_not(tmp_path: Path) -> None:
