@@ -32,7 +32,12 @@ bench:  ## all benchmarks, against their peers (minutes)
 	$(PYTHON) benchmarks/placement.py
 	$(PYTHON) benchmarks/replay.py
 	$(PYTHON) benchmarks/replay.py --algorithm cont_kukanov
+	$(PYTHON) benchmarks/replay.py --symbols 5000 --rows 300000
+	$(PYTHON) tools/memory.py
 	$(PYTHON) benchmarks/stream.py
+
+fuzz:  ## mutated files of every format through all that reads files (half an hour)
+	$(PYTHON) tools/fuzz_files.py
 
 chaos:  ## break brokers and consumers, set groups back, mutate messages, watch the memory (hours; needs Java and Maven)
 	$(PYTHON) tools/chaos.py
@@ -68,4 +73,4 @@ clean:  ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info sor/*.c sor/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install test test-pure lint format bench chaos seeds sample stack ci clean
+.PHONY: help install test test-pure lint format bench fuzz chaos seeds sample stack ci clean

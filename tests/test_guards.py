@@ -21,6 +21,7 @@ import pytest
 
 import sor
 from sor import kernels
+from sor.market.venues import tomllib
 
 PACKAGE = Path(sor.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(sor.__path__, "sor."))
@@ -407,3 +408,10 @@ def test_the_compiled_twin_is_the_source_beside_it(path: Path) -> None:
         pytest.skip(str(error))
     names = {name for name, value in vars(module).items() if callable(value) and not name.startswith("_")}
     assert names == set(pyx_functions(path.read_text(encoding="utf-8")))
+
+
+def test_the_extra_all_has_every_extra_for_users() -> None:
+    """Those for who works on the package are the rest."""
+    extras = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (all_,) = extras.pop("all")
+    assert all_ == f"sor[{','.join(sorted(extras.keys() - {'test', 'bench', 'lint'}))}]"

@@ -23,10 +23,12 @@ from sor.market.fields import (
     DOLLARS,
     DOUBTFUL,
     SIDE_PUBLISHERS,
+    SMALLEST_INTEGER_TIME,
     check_schema,
     check_trades_only,
     flags_of,
     integer_of,
+    iso_of,
     one_unit,
     price_of,
     receipt_of,
@@ -271,11 +273,12 @@ def _with_nan(raw: bytes, error: Exception) -> Any:
 
 def message_from(update: BookUpdate) -> bytes:
     """An update of any format as a flat message that `JsonDecoder` reads."""
-    message: dict[str, Any] = {"ts_event": update.time, "publisher_id": update.publisher_id, "symbol": update.symbol}
+    message: dict[str, Any] = {"ts_event": _time(update.time), "publisher_id": update.publisher_id}
+    message["symbol"] = update.symbol
     if update.sequence is not None:
         message["sequence"] = update.sequence
     if update.receipt:
-        message["ts_recv"] = update.receipt
+        message["ts_recv"] = _time(update.receipt)
     if update.flags:
         message["flags"] = update.flags
     if update.event is not None:
@@ -287,6 +290,11 @@ def message_from(update: BookUpdate) -> bytes:
             price, size = level or (None, 0)
             message |= {f"{side}_px_{i:02d}": price, f"{side}_sz_{i:02d}": size}
     return msgspec.json.encode(message)
+
+
+def _time(time: int) -> int | str:
+    """Nanoseconds; as text where a number would be taken for seconds."""
+    return time if time >= SMALLEST_INTEGER_TIME else iso_of(time)
 
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")

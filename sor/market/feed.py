@@ -15,7 +15,7 @@ import numpy as np
 from sor.errors import DataError, InputError, StreamError
 from sor.market.columns import ROWS, Batch, Columns, arrow, joined, numbered
 from sor.market.fields import LARGEST_TIME, time_of
-from sor.market.formats import Format, format_of
+from sor.market.formats import FIRST_BYTES, Format, format_of, without_lines
 from sor.market.lines import LONGEST_LINE
 from sor.market.packed import Unpacked
 from sor.market.rows import read_rows
@@ -237,7 +237,7 @@ def _is_pipe(path: str) -> bool:
 
 def _format_of(file: Unpacked) -> Format:
     try:
-        return format_of(file.first_line(LONGEST_LINE), file.path)
+        return without_lines(file.first_line(FIRST_BYTES)) or format_of(file.first_line(LONGEST_LINE), file.path)
     except (OSError, EOFError) as error:
         raise StreamError(f"{file.path}, after line 0: {error}") from None
 

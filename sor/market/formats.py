@@ -23,6 +23,7 @@ from sor.market.parquet import messages as parquet_messages
 from sor.market.update import Decoder, Tally
 from sor.market.venues import VenueDirectory
 
+FIRST_BYTES = 4  # which tell a format without lines
 MARK = b"\xef\xbb\xbf"  # byte-order mark of UTF-8
 LEARNED = 1000  # rows that tell what holds for a file, such as the unit of its prices
 
@@ -146,7 +147,7 @@ def format_of(first: bytes, path: str) -> Format:
     line = first.removeprefix(MARK)
     if not line.strip():
         raise InputError(f"{path} is empty or starts with a blank line: it must be Databento MBP-1 or MBP-10")
-    found = next(one for one in FORMATS if one.begins(line))
+    found = without_lines(first) or next(one for one in FORMATS if one.messages is None and one.begins(line))
     if found is not FORMATS[-1]:
         if line.strip() == b"{":
             raise InputError(f"{path} is JSON over several lines: one object a line is needed, as jq -c writes it")
@@ -161,6 +162,11 @@ def format_of(first: bytes, path: str) -> Format:
     if b"\0" in line[:2] and line[:2] != b"\0\0":
         raise InputError(f"{path} is UTF-16 text without a byte-order mark, or no text")
     return found
+
+
+def without_lines(first: bytes) -> Format | None:
+    """The format without lines that a file is of which begins with these bytes, `FIRST_BYTES` or more."""
+    return next((one for one in FORMATS if one.messages is not None and one.begins(first)), None)
 
 
 def is_whole(form: Format, line: bytes) -> bool:

@@ -176,15 +176,26 @@ class Packed:
         self._new, self._errors = _unpacker(packing)
         self._member: Unpacker | None = None  # None between two
         self._rest = b""  # read, and not yet given to a member
+        self._failure: OSError | None = None  # that ended it: an unpacker is not to be asked once more
 
     def read(self, size: int) -> bytes:
-        """At least one byte and at most about ``size``; nothing at the end.
+        """At least one byte and at most about ``size``, or `CHUNK`; nothing at the end.
+
+        So what is lost before a damage does not depend on how much is asked for.
 
         Raises
         ------
         OSError
-            It is damaged, or ends too early.
+            It is damaged, or ends too early; so it does each time.
         """
+        try:
+            if self._failure is None:
+                return self._unpacked(min(size, CHUNK))
+        except OSError as error:
+            self._failure = error
+        raise self._failure
+
+    def _unpacked(self, size: int) -> bytes:
         while True:
             ended = False
             if self._member is not None and self._member.eof:

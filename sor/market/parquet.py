@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -218,7 +219,7 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)
                 row += part.num_rows
-    except (OSError, package.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, package.ArrowException) as error:  # names and texts are not checked when read
         raise StreamError(f"{file.path}, after row {row}: {error}") from None
 
 
@@ -279,6 +280,9 @@ def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any,
             f"{path} has no column {', '.join(missing)}: Parquet must have the columns {', '.join(required)}, and has "
             f"{', '.join(schema.names)[:200]}"
         )
+    twice = [name for name, count in Counter(schema.names).items() if count > 1]
+    if twice:
+        raise InputError(f"{path}: the column {twice[0][:60]!r} stands twice")
     more = [level_name(name, level) for level in range(1, depth) for name in required if name in (*LEVELS, *PLAIN[3:])]
     names = [*required, *(name for name in [*more, *CONSOLIDATED] if name in schema.names)]
     if version is None:
@@ -303,6 +307,7 @@ def _columnar_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
         levels = [columns.pop(level_name(name, level), None) for level in range(depth)]
         none = np.full(part.num_rows, NOTHING.get(name, 0), np.int64)
         columns[name] = np.stack([none if level is None else level for level in levels], axis=1)
+    columns["side"] = np.where((columns["action"] != 0) & (columns["side"] == 0), np.uint8(ord("N")), columns["side"])
     batch = Batch(names, symbols.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32), **columns)
     return _without(batch, _wrong(batch), row, tally)
 
@@ -381,7 +386,12 @@ def _values(column: Any) -> list[Any]:
     """As Python has them; times in nanoseconds."""
     if str(column.type).startswith("timestamp"):
         column = column.cast("timestamp[ns]").view("int64")
-    return list(column.to_pylist())
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):  # Python has no such type, as of spans in nanoseconds: what no column takes
+        return [column.type] * len(column)
 
 
 def _plain_row(row: dict[str, Any], levels: list[list[str]]) -> BookUpdate:

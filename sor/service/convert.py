@@ -18,7 +18,7 @@ from sor.service.settings import ConvertSettings
 from sor.stream.summary import total
 
 MOST_FILES = 256  # open at a time
-MOST_HELD = 2**21  # rows that wait for their row groups, in all files together
+MOST_HELD = 160 * 2**20  # bytes of rows that wait for their row groups, in all files together
 DAY = 86_400 * 10**9
 
 
@@ -64,7 +64,8 @@ class Parts:
             if file is None:
                 file = self.files[symbol, day] = self._new(symbol, day)
             file.add(part)
-        while sum(file.held for file in self.files.values()) > MOST_HELD:
+        row = sum(column.itemsize * column[:1].size for column in batch.columns().values())  # bytes
+        while row * sum(file.held for file in self.files.values()) > MOST_HELD:
             max(self.files.values(), key=lambda file: file.held).flush()
 
     def _split(self, batch: Batch) -> Iterator[tuple[tuple[str, int], Batch]]:

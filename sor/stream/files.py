@@ -16,13 +16,21 @@ import msgspec
 from sor.errors import DataError, StreamError
 from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
-from sor.market.formats import FORMATS, LEARNED, MARK, Format, first_rows_refused, format_of, is_whole
+from sor.market.formats import (
+    FIRST_BYTES,
+    LEARNED,
+    MARK,
+    Format,
+    first_rows_refused,
+    format_of,
+    is_whole,
+    without_lines,
+)
 from sor.market.lines import Lines
 from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-FIRST_BYTES = 4  # which tell a format without lines
 WRITTEN = 64  # lines in a write: megabytes in one piece would cost eight times as much
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
@@ -47,7 +55,7 @@ def open_feed(path: str) -> FileSource:
         first = file.first_line(FIRST_BYTES)
     except OSError:
         first = b""  # told where it is read
-    form = next((one for one in FORMATS if one.messages is not None and one.begins(first)), None)
+    form = without_lines(first)
     return FileSource(path, file) if form is None else RecordSource(path, file, form)
 
 
@@ -73,18 +81,14 @@ class FileSource:
         self._lines = Lines(path, file)
         self._first: list[bytes] = []  # lines read and not yet handed out
         try:
-            self._start = self._first_line()
-            self.format = format_of(self._start, path)
+            first = (self._lines.take(1) or [b""])[0]
+            self.format = format_of(first, path)
+            self._start = _text_of(first)
         except BaseException:
             self.close()
             raise
         if not self.format.has_header:
             self._first = [self._start]
-
-    def _first_line(self) -> bytes:
-        line = (self._lines.take(1) or [b""])[0].removeprefix(MARK)
-        text = line.strip()
-        return text if text.startswith(b"{") else line
 
     def decoder(self, depth: int, *, events: bool = False, directory: VenueDirectory | None = None) -> Decoder:
         """The decoder for this file's format, which has learned from its first rows.
@@ -137,6 +141,13 @@ class FileSource:
     def __iter__(self) -> Iterator[Message]:
         while (batch := self.poll(BATCH)) is not None:
             yield from batch
+
+
+def _text_of(first: bytes) -> bytes:
+    """A first line without its byte-order mark; of JSON the object alone."""
+    line = first.removeprefix(MARK)
+    text = line.strip()
+    return text if text.startswith(b"{") else line
 
 
 class RecordSource(FileSource):

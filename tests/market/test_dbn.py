@@ -591,6 +591,24 @@ def test_a_cut_archive_gives_what_is_whole(tmp_path):
     assert str(ended).startswith(f"{path}, after record {count}: the gzip data ends before")
 
 
+@pytest.mark.parametrize("pack", [lzma.compress, zstandard.compress, gzip.compress])
+def test_a_feed_of_a_cut_archive_gives_what_its_messages_are(tmp_path, pack):
+    """A first line is not looked for in it: there is no line break before the cut."""
+    noise = np.random.default_rng(5).integers(128, 256, (4_000, 4), np.uint8).view(np.uint32)[:, 0].tolist()
+    content = head() + b"".join(row(sequence=value).tobytes() for value in noise)
+    assert b"\n" not in content
+    path = tmp_path / "a.dbn"
+    path.write_bytes(pack(content)[:-4_000])
+    feed, given = sor.read_feed(path), []
+    with pytest.raises(StreamError, match=rf"{path}, after record \d+: the .* data ends before"):
+        given.extend(len(batch) for batch in feed)
+    source, messages = open_feed(str(path)), []
+    with pytest.raises(StreamError):
+        messages.extend(source)
+    source.close()
+    assert feed.rows == len(messages) > 1_000
+
+
 def test_a_record_that_cannot_be(tmp_path):
     for length in (0, 1, 3):
         path = packed(tmp_path / "a.dbn", head() + rows(3) + bytes([length]) + bytes(99))

@@ -27,10 +27,11 @@ from sor.errors import DataError, InputError, StreamError
 from sor.market import BookUpdate, Event, columns, databento_csv, feed, parquet
 from sor.market.columns import Batch, Columns
 from sor.market.databento_csv import CsvDecoder
-from sor.market.databento_json import JsonDecoder, message_of
+from sor.market.databento_json import JsonDecoder, message_from, message_of
 from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
+from sor.stream.files import open_feed
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
 KERNELS = {"python": "sor.market._rows_py", "cython": "sor.market._rows"}
@@ -657,6 +658,22 @@ def test_an_archive_cut_short_gives_what_is_whole(kernel: str, tmp_path: Path, p
         assert_all_counted(one, len(rows))
 
 
+def test_before_a_damage_a_feed_gives_what_its_messages_are(kernel: str, tmp_path: Path) -> None:
+    """What gzip has unpacked and then finds to be wrong is lost: that is not to be more where more is asked for."""
+    content = bytearray(gzip.compress(b"".join(line + b"\n" for line in (HEADER, *map(line_at, range(5000))))))
+    content[-8] ^= 1  # of the sum over all
+    path = tmp_path / "feed.csv.gz"
+    path.write_bytes(content)
+    one, source = sor.read_feed(path), open_feed(str(path))
+    lines: list[Any] = []
+    for reader in (one, source):
+        lines.clear()
+        with pytest.raises(StreamError, match="incorrect data check"):
+            lines.extend(reader)
+    source.close()
+    assert one.rows == len(lines) > 3_000
+
+
 def test_an_archive_cut_within_its_first_line(tmp_path: Path) -> None:
     path = tmp_path / "feed.csv.gz"
     path.write_bytes(gzip.compress(HEADER)[:40])
@@ -674,6 +691,8 @@ def test_an_archive_cut_within_its_first_line(tmp_path: Path) -> None:
         (HEADER + b"\n" + LINE.replace(b",10,", b",160,") + b"\n", "rtype is 160"),
         (b"[1]", "a JSON array"),
         (b"{\n", "JSON over several lines"),
+        (b"\xef\xbb\xbfPAR1", "no column ts_event"),  # a mark is of text
+        (b"\xef\xbb\xbfDBN\x03", "no column ts_event"),
     ],
 )
 def test_files_that_are_no_feed(tmp_path: Path, content: bytes, words: str) -> None:
@@ -682,6 +701,8 @@ def test_files_that_are_no_feed(tmp_path: Path, content: bytes, words: str) -> N
     with pytest.raises(InputError, match=words) as caught:
         list(sor.read_feed([SAMPLE, path]))
     assert str(path) in str(caught.value)
+    with pytest.raises(InputError, match=words):
+        open_feed(str(path)).decoder(1)
 
 
 @pytest.mark.parametrize(
@@ -871,6 +892,26 @@ def test_bad_rows_of_parquet(tmp_path: Path, more: dict[str, Any], reason: str) 
     assert read_table(tmp_path / "feed", table_of(**more)) == ([], {reason: 1})
 
 
+@pytest.mark.parametrize("time", [1, 65_536, 10**9, START])
+def test_a_message_of_an_update_has_its_time(time: int) -> None:
+    """A small number would be taken for seconds, and refused."""
+    update = BookUpdate("AAPL", 2, time, None, [(222.0, 1)], [(223.0, 1)], receipt=time)
+    assert JsonDecoder(1, receipts=True).decode(message_from(update)) == update
+
+
+def test_types_that_python_has_not(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    for name, kind, value, reason in (
+        ("bid", "duration[ns]", 1_001, "number"),
+        ("venue", "time64[ns]", 1_001, "venue"),
+        ("symbol", "duration[ns]", 1_001, "symbol"),
+        ("ask_size", "duration[ns]", 1_001, "size"),
+        ("time", "date32", 10**7, "time"),
+    ):
+        column = pyarrow.array([value], "int32" if kind == "date32" else "int64").view(kind)
+        assert read_table(tmp_path / "feed", table_of(**{name: column})) == ([], {reason: 1}), kind
+
+
 def test_bad_rows_of_the_columnar_form(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Files that say they are of it and were changed by others."""
     pyarrow = pytest.importorskip("pyarrow")
@@ -891,6 +932,22 @@ def test_bad_rows_of_the_columnar_form(tmp_path: Path, caplog: pytest.LogCapture
     assert f"{tmp_path / 'feed.parquet'}:4: time" in caplog.text
 
 
+def test_an_event_of_the_columnar_form_without_a_side_is_of_none(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, LINE])).to_arrow()
+    sides = pyarrow.array([0], pyarrow.uint8())
+    table = table.set_column(table.schema.get_field_index("side"), "side", sides)
+    path = tmp_path / "feed.parquet"
+    rows, bad = read_table(path, table.replace_schema_metadata(dict([parquet.VERSION])))
+    assert ([row.side for row in rows], bad) == (["N"], {})
+    source = open_feed(str(path))
+    (message,) = source
+    event = source.decoder(1, events=True).decode(message.value).event
+    source.close()
+    assert event is not None
+    assert event.side == "N"
+
+
 def test_parquet_that_is_no_feed(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "feed"
@@ -902,6 +959,9 @@ def test_parquet_that_is_no_feed(tmp_path: Path) -> None:
     wrong = table.set_column(table.schema.get_field_index("price"), "price", table.column("price").cast("float64"))
     with pytest.raises(InputError, match="the column price is double, and must be int64"):
         read_table(path, wrong)
+    for twice, name in ((table, "price"), (table_of(), "bid"), (table_of(note=["x"]), "note")):
+        with pytest.raises(InputError, match=f"the column '{name}' stands twice"):
+            read_table(path, twice.append_column(name, twice.column(name)))
 
 
 def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -917,6 +977,12 @@ def test_damaged_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path.write_bytes(gzip.compress(content))
     with pytest.raises(InputError, match="unpacked"):
         list(sor.read_feed(path))
+    pytest.importorskip("pyarrow.parquet").write_table(table_of(), path, compression="none", use_dictionary=False)
+    for text in (b"bid_size", b"AAPL"):  # a name, a value
+        broken = tmp_path / "broken.parquet"
+        broken.write_bytes(path.read_bytes().replace(text, b"\xf3" + text[1:]))
+        with pytest.raises(StreamError, match="can't decode"):
+            list(sor.read_feed(broken))
     flips = random.Random(7)
     told = 0
     for _ in range(100):

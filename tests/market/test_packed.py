@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sor.errors import StreamError
 from sor.market.packed import Unpacked
+from sor.stream.files import open_feed
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -28,3 +30,22 @@ def test_what_packs_badly_is_unpacked_whole(tmp_path: Path, pack: Callable[[byte
         parts.append(part)
     file.close()
     assert b"".join(parts) == content
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_what_is_damaged_says_so_each_time(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    """Some unpackers, asked once more, fail in another way: whoever looks at a first line and then reads asks twice."""
+    packed = bytearray(pack(b"much of the same, " * 1_000))
+    packed[8:] = bytes(byte ^ 255 for byte in packed[8:])
+    path = tmp_path / "feed.csv"
+    path.write_bytes(packed)
+    file = Unpacked(str(path))
+    told = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="damaged") as caught:
+            list(iter(lambda: file.read(2**20), b""))
+        told.append(str(caught.value))
+    file.close()
+    assert told == told[:1] * 3
+    with pytest.raises(StreamError, match="damaged"):
+        open_feed(str(path))

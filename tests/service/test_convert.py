@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 import pytest
 from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, wait_for
@@ -101,10 +103,34 @@ def test_more_files_than_can_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_few_rows_are_held_of_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convert, "MOST_HELD", 100)
+    monkeypatch.setattr(convert, "MOST_HELD", 8_000)
     monkeypatch.setattr(parquet, "GROUP", 300)
     run(tmp_path / "parts", by="symbol,day")
     assert same(sor.read_feed(sorted((tmp_path / "parts").iterdir())), sor.read_feed(SAMPLE))
+
+
+@pytest.mark.parametrize("depth", [1, 10])
+def test_what_is_held_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
+    """Ten levels take five times as much as one."""
+    monkeypatch.setattr(convert, "MOST_HELD", 100_000)
+    (batch,) = sor.read_feed(SAMPLE, depth=depth)
+    with contextlib.ExitStack() as stack:
+        parts = convert.Parts(str(tmp_path), "symbol", (), stack)
+        parts.add(batch.take(slice(1_000)))
+        parts.add(batch.take(slice(1_000, None)))
+        held = sum(file.held for file in parts.files.values())
+        assert held * sum(column.nbytes for column in batch.columns().values()) <= 100_000 * len(batch)
+    assert sor.read_feed(tmp_path / "AAPL.parquet", depth=depth).to_arrow().num_rows == 2_000
+
+
+@pytest.mark.parametrize("words", ["convert", "info"])
+def test_a_longer_feed_takes_no_more_memory(tmp_path: Path, words: str) -> None:
+    """In short; `tools/memory.py` tries 20 million rows."""
+    peaks = []
+    for rows in (200_000, 600_000):
+        memory.write_feed(tmp_path / "feed.csv", rows, symbols=40)
+        peaks.append(memory.peak_mb([*memory.COMMANDS[words], "feed.csv"], tmp_path)[0])
+    assert peaks[1] < 1.3 * peaks[0]
 
 
 def run(folder: Path, by: str | None) -> None:
