@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -30,11 +31,11 @@ from sor.market.fields import (
     price_of,
     receipt_of,
     side_publisher,
-    size_of,
     symbol_of,
     time_of,
     unit_of,
 )
+from sor.market.instruments import SHARES, Instruments, sizes_of, update_outside
 from sor.market.update import EVENT, BookUpdate, Level, event_of, trade_of
 
 LEVELS = 10
@@ -73,9 +74,19 @@ class JsonDecoder:
         Decode what has happened as well, where a message says it.
     receipts : bool
         Decode the time of receipt and keep every flag, too: what research wants, and no routing.
+    instruments : Instruments
+        Sizes of their symbols may be decimals, and become lots.
     """
 
-    def __init__(self, depth: int = LEVELS, *, events: bool = False, receipts: bool = False) -> None:
+    def __init__(
+        self,
+        depth: int = LEVELS,
+        *,
+        events: bool = False,
+        receipts: bool = False,
+        instruments: Instruments = SHARES,
+    ) -> None:
+        self._instruments = instruments
         self._events = events
         self._receipts = receipts
         self._decode = msgspec.json.Decoder(_Message).decode
@@ -123,10 +134,11 @@ class JsonDecoder:
         sequence, event = message.sequence, None
         flags = 0 if message.flags is UNSET else flags_of(message.flags)
         spelled: set[type] = set()
-        bids = None if alone else _levels(message, *self._sides[0], spelled)
-        asks = None if alone else _levels(message, *self._sides[1], spelled)
+        size_of = sizes_of(self._instruments, symbol)
+        bids = None if alone else _levels(message, *self._sides[0], spelled, size_of)
+        asks = None if alone else _levels(message, *self._sides[1], spelled, size_of)
         if self._events or alone:
-            event = event_of(*(value or None for value in _event(message)))
+            event = event_of(*(value or None for value in _event(message)), size_of=size_of)
             if event is not None and event.price is not None:
                 spelled.add(_kind(message.price))
             if event is not None and alone:
@@ -191,7 +203,13 @@ class JsonDecoder:
             one_unit("price", message.price, unit, where)
 
 
-def _levels(message: Any, names: list[tuple[str, str]], values_of: Any, spelled: set[type]) -> list[Level | None]:
+def _levels(
+    message: Any,
+    names: list[tuple[str, str]],
+    values_of: Any,
+    spelled: set[type],
+    size_of: Callable[[str, Any], int],
+) -> list[Level | None]:
     """The levels of a side; how their prices are spelled goes into ``spelled``: as int or float."""
     levels: list[Level | None] = []
     values = iter(values_of(message))
@@ -242,8 +260,9 @@ def _with_nan(raw: bytes, error: Exception) -> Any:
         raise reason from None
 
 
-def message_from(update: BookUpdate) -> bytes:
-    """An update of any format as a flat message that `JsonDecoder` reads."""
+def message_from(update: BookUpdate, instruments: Instruments = SHARES) -> bytes:
+    """An update of any format as a flat message that `JsonDecoder` reads, with sizes in units of the instruments."""
+    update = update_outside(update, instruments)
     message: dict[str, Any] = {"ts_event": update.time, "publisher_id": update.publisher_id, "symbol": update.symbol}
     if update.sequence is not None:
         message["sequence"] = update.sequence

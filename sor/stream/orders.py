@@ -18,6 +18,7 @@ from sor.errors import DataError, InputError, SorError, StreamError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.fields import symbol_of
+from sor.market.instruments import SHARES, Instruments
 from sor.routing.result import SCHEMA_VERSION, Count, Text
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
@@ -55,7 +56,7 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     id : str
         Of the caller; with ``symbol`` it tells the order from all others.
     symbol, side, quantity, limit_price, parent_id
-        As in `sor.types.Order`.
+        As in `sor.types.Order`: a quantity with decimals is of a symbol with an instrument.
     algorithm, objective : str, optional
         In place of the router's own.
     """
@@ -63,16 +64,17 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     id: str
     symbol: str
     side: str
-    quantity: int
+    quantity: int | float
     limit_price: float | None = None
     algorithm: str | None = None
     objective: str | None = None
     parent_id: str | None = None
 
-    def checked(self) -> Order:
+    def checked(self, instruments: Instruments = SHARES) -> Order:
         """The same for a router; raises `InputError` where a value is not what it may be."""
         side: Any = self.side
-        return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id)
+        instrument = instruments.get(self.symbol)
+        return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id, instrument)
 
 
 class OrderPlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -110,8 +112,8 @@ class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[OrderPlace, Meta(description="An order of a topic of orders.")]
 
 
-def order_of(raw: bytes) -> OrderMessage:
-    """The order of a message.
+def order_of(raw: bytes, instruments: Instruments = SHARES) -> OrderMessage:
+    """The order of a message, whose quantity may have decimals where its symbol has an instrument.
 
     Raises
     ------
@@ -120,11 +122,15 @@ def order_of(raw: bytes) -> OrderMessage:
     """
     try:
         message = _messages.decode(raw)
+        if type(message.quantity) is float and message.symbol not in instruments:
+            raise DataError("Expected `int`, got `float` - at `$.quantity`", "order")
         _name("id", message.id)
         symbol_of(message.symbol)
         if message.parent_id is not None:
             _name("parent_id", message.parent_id)
-        message.checked()
+        message.checked(instruments)
+        if type(message.quantity) is float and message.quantity.is_integer():
+            message = msgspec.structs.replace(message, quantity=int(message.quantity))  # the same order as without .0
     except RecursionError:
         raise DataError("nested too deeply", "order") from None
     except (msgspec.DecodeError, UnicodeDecodeError, DataError, InputError) as error:
@@ -548,6 +554,8 @@ class OrderPipeline:
     recovery : OrderRecovery
         How a partition's state comes back.
     terms : Terms
+    instruments : Instruments
+        What symbols are traded in: those of the books.
     log_level : int
         Level of the lines that every result logs.
     """
@@ -561,8 +569,10 @@ class OrderPipeline:
         recovery: OrderRecovery,
         terms: Terms,
         *,
+        instruments: Instruments = SHARES,
         log_level: int = logging.INFO,
     ) -> None:
+        self._instruments = instruments
         self.sink = sink
         self.feed = feed
         self.recovery = recovery
@@ -694,7 +704,7 @@ class OrderPipeline:
     def _asked(self, message: Message) -> OrderMessage | str:
         """The order of a message, or why it is none."""
         try:
-            asked = order_of(message.value)
+            asked = order_of(message.value, self._instruments)
             self._router(asked)
         except (DataError, InputError) as error:
             return str(error)[:LONGEST_REASON]
@@ -760,7 +770,7 @@ class OrderPipeline:
             self.age_ms = stream.age_ms
             halt = too_old(stream, self.terms.max_age_ms)
         try:
-            result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
+            result = router.route(asked.checked(self._instruments), book, stream=stream, source=place, halt=halt)
         except SorError as error:  # such as a quantity that cannot be placed: no fault of the stream
             reason = str(error)[:LONGEST_REASON]
             return self._reject(message, OrderNames(asked.id, asked.symbol), reason, "routing", place)
