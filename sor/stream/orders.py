@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -77,6 +78,10 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id, instrument)
 
 
+class _OfShares(OrderMessage, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    quantity: int
+
+
 class OrderPlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Where an order stands, and the last message of the market data that its book had taken in."""
 
@@ -121,21 +126,30 @@ def order_of(raw: bytes, instruments: Instruments = SHARES) -> OrderMessage:
         Not JSON, a field missing, unknown, or not what it may be.
     """
     try:
-        message = _messages.decode(raw)
-        if type(message.quantity) is float and message.symbol not in instruments:
-            raise DataError("Expected `int`, got `float` - at `$.quantity`", "order")
+        message = _decoded(raw, instruments)
         _name("id", message.id)
         symbol_of(message.symbol)
         if message.parent_id is not None:
             _name("parent_id", message.parent_id)
         message.checked(instruments)
-        if type(message.quantity) is float and message.quantity.is_integer():
-            message = msgspec.structs.replace(message, quantity=int(message.quantity))  # the same order as without .0
     except RecursionError:
         raise DataError("nested too deeply", "order") from None
     except (msgspec.DecodeError, UnicodeDecodeError, DataError, InputError) as error:
         raise DataError(str(error), "order") from None
     return message
+
+
+def _decoded(raw: bytes, instruments: Instruments) -> OrderMessage:
+    try:
+        return OrderMessage(*msgspec.structs.astuple(_of_shares.decode(raw)))
+    except msgspec.ValidationError:
+        message = None
+        with contextlib.suppress(msgspec.ValidationError):
+            message = _messages.decode(raw) if instruments else None
+        if message is None or message.symbol not in instruments:
+            raise
+    quantity = message.quantity
+    return msgspec.structs.replace(message, quantity=int(quantity)) if quantity == int(quantity) else message
 
 
 def is_answer(asked: OrderMessage, key: bytes | None, value: bytes) -> bool:
@@ -493,6 +507,7 @@ def _ranges(offsets: list[int]) -> Iterator[tuple[int, int]]:
 
 
 _messages = msgspec.json.Decoder(OrderMessage)
+_of_shares = msgspec.json.Decoder(_OfShares)
 _heads = msgspec.json.Decoder(_Head)
 _names = msgspec.json.Decoder(_Names)
 _identities = msgspec.json.Decoder(tuple[str, str])
