@@ -44,7 +44,7 @@ DOLLARS = "USD"
 MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
 LONGEST_NUMBER = 60  # characters
 LONGEST_SHOWN = 500  # characters of a wrong value in a message
-MOST_LOTS = 10**15  # of a symbol with an instrument: more digits than fifteen a double does not keep
+MOST_LOTS = 10**15  # of any instrument: a quantity of fifteen digits is a double that is written with these digits
 SMALLEST_LOT, LARGEST_LOT = Decimal("0.000000001"), Decimal(1_000_000)
 EXACT = Context(prec=2 * LONGEST_NUMBER, traps=[Inexact, InvalidOperation, Overflow])  # a result that is not: an error
 MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their products stay far from overflow
@@ -239,25 +239,31 @@ class Instrument(msgspec.Struct, frozen=True, dict=True):
         """The lot as a fraction: units a lot, and lots a unit, of which one is 1."""
         return Fraction(self.lot).as_integer_ratio()
 
+    @cached_property
+    def most(self) -> int:
+        """The largest number of lots: a quantity has fifteen digits at most, with the decimals of its lot."""
+        decimals = max(0, -int(self.lot.normalize().as_tuple().exponent))
+        return MOST_LOTS // int(self.lot.scaleb(decimals))
+
     def lots(self, name: str, value: Any, low: int = 0) -> int:
         """A quantity in lots.
 
         Raises
         ------
         InputError
-            It is no number, no multiple of the lot, or not from ``low`` to 10^15 lots; ``name`` says what it is.
+            It is no number, no multiple of the lot, or not from ``low`` to `most` lots; ``name`` says what it is.
         """
         units, lots = self.ratio
-        if type(value) is int and units == 1 and low <= value * lots <= MOST_LOTS:
+        if type(value) is int and units == 1 and low <= value * lots <= self.most:
             return value * lots
         exact = exact_number(name, value)
         try:
             number = EXACT.multiply(exact, lots) if units == 1 else EXACT.divide(exact, units)
-            if low <= number <= MOST_LOTS and number == int(number):
+            if low <= number <= self.most and number == int(number):
                 return int(number)
         except ArithmeticError:  # a number of more digits than any multiple has
             pass
-        lot, least, most = (format((count * self.lot).normalize(), "f") for count in (1, low, MOST_LOTS))
+        lot, least, most = (format((count * self.lot).normalize(), "f") for count in (1, low, self.most))
         raise InputError(f"{name} is {_shown(value)}: it must be a multiple of the lot {lot}, from {least} to {most}")
 
     def quantity(self, lots: float) -> int | float:

@@ -34,7 +34,7 @@ from sor.market import toml_file
 from sor.market.columns import Batch
 from sor.market.fields import ABSENT, LARGEST_SIZE, UNDEFINED_SIZE, size_of
 from sor.market.update import BookUpdate, Decoder, Level
-from sor.types import DOLLARS, MOST_LOTS, Instrument, exact_number
+from sor.types import DOLLARS, Instrument, exact_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -212,7 +212,7 @@ def batch_in_lots(batch: Batch, instruments: Instruments) -> tuple[Batch, NDArra
         rows = np.flatnonzero(batch.symbol == number)
         for name, values in columns.items():
             some = values[rows]
-            strange = (some > 0) & ((some % units != 0) | (some > min(LARGEST_SIZE, MOST_LOTS // lots * units)))
+            strange = (some > 0) & ((some % units != 0) | (some > min(LARGEST_SIZE, instrument.most // lots * units)))
             wrong[rows] |= strange.reshape(len(rows), -1).any(axis=1)
             if values is getattr(batch, name):
                 columns[name] = values = values.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -57,10 +58,11 @@ def rows_of(feed: sor.Feed) -> list[Any]:
 # --- exact numbers ---------------------------------------------------------------------------------------------------
 
 
-@given(st.sampled_from(LOTS), st.integers(1, MOST_LOTS))
+@given(st.sampled_from(LOTS), st.integers(1, MOST_LOTS) | st.integers(0, 9).map(lambda less: MOST_LOTS - less))
 def test_so_many_lots_are_a_quantity_and_back(lot: str, lots: int) -> None:
     """By text, by Decimal, and by the double that JSON carries: to fifteen digits it is as exact."""
     instrument = Instrument(lot=lot)
+    lots = lots * instrument.most // MOST_LOTS or 1
     exact = Decimal(lot) * lots
     assert instrument.lots("x", str(exact)) == instrument.lots("x", exact) == lots
     outside = instrument.quantity(lots)
@@ -77,6 +79,14 @@ def test_what_is_no_multiple_is_refused(lot: str, lots: int, part: Decimal) -> N
         InputError, match=rf"x is {value}: it must be a multiple of the lot {Decimal(lot):f}, from 0 to"
     ):
         Instrument(lot=lot).lots("x", value)
+
+
+@pytest.mark.parametrize("lot", LOTS)
+def test_a_quantity_of_more_digits_than_a_double_keeps_is_refused(lot: str) -> None:
+    instrument = Instrument(lot=lot)
+    assert instrument.lots("x", Decimal(lot) * instrument.most) == instrument.most
+    with pytest.raises(InputError, match=r"x is .*: it must be a multiple of the lot"):
+        instrument.lots("x", Decimal(lot) * (instrument.most + 1))
 
 
 def test_a_lot_is_what_it_is_written_as() -> None:
@@ -359,3 +369,16 @@ def test_packed_files_have_lots_too(tmp_path: Path) -> None:
     path = tmp_path / "q.csv.gz"
     path.write_bytes(gzip.compress(QUOTES.encode()))
     assert rows_of(sor.read_feed(path, instruments=COINS))[0].asks == [(60000.0, 137)]
+
+
+def test_what_the_page_says_of_a_file_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "coins.toml").write_text(text)
+    assert dict(Instruments.load(tmp_path / "coins.toml")) == dict(COINS)
+    (tmp_path / "quotes.csv").write_text(QUOTES)
+    code = next(one for one in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "Instruments.load" in one)
+    names: dict[str, Any] = {"sor": sor}
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)  # noqa: S102 - the page's own
+    assert names["answers"]["allocation"].tolist() == [[0.0137, 0.0], [0.0137, 0.0]]
