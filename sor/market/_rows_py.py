@@ -13,7 +13,9 @@ from array import array
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from sor.market.columns import NO_PRICE, PRICE_UNITS
 from sor.market.fields import (
+    DOUBTFUL,
     EXACT_UNITS,
     LARGEST_TIME,
     SMALLEST_INTEGER_PRICE,
@@ -21,11 +23,14 @@ from sor.market.fields import (
     UNDEFINED_PRICE,
     UNDEFINED_SIZE,
 )
+from sor.market.update import BookUpdate, Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from sor.market.update import Level
 
 KINDS = ("other", "time", "price", "size", "whole", "code", "letter", "symbol")
 OTHER, TIME, PRICE, SIZE, WHOLE, CODE, LETTER, SYMBOL = range(8)
@@ -34,6 +39,9 @@ NEW_LINE, RETURN, QUOTE, COMMA, MINUS, POINT, ZERO, COLON, T, Z = b'\n\r",-.0:TZ
 ASCII = 128
 SECOND = 10**9  # ns
 EPOCH = date(1970, 1, 1).toordinal()
+# Where `sor.market.columns.Columns` has them in a row.
+TIME_AT, RECEIPT_AT, SEQUENCE_AT, SYMBOL_AT, PUBLISHER_AT, ACTION_AT, SIDE_AT, PRICE_AT, SIZE_AT, FLAGS_AT = range(10)
+LEVELS_AT = 10  # bids' prices and sizes, then those of the asks
 
 
 class RowReader:
@@ -53,6 +61,13 @@ class RowReader:
         By column, 1 for each letter or code (of 256) that it may hold, else 0.
     symbols : dict
         Numbers by symbol, as it is spelled; whoever calls adds to it.
+    cells : array of int64, (rows, slots)
+        Where rows are written.
+
+    Attributes
+    ----------
+    names : list of str
+        Symbols by number, where `update` is called; whoever calls adds to it.
     """
 
     def __init__(
@@ -63,12 +78,15 @@ class RowReader:
         high: Sequence[int],
         allowed: list[bytes],
         symbols: dict[bytes, int],
+        cells: NDArray[Any],
     ) -> None:
         self.kinds = array("q", [KINDS.index(kind) for kind in kinds])
         self.slots = array("q", slots)
         self.empty = array("q", [NEEDED if value is None else value for value in empty])
         self.high = array("q", high)
         self.allowed, self.symbols = allowed, symbols
+        self.cells = cells
+        self.names: list[str] = []
         self.count = len(kinds)
         self.at = 0  # where reading stopped
         self.value = 0  # of the cell read last
@@ -77,34 +95,58 @@ class RowReader:
         self.last = b""  # the symbol read last
         self.last_number = -1
 
-    def fill(self, block: bytes, at: int, cells: NDArray[Any], row: int, pointed: int) -> int:
-        """Read rows of ``block`` from ``at`` on into ``cells`` from ``row`` on.
+    def fill(self, block: bytes, at: int, row: int, pointed: int) -> int:
+        """Read rows of ``block`` from ``at`` on into the cells from ``row`` on.
 
         ``pointed``: whether prices have a point (1) or are integers of 1e-9 dollars (0); -1: nobody knows, and a row
-        with a price is unusual. Reading stops where ``cells`` or the whole lines of ``block`` end, or before the first
+        with a price is unusual. Reading stops where the cells or the whole lines of ``block`` end, or before the first
         row that is unusual: `at` is where then.
 
         Returns
         -------
         int
-            The first row of ``cells`` that is free.
+            The first row of the cells that is free.
         """
         # Every scan stops at a line break, so none goes beyond the last one.
         end = block.rfind(b"\n") + 1
         text = block
-        rows = len(cells)
+        rows = len(self.cells)
         self.at = at
         while row < rows and self.at < end:
-            at = self.read_row(block, text, self.at, end, cells, row, pointed)
+            at = self.read_row(text, self.at, end, row, pointed, block)
             if at < 0:
                 break
             self.at = at
             row += 1
         return row
 
-    def read_row(
-        self, block: bytes, text: bytes, at: int, end: int, cells: NDArray[Any], row: int, pointed: int
-    ) -> int:
+    def update(self, line: bytes, levels: int, pointed: int, flags: int) -> BookUpdate | None:
+        """One row, without its line break, by way of the first of the cells; None where it is unusual.
+
+        ``flags``: the bits of them that are wanted beside those that doubt the book.
+        """
+        block = line + b"\n"
+        if self.read_row(block, 0, len(block), 0, pointed, block) != len(block):
+            return None
+        cells = self.cells
+        event = None
+        if cells[0, ACTION_AT]:
+            price = None if cells[0, PRICE_AT] == NO_PRICE else float(cells[0, PRICE_AT] / PRICE_UNITS)
+            event = Event(chr(cells[0, ACTION_AT]), chr(cells[0, SIDE_AT]), price, int(cells[0, SIZE_AT]))
+        return BookUpdate(
+            self.names[cells[0, SYMBOL_AT]],
+            int(cells[0, PUBLISHER_AT]),
+            int(cells[0, TIME_AT]),
+            None if cells[0, SEQUENCE_AT] < 0 else int(cells[0, SEQUENCE_AT]),
+            shown(cells, LEVELS_AT, levels),
+            shown(cells, LEVELS_AT + 2 * levels, levels),
+            event,
+            int(cells[0, FLAGS_AT] & DOUBTFUL),
+            int(cells[0, RECEIPT_AT]),
+            int(cells[0, FLAGS_AT] & flags),
+        )
+
+    def read_row(self, text: bytes, at: int, end: int, row: int, pointed: int, block: bytes) -> int:
         """Read the row at ``at``; where the next one begins, or -1 if it is unusual."""
         for column in range(self.count):
             kind = self.kinds[column]
@@ -132,7 +174,7 @@ class RowReader:
             if at < 0:
                 return -1
             if self.slots[column] >= 0:
-                cells[row, self.slots[column]] = self.value
+                self.cells[row, self.slots[column]] = self.value
             if column < self.count - 1:
                 if text[at] != COMMA:
                     return -1
@@ -225,6 +267,17 @@ class RowReader:
             self.last, self.last_number = last, self.symbols[last]
         self.value = self.last_number
         return stop
+
+
+def shown(cells: NDArray[Any], at: int, levels: int) -> list[Level | None]:
+    """What one side shows: prices from ``at`` on, then sizes."""
+    found: list[Level | None] = []
+    for level in range(at, at + levels):
+        if cells[0, level] == NO_PRICE or cells[0, level + levels] == 0:
+            found.append(None)
+        else:
+            found.append((float(cells[0, level] / PRICE_UNITS), int(cells[0, level + levels])))
+    return found
 
 
 def passed_over(text: bytes, at: int) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sor.errors import DataError
-from sor.kernels import pick
+from sor.kernels import BACKEND, pick
 from sor.market.columns import NO_PRICE, Columns
 from sor.market.fields import (
     BOOKS,
@@ -59,6 +59,8 @@ class CsvDecoder:
         Decode what has happened as well, where there are columns for it.
     receipts : bool
         Decode the time of receipt and keep every flag, too: what research wants, and no routing.
+    quick : bool
+        Read usual rows from their bytes, without a text for each cell; the answers are the same.
 
     Raises
     ------
@@ -66,7 +68,15 @@ class CsvDecoder:
         A column is missing or stands twice, or the columns are another schema's.
     """
 
-    def __init__(self, header: bytes, depth: int = 10, *, events: bool = False, receipts: bool = False) -> None:
+    def __init__(
+        self,
+        header: bytes,
+        depth: int = 10,
+        *,
+        events: bool = False,
+        receipts: bool = False,
+        quick: bool = BACKEND == "cython",
+    ) -> None:
         self.columns = [name.strip() for name in split_row(header.removeprefix(b"\xef\xbb\xbf"))]
         place = {name: i for i, name in enumerate(self.columns)}
         sides = [place[name] for name in SIDE_PUBLISHERS if name in place]
@@ -89,11 +99,13 @@ class CsvDecoder:
         self._action = place.get("action")
         self._more = receipts or self.consolidated
         self._receipt = place.get("ts_recv") if receipts else None
-        self._all_flags = 255 if receipts else 0
+        self.receipts = receipts
+        self.all_flags = 255 if receipts else 0
         self.bids = _level_columns("bid", place, depth)
         self.asks = _level_columns("ask", place, depth)
         self._prices = [(name, i) for name, i in place.items() if name.startswith(("bid_px_", "ask_px_"))]
         self._event = [place[name] for name in EVENT] if events and place.keys() >= set(EVENT) else None
+        self.events = self._event is not None
         if self._event is not None:
             self._prices.append(("price", place["price"]))
         self.unit: str | None = None  # of the file's prices, from the first ones on
@@ -101,6 +113,7 @@ class CsvDecoder:
         self._kind = itemgetter(*(place[name] for name in kind if name in place))
         self._kinds: dict[Any, tuple[str, int, int]] = {}  # symbol, publisher and flags, as these cells are spelled
         self._known: dict[tuple[str, str], Level | None] = {}  # a feed repeats its prices and sizes all day
+        self._quick = QuickRow(self) if quick and len(self.bids) == len(self.asks) else None
 
     def learn(self, rows: list[bytes]) -> None:
         """Take the unit of the file's prices from its first rows, and refuse a file that begins with another schema.
@@ -131,6 +144,10 @@ class CsvDecoder:
         DataError
             A wrong number of cells, a cell that is not what its column holds, or a row of another schema.
         """
+        if self._quick is not None:
+            usual = self._quick.decode(raw)
+            if usual is not None:
+                return usual
         cells = self.cells(raw)
         known = self._kinds.get(self._kind(cells))
         symbol, publisher, flags = self._new_kind(cells) if known is None else known
@@ -149,6 +166,8 @@ class CsvDecoder:
         if unit is not self.unit:
             self.unit = unit
             self._known.clear()  # of rows that were refused
+        if self._quick is not None:
+            self._quick.learn(symbol)
         return update
 
     def _levels(
@@ -172,7 +191,7 @@ class CsvDecoder:
 
     def _others(self, cells: list[str], flags: int, *sides: list[Level | None]) -> list[int]:
         """Time of receipt, flags, and of a consolidated row whose each side is."""
-        found = [0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]), flags & self._all_flags]
+        found = [0 if self._receipt is None else receipt_of("ts_recv", cells[self._receipt]), flags & self.all_flags]
         for name, at, levels in zip(SIDE_PUBLISHERS, self._publishers, sides, strict=False):
             found.append(side_publisher(name, cells[at], levels[0] is not None))
         return found
@@ -210,46 +229,73 @@ class QuickCsv:
         self._decoder = decoder
         self._columns = columns
         self._symbols: dict[bytes, int] = {}
-        kinds = self._kinds()
-        whats = [kinds.get(i, _OTHER) for i in range(len(decoder.columns))]
-        kind, slot, empty, high, allowed = map(list, zip(*whats, strict=True))
-        self._rows = rows.RowReader(kind, slot, empty, high, allowed, self._symbols)
+        self._rows = _reader(decoder, columns, self._symbols)
 
     def fill(self, block: bytes, at: int) -> int:
         """Add the rows of whole lines from ``at`` on to the columns, as many as there is room for; where it stopped."""
         for symbol, number in islice(self._columns.symbols.items(), len(self._symbols), None):
             self._symbols[symbol.encode()] = number
         pointed = POINTED[self._decoder.unit]
-        self._columns.rows = self._rows.fill(block, at, self._columns.cells, self._columns.rows, pointed)
+        self._columns.rows = self._rows.fill(block, at, self._columns.rows, pointed)
         return int(self._rows.at)
 
-    def _kinds(self) -> dict[int, _Kind]:
-        """What is in the columns that are wanted, by their place."""
-        decoder, slot = self._decoder, self._columns.slot
-        place = {name: i for i, name in enumerate(decoder.columns)}
-        kinds = {
-            "ts_event": _Kind("time", slot("time")),
-            "symbol": _Kind("symbol", slot("symbol")),
-            "publisher_id": _Kind("whole", slot("publisher"), high=65535),
-            "sequence": _Kind("whole", slot("sequence"), empty=-1, high=2**63 - 1),
-            "ts_recv": _Kind("time", slot("receipt"), empty=0),
-            "flags": _Kind("whole", slot("flags"), empty=0, high=255),
-            "rtype": _Kind("code", empty=0, high=255, allowed=_table(BOOKS)),
+
+class QuickRow:
+    """Decodes rows with the usual spellings one by one, for a `CsvDecoder` that decodes all others."""
+
+    def __init__(self, decoder: CsvDecoder) -> None:
+        self._decoder = decoder
+        self._levels = len(decoder.bids)
+        self._symbols: dict[bytes, int] = {}
+        self._rows = _reader(decoder, Columns(self._levels, 1), self._symbols)
+
+    def decode(self, raw: bytes) -> BookUpdate | None:
+        decoder = self._decoder
+        return self._rows.update(raw, self._levels, POINTED[decoder.unit], decoder.all_flags)
+
+    def learn(self, symbol: str) -> None:
+        """A symbol of a row that was decoded."""
+        spelled = symbol.encode()
+        if spelled not in self._symbols and len(self._symbols) < KNOWN_KINDS:
+            self._rows.names.append(symbol)
+            self._symbols[spelled] = len(self._symbols)
+
+
+def _reader(decoder: CsvDecoder, columns: Columns, symbols: dict[bytes, int]) -> rows.RowReader:
+    """Of rows as a decoder has them, into cells as columns have them."""
+    kinds = _kinds(decoder, columns.slot)
+    whats = [kinds.get(i, _OTHER) for i in range(len(decoder.columns))]
+    kind, slot, empty, high, allowed = map(list, zip(*whats, strict=True))
+    return rows.RowReader(kind, slot, empty, high, allowed, symbols, columns.cells)
+
+
+def _kinds(decoder: CsvDecoder, slot: Callable[..., int]) -> dict[int, _Kind]:
+    """What is in the columns that are wanted, by their place."""
+    place = {name: i for i, name in enumerate(decoder.columns)}
+    kinds = {
+        "ts_event": _Kind("time", slot("time")),
+        "symbol": _Kind("symbol", slot("symbol")),
+        "publisher_id": _Kind("whole", slot("publisher"), high=65535),
+        "sequence": _Kind("whole", slot("sequence"), empty=-1, high=2**63 - 1),
+        "flags": _Kind("whole", slot("flags"), empty=0, high=255),
+        "rtype": _Kind("code", empty=0, high=255, allowed=_table(BOOKS)),
+    }
+    if decoder.receipts:
+        kinds["ts_recv"] = _Kind("time", slot("receipt"), empty=0)
+    if decoder.consolidated:  # no row is usual
+        kinds["rtype"] = _Kind("code", high=255, allowed=_table(()))
+    if decoder.events:
+        kinds |= {
+            "action": _Kind("letter", slot("action"), allowed=_table(map(ord, ACTIONS))),
+            "side": _Kind("letter", slot("side"), empty=ord("N"), allowed=_table(map(ord, EVENT_SIDES))),
+            "price": _Kind("price", slot("price"), empty=NO_PRICE),
+            "size": _Kind("size", slot("size"), empty=0, high=LARGEST_SIZE),
         }
-        if decoder.consolidated:  # no row is usual
-            kinds["rtype"] = _Kind("code", high=255, allowed=_table(()))
-        if place.keys() >= set(EVENT):
-            kinds |= {
-                "action": _Kind("letter", slot("action"), allowed=_table(map(ord, ACTIONS))),
-                "side": _Kind("letter", slot("side"), empty=ord("N"), allowed=_table(map(ord, EVENT_SIDES))),
-                "price": _Kind("price", slot("price"), empty=NO_PRICE),
-                "size": _Kind("size", slot("size"), empty=0, high=LARGEST_SIZE),
-            }
-        for side, levels in (("bid", decoder.bids), ("ask", decoder.asks)):
-            for level, (price, _, size, _) in enumerate(levels):
-                kinds[price] = _Kind("price", slot(f"{side}_price", level), empty=NO_PRICE)
-                kinds[size] = _Kind("size", slot(f"{side}_size", level), empty=0, high=LARGEST_SIZE)
-        return {place[name]: kind for name, kind in kinds.items() if name in place}
+    for side, levels in (("bid", decoder.bids), ("ask", decoder.asks)):
+        for level, (price, _, size, _) in enumerate(levels):
+            kinds[price] = _Kind("price", slot(f"{side}_price", level), empty=NO_PRICE)
+            kinds[size] = _Kind("size", slot(f"{side}_size", level), empty=0, high=LARGEST_SIZE)
+    return {place[name]: kind for name, kind in kinds.items() if name in place}
 
 
 class _Kind(NamedTuple):

@@ -51,6 +51,8 @@ from sor.market.venues import VenueDirectory
 from sor.types import MOST_LOTS
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
 BEGINS = b"PAR1"
@@ -94,15 +96,19 @@ def write_parquet(
     return file.rows
 
 
-class ParquetFile:
-    """A file of the columnar form, to be filled within a ``with``: it has its name once that has ended well.
+class TableFile:
+    """A Parquet file, to be filled within a ``with``: it has its name once that has ended well.
+
+    Parameters
+    ----------
+    path : path
+    rising : tuple of str
+        Columns whose differences are small.
 
     Attributes
     ----------
     rows : int
         Added so far.
-    held : int
-        Of these, rows that wait for their row group to be full.
 
     Raises
     ------
@@ -110,17 +116,80 @@ class ParquetFile:
         pyarrow is not installed, or the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], instruments: Instruments = SHARES) -> None:
+    def __init__(self, path: str | os.PathLike[str], rising: tuple[str, ...]) -> None:
         arrow()
-        lots = instruments.lots()
-        self._metadata = dict([VERSION]) | ({LOTS: encode(lots)} if lots else {})
         self.path = os.fspath(path)
-        self.rows = self.held = 0
+        self.rows = 0
+        self._rising = rising
         self._part = f"{self.path}.part"
-        self._batches: list[Batch] = []
         self._writer: Any = None
         with self._writing():
             self._file = open(self._part, "wb")  # noqa: SIM115 - closed where the ``with`` ends
+
+    def write(self, table: Any) -> None:
+        """Write an Arrow table, or a batch, as a row group."""
+        with self._writing():
+            if self._writer is None:
+                self._writer = importlib.import_module("pyarrow.parquet").ParquetWriter(
+                    self._file,
+                    table.schema,
+                    compression="zstd",
+                    use_dictionary=[name for name in table.schema.names if name not in self._rising],
+                    column_encoding=dict.fromkeys(self._rising, "DELTA_BINARY_PACKED"),
+                    write_page_checksum=True,
+                )
+            self._writer.write(table, row_group_size=GROUP)
+
+    def flush(self) -> None:
+        """Write what has been added and is held."""
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self.flush()
+                with self._writing():
+                    self._writer.close()
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    os.replace(self._part, self.path)
+        finally:
+            self._file.close()
+            if os.path.exists(self._part):
+                os.unlink(self._part)
+
+
+class ParquetFile(TableFile):
+    """A file of the columnar form.
+
+    Parameters
+    ----------
+    path : path
+    instruments : Instruments
+        Those that its batches are read with: their lots stand in the file.
+
+    Attributes
+    ----------
+    held : int
+        Rows added that wait for their row group to be full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], instruments: Instruments = SHARES) -> None:
+        super().__init__(path, RISING)
+        lots = instruments.lots()
+        self._metadata = dict([VERSION]) | ({LOTS: encode(lots)} if lots else {})
+        self.held = 0
+        self._batches: list[Batch] = []
 
     def add(self, batch: Batch) -> None:
         self.rows += len(batch)
@@ -133,52 +202,13 @@ class ParquetFile:
             self._write(whole.take(slice(GROUP)))
 
     def flush(self) -> None:
-        """Write what is held, as a row group that is not full."""
-        if self.held:
-            whole, self._batches, self.held = joined(self._batches), [], 0
+        if self.held or self._writer is None:
+            whole, self._batches, self.held = joined(self._batches or [Columns(1, 0).take()]), [], 0
             self._write(whole)
 
     def _write(self, group: Batch) -> None:
         """A row group, with the symbols that appear in it."""
-        table = numbered(group, {}).to_arrow().replace_schema_metadata(self._metadata)
-        with self._writing():
-            if self._writer is None:
-                self._writer = importlib.import_module("pyarrow.parquet").ParquetWriter(
-                    self._file,
-                    table.schema,
-                    compression="zstd",
-                    use_dictionary=[name for name in table.schema.names if name not in RISING],
-                    column_encoding=dict.fromkeys(RISING, "DELTA_BINARY_PACKED"),
-                    write_page_checksum=True,
-                )
-            self._writer.write_batch(table, row_group_size=GROUP)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
-
-    def __enter__(self) -> ParquetFile:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if kind is None:
-                self.flush()
-                if self._writer is None:
-                    self._write(joined(self._batches or [Columns(1, 0).take()]))
-                with self._writing():
-                    self._writer.close()
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-                    self._file.close()
-                    os.replace(self._part, self.path)
-        finally:
-            self._file.close()
-            if os.path.exists(self._part):
-                os.unlink(self._part)
+        self.write(numbered(group, {}).to_arrow().replace_schema_metadata(self._metadata))
 
 
 def read_parquet(file: Unpacked, depth: int, tally: Tally, instruments: Instruments = SHARES) -> Iterator[Batch]:

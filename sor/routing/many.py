@@ -116,6 +116,7 @@ class Routing:
     ----------
     symbols : tuple of str
         Names by the numbers that answers have.
+    instruments : Instruments
     venues : list of (position, venue_id)
         By the columns of an answer's ``allocation`` and ``status``; more come with time.
     """
@@ -144,7 +145,7 @@ class Routing:
         self._directory = VenueDirectory.load() if directory is None else directory
         self._threads = whole_number("threads", threads, 1, MAX_THREADS)
         self._sells = np.array([order.side == "sell" for order in self.orders], np.uint8)
-        self._instruments = instruments
+        self.instruments = instruments
         # Of an order for any symbol they are known with the symbol.
         named = [order.symbol != ANY or not instruments for order in self.orders]
         sizes = [
@@ -160,10 +161,17 @@ class Routing:
 
     def _size(self, order: Order, symbol: str) -> int:
         """An order's size: shares, or lots of the symbol's instrument."""
-        instrument = self._instruments.get(symbol)
-        if order.instrument not in (None, instrument):
+        instrument = self.instruments.get(symbol)
+        if order.instrument not in (None, instrument) and order.symbol != ANY:
             raise InputError(f"instrument is {order.instrument!r}: it must be that of {symbol}, {instrument!r}")
-        return int(order.quantity) if instrument is None else instrument.lots("quantity", order.quantity, 1)
+        size = whole_number if instrument is None else instrument.lots
+        return size("quantity", order.quantity, 1)
+
+    @property
+    def currencies(self) -> list[str]:
+        """What the dollars of each symbol are, by its number."""
+        every = (self.instruments.get(symbol) for symbol in self.symbols)
+        return [one.currency if one else DOLLARS for one in every]
 
     def answers(self, feed: Iterable[Batch]) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the answers to some rows after another's; those of venues may become more."""
@@ -179,7 +187,7 @@ class Routing:
 
     def _begin(self, depth: int) -> None:
         self._depth = depth = min(depth, self._router.depth)
-        self._books = Books(self._directory, "publishers", depth, instruments=self._instruments)
+        self._books = Books(self._directory, "publishers", depth, instruments=self.instruments)
         orders = [(order, None if order.symbol == ANY else order.symbol) for order in self.orders]
         self._follower = many.Follower(orders, self._router.max_quote_age, self._router.excluded, depth)
         self._new_looks(8 * depth, 8)
@@ -256,7 +264,7 @@ class Routing:
         taken = {name: array[:n] for name, array in self._taken.items()}
         row, order, layout, state, warnings = taken["marks"].T.copy()
         symbol = self._symbol_of[row]
-        sizes, steps = self._in_lots(order, symbol) if self._instruments else (self._sizes[order], None)
+        sizes, steps = self._in_lots(order, symbol) if self.instruments else (self._sizes[order], None)
         sells = self._sells[order]
         splits, total, value, more = self._solve(taken, sizes, sells, steps)
         shares = np.zeros((n, max(map(len, self._columns), default=0)), np.int64)
@@ -287,7 +295,7 @@ class Routing:
             "warnings": (warnings | more).astype(np.uint8),
         }
         self._clear(n)
-        if self._instruments:
+        if self.instruments:
             self._bring_outside(columns)
         return columns
 
@@ -299,7 +307,7 @@ class Routing:
         sizes, steps = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64)
         step = self._router.parameters.step
         for i, (order, symbol) in enumerate(pairs.tolist()):
-            instrument = self._instruments.get(self.symbols[symbol])
+            instrument = self.instruments.get(self.symbols[symbol])
             sizes[i] = self._size(self.orders[order], self.symbols[symbol])
             steps[i] = step if instrument is None else instrument.grid(step)
         return sizes[which.reshape(-1)], steps[which.reshape(-1)]
@@ -309,7 +317,7 @@ class Routing:
         for name in ("allocation", "executed"):
             columns[name] = columns[name].astype(np.float64)
         for symbol in np.unique(columns["symbol"]):
-            instrument = self._instruments.get(self.symbols[symbol])
+            instrument = self.instruments.get(self.symbols[symbol])
             if instrument is None:
                 continue
             units, lots = instrument.ratio
@@ -411,11 +419,14 @@ class Routing:
             status[rows, columns] = statuses[rows, : len(columns)][:, 0]
         return allocation, status
 
+    def nothing(self) -> dict[str, NDArray[Any]]:
+        """The columns of no answers, where a feed had no rows."""
+        self._begin(1)
+        return self._solved()
+
     def joined(self, answers: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """All answers in one, the venues in the order of `sor.RoutingResult`, with the names that numbers stand for."""
-        if not answers:
-            self._begin(1)
-            answers = [self._solved()]
+        answers = answers or [self.nothing()]
         columns = {name: np.concatenate([one[name] for one in answers]) for name in answers[0] if name not in WIDE}
         order = sorted(range(len(self.venues)), key=lambda i: self.venues[i][0])
         for name, nothing in WIDE.items():
@@ -427,9 +438,8 @@ class Routing:
                 at += len(part)
             columns[name] = np.ascontiguousarray(wide[:, order])
         columns["symbols"] = np.array(self.symbols, np.str_)
-        if self._instruments:
-            every = (self._instruments.get(symbol) for symbol in self.symbols)
-            columns["currencies"] = np.array([one.currency if one else DOLLARS for one in every], np.str_)
+        if self.instruments:
+            columns["currencies"] = np.array(self.currencies, np.str_)
         columns["venues"] = np.array([self.venues[i][1] for i in order], np.str_)
         return columns | {"states": np.array(MARKET_STATES), "statuses": np.array(STATUSES)}
 

@@ -307,10 +307,13 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
     def to_json(self) -> bytes:
         """One line of JSON, without the line break."""
         texts = self.__dict__.get("texts")  # of the venues, where the router has them at hand: most have not changed
-        line = bytearray(USUAL_LINE)
+        line = _lines.pop() if _lines else bytearray(USUAL_LINE)
         _encoder.encode_into(self if texts is None else msgspec.structs.replace(self, venues=texts), line)
-        return bytes(line)
+        written = bytes(line)
+        _lines.append(line)
+        return written
 
 
 _encoder = msgspec.json.Encoder()
+_lines: list[bytearray] = []  # to write in: as many as threads have ever written at once
 encode = _encoder.encode

@@ -81,18 +81,11 @@ def new_pipeline(
 ) -> Pipeline:
     """What routes one order on every message."""
     settings, depth = plan.settings, plan.router.depth
-    size = settings.order_size
-    # Of any symbol: decimals are checked against the lot of the one that a message is of.
-    any_lot = None if isinstance(size, int) else Instrument(lot=Decimal(1).scaleb(int(size.as_tuple().exponent)))
-    order = Order("*", settings.side, size, settings.limit_price, instrument=any_lot)  # type: ignore[arg-type]
-    logger.info("SOR Configuration: Order size: %s", size)
-    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
-    _log_configuration(settings, plan.venues_from, f"{settings.side}{limit}")
     return Pipeline(
         decoder,
         lambda: plan.new_books(depth),
         plan.router,
-        order,
+        order_of(settings, plan.venues_from),
         sink,
         symbol=settings.symbol,
         conflate=conflate,
@@ -100,6 +93,18 @@ def new_pipeline(
         recovery=recovery,
         log_level=log_level,
     )
+
+
+def order_of(settings: RoutingSettings, venues_from: str) -> Order:
+    """The one order of a run, for any symbol; it is told, with how it is routed."""
+    size = settings.order_size
+    # Decimals are checked against the lot of each symbol that they are for.
+    any_lot = None if isinstance(size, int) else Instrument(lot=Decimal(1).scaleb(int(size.as_tuple().exponent)))
+    order = Order("*", settings.side, size, settings.limit_price, instrument=any_lot)  # type: ignore[arg-type]
+    logger.info("SOR Configuration: Order size: %s", size)
+    limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
+    _log_configuration(settings, venues_from, f"{settings.side}{limit}")
+    return order
 
 
 def new_order_pipeline(

@@ -10,8 +10,9 @@ from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
+from sor.service.replay_columns import replay_in_columns
 from sor.service.run import run_to_end
-from sor.service.settings import ReplaySettings
+from sor.service.settings import ReplaySettings, in_columns
 from sor.stream.files import FileResults, has_one_publisher, open_feed
 from sor.stream.messages import Fanout
 
@@ -28,6 +29,8 @@ def replay(settings: ReplaySettings) -> int:
     venues_from = settings.venues_from or (
         "publishers" if wants_events(settings) else _venues_of(path, directory, instruments)
     )
+    if in_columns(settings):
+        return replay_in_columns(settings, venues_from, directory, instruments)
     source = open_feed(path, instruments)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)

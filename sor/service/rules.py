@@ -17,9 +17,11 @@ from sor.service.settings import (
     OneOrderSettings,
     OutputSettings,
     PaperSettings,
+    ReplaySettings,
     RoutingSettings,
     SendSettings,
     StreamSettings,
+    in_columns,
 )
 from sor.types import MAX_NUMBER
 
@@ -45,6 +47,8 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
+    if isinstance(settings, OutputSettings) and in_columns(settings):
+        _check_columns(settings)
     check_files(settings)
 
 
@@ -135,6 +139,23 @@ def _check_topics(settings: StreamSettings) -> None:
                     f"{option} is {name!r} and {taken!r} is {other}: brokers take no two topics that differ only in "
                     ". and _"
                 )
+
+
+# --- results in columns ----------------------------------------------------------------------------------------------
+
+
+def _check_columns(settings: OutputSettings) -> None:
+    """What columns do not have."""
+    start = f"--output is {settings.output!r}, for results in columns"
+    if not isinstance(settings, ReplaySettings):
+        raise InputError(f"{start}: only sor replay writes them, and sor consume writes JSON Lines")
+    if settings.algorithm == "cont_kukanov":
+        raise InputError(f"{start}: those of --algorithm cont_kukanov are written as JSON Lines only")
+    if settings.venues_from == "levels":
+        raise InputError(f"{start}: those of --venues-from levels are written as JSON Lines only")
+    for field in ("pretty", "dead_letter_file", "max_messages"):
+        if getattr(settings, field):
+            raise InputError(f"{start}: {_flag(field)} goes with JSON Lines only")
 
 
 # --- recorded feeds --------------------------------------------------------------------------------------------------

@@ -104,15 +104,20 @@ def run_to_end(
         seconds = time.perf_counter() - started
         gc.unfreeze()
         watch.finish()
-        _report(settings.summary, pipeline.summary, seconds)
+        tell_summary(settings.summary, pipeline.summary, seconds)
     if stop() and not finish_is_done:
         report.warning(f"sor: stopped after {pipeline.summary.messages:,} messages, before the end")
         return Exit.INTERRUPTED
-    refused = pipeline.summary.bad or pipeline.summary.rejected
-    return Exit.BAD_MESSAGES if refused and not settings.allow_bad else Exit.DONE
+    return ended(pipeline.summary, settings.allow_bad)
 
 
-def _report(path: str | None, summary: RunSummary, seconds: float) -> None:
+def ended(summary: RunSummary, allow_bad: bool) -> Exit:
+    """The status of a run that came to its end."""
+    return Exit.BAD_MESSAGES if (summary.bad or summary.rejected) and not allow_bad else Exit.DONE
+
+
+def tell_summary(path: str | None, summary: RunSummary, seconds: float) -> None:
+    """Log it, and write it as JSON where a path is given."""
     for line in summary.lines(seconds):
         report.info(line)
     if path is not None:

@@ -170,7 +170,13 @@ class OutputSettings(Settings):
     """Files that results, dead letters and counts go to."""
 
     output: Annotated[
-        str | None, Option("SOR_OUTPUT", text, "file for the results; - is standard output", file="written")
+        str | None,
+        Option(
+            "SOR_OUTPUT",
+            text,
+            "file for the results; - is standard output; of replay also a name that ends in .parquet, for columns",
+            file="written",
+        ),
     ] = None
     summary: Annotated[
         str | None, Option("SOR_SUMMARY", file_path, "file for the summary, as JSON", file="written")
@@ -483,6 +489,11 @@ class PaperSettings(Settings):
 
 class ReplaySettings(RoutingSettings, FileSettings, OutputSettings, EndSettings, LogSettings):
     pretty: Annotated[bool, _PRETTY] = False
+
+
+def in_columns(settings: OutputSettings) -> bool:
+    """Whether results are wanted in columns, as the name of their file says."""
+    return settings.output is not None and settings.output.endswith(".parquet")
 
 
 class ConsumeSettings(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from msgspec import UNSET
 
 from sor.market.fields import DOUBTS
@@ -95,13 +96,31 @@ class RunSummary:
         self.executed += executed
         dollars = result.shortfall.dollars
         if executed and dollars is not None and result.reference_price is not None:
-            at_mid = executed * result.reference_price
-            if result.currency is UNSET or result.currency == DOLLARS:
-                self.shortfall += dollars
-                self.notional_at_mid += at_mid
-            else:
-                before = self.elsewhere.get(result.currency, (0.0, 0.0))
-                self.elsewhere[result.currency] = before[0] + dollars, before[1] + at_mid
+            currency = DOLLARS if result.currency is UNSET else result.currency
+            self._add_cost(currency, dollars, executed * result.reference_price)
+
+    def add_many(self, answers: Mapping[str, Any], quantity: float, currencies: Sequence[str]) -> None:
+        """Columns of answers to an order, as `sor.route_many` gives them; they took no time that could be told."""
+        executed, mid, dollars = answers["executed"], answers["mid"], answers["shortfall"]
+        self.results += len(executed)
+        self.ordered += len(executed) * quantity
+        self.executed += executed.sum().item()
+        measured = (executed > 0) & (mid == mid) & (dollars == dollars)  # not NaN
+        if set(currencies) <= {DOLLARS}:
+            self._add_cost(DOLLARS, float(dollars[measured].sum()), float((executed[measured] * mid[measured]).sum()))
+            return
+        names = np.array(currencies)[answers["symbol"]]
+        for name in sorted(set(names[measured].tolist())):
+            some = measured & (names == name)
+            self._add_cost(name, float(dollars[some].sum()), float((executed[some] * mid[some]).sum()))
+
+    def _add_cost(self, currency: str, shortfall: float, at_mid: float) -> None:
+        if currency == DOLLARS:
+            self.shortfall += shortfall
+            self.notional_at_mid += at_mid
+        else:
+            before = self.elsewhere.get(currency, (0.0, 0.0))
+            self.elsewhere[currency] = before[0] + shortfall, before[1] + at_mid
 
     def copy(self) -> RunSummary:
         """As it stands now, to go back to."""
@@ -153,7 +172,11 @@ class RunSummary:
         if self.results:
             lines += [
                 f"time     {seconds:.2f} s, {facts['messages_per_second']:,.0f} messages a second",
-                f"latency  p50 {latency['p50']:.0f} us, p99 {latency['p99']:.0f} us, max {latency['max']:.0f} us",
+                *(
+                    [f"latency  p50 {latency['p50']:.0f} us, p99 {latency['p99']:.0f} us, max {latency['max']:.0f} us"]
+                    if self.latencies.count
+                    else []
+                ),
                 f"filled   {facts['fill_rate']:.1%} of the shares ordered",
             ]
         if self.doubtful:

@@ -239,7 +239,7 @@ def test_no_time_of_receipt(value: Any) -> None:
 @pytest.mark.parametrize("depth", [1, 10])
 def test_the_sample_is_what_the_row_decoders_say(kernel: str, tmp_path: Path, depth: int) -> None:
     header, *lines = SAMPLE.read_bytes().splitlines()
-    wanted, _, _ = decoded(CsvDecoder(header, depth, events=True, receipts=True), lines, depth)
+    wanted, _, _ = decoded(CsvDecoder(header, depth, events=True, receipts=True, quick=False), lines, depth)
     assert len(wanted) == len(lines)
     assert rows_of(sor.read_feed(SAMPLE, depth=depth)) == wanted
     names = header.decode().split(",")
@@ -250,7 +250,7 @@ def test_the_sample_is_what_the_row_decoders_say(kernel: str, tmp_path: Path, de
 def test_ibm_is_what_the_row_decoder_says(kernel: str, shared: Path, tmp_path: Path) -> None:
     for path in sorted((shared / "data" / "ibm_week").glob("*.csv.gz")):
         header, *lines = gzip.decompress(path.read_bytes()).splitlines()[:4000]
-        wanted, bad, _ = decoded(CsvDecoder(header, 1, events=True, receipts=True), lines, 1)
+        wanted, bad, _ = decoded(CsvDecoder(header, 1, events=True, receipts=True, quick=False), lines, 1)
         assert not bad
         assert rows_of(sor.read_feed(written(tmp_path / path.name, [header, *lines], gzip.compress))) == wanted
 
@@ -348,12 +348,65 @@ def test_every_spelling_is_what_the_row_decoder_says(kernel: str, tmp_path: Path
     one = sor.read_feed(written(tmp_path / "feed.csv", [HEADER, *lines]), depth=2)
     rows = rows_of(one)
     wanted, bad, _ = decoded(
-        CsvDecoder(HEADER, 2, events=True, receipts=True), [line.removesuffix(b"\r") for line in lines], 2
+        CsvDecoder(HEADER, 2, events=True, receipts=True, quick=False), [line.removesuffix(b"\r") for line in lines], 2
     )
     assert rows == wanted
     assert one.bad == bad
     assert len(rows) > 1100
     assert sum(bad.values()) > 100
+
+
+def answers(lines: list[bytes], learn: bool, **options: Any) -> list[object]:
+    """Updates and refusals of a row decoder."""
+    decoder = CsvDecoder(HEADER, **options)
+    if learn:
+        decoder.learn(lines)
+    found: list[object] = []
+    for line in lines:
+        try:
+            found.append(decoder.decode(line))
+        except DataError as error:
+            found.append((error.reason, str(error)))
+    return found
+
+
+def told_alike(lines: list[bytes], learn: bool, **options: Any) -> list[object]:
+    wanted = answers(lines, learn, **options, quick=False)
+    assert answers(lines, learn, **options, quick=True) == wanted
+    return wanted
+
+
+@pytest.mark.parametrize("integers", [False, True], ids=["dollars", "integers"])
+@pytest.mark.parametrize("asked", [False, True], ids=["routing", "research"])
+def test_quick_rows_of_every_spelling(kernel: str, integers: bool, asked: bool) -> None:
+    lines = [",".join({**GOOD, name: cell}.values()).encode() for name in CELLS for cell in CELLS[name]]
+    lines = [LINE, *lines, *WHOLE_ROWS, LINE]
+    if integers:
+        lines = list(map(in_integers, lines))
+    assert len(told_alike(lines, False, depth=2, events=asked, receipts=asked)) > 100
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=300)
+@given(odd_lines(), st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.integers(1, 3))
+def test_quick_rows_are_what_slow_ones_are(
+    kernel: str, lines: list[bytes], integers: bool, learn: bool, events: bool, receipts: bool, depth: int
+) -> None:
+    if integers:
+        lines = list(map(in_integers, lines))
+    with contextlib.suppress(DataError):
+        told_alike(lines, learn, depth=depth, events=events, receipts=receipts)
+
+
+def test_usual_rows_are_read_quickly(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    header, *lines = SAMPLE.read_bytes().splitlines()
+    decoder = CsvDecoder(header, quick=True)
+    decoder.learn(lines)
+    split = []
+    cells = CsvDecoder.cells
+    monkeypatch.setattr(CsvDecoder, "cells", lambda self, raw: split.append(raw) or cells(self, raw))
+    for line in lines:
+        decoder.decode(line)
+    assert len(split) == len({line.rsplit(b",", 1)[1] for line in lines})  # the first of a symbol
 
 
 @pytest.mark.parametrize("integers", [False, True], ids=["dollars", "integers"])
@@ -385,7 +438,8 @@ def test_odd_rows_are_what_the_row_decoder_says(
         patch.setattr(feed, "ROWS", 4)
         found = read_or_refused(path, depth)
     try:
-        wanted, bad, blank = decoded(CsvDecoder(HEADER, depth, events=True, receipts=True), stripped, depth)
+        decoder = CsvDecoder(HEADER, depth, events=True, receipts=True, quick=False)
+        wanted, bad, blank = decoded(decoder, stripped, depth)
     except DataError:
         assert found is None
         return
@@ -437,7 +491,7 @@ def test_any_bytes_are_read_or_counted(kernel: str, tmp_path: Path, bites: list[
     assert found is not None
     one, rows = found
     lines = [line.removesuffix(b"\r") for line in content.split(b"\n")[1:-1]]
-    assert rows == decoded(CsvDecoder(HEADER, 2, events=True, receipts=True), lines, 2)[0]
+    assert rows == decoded(CsvDecoder(HEADER, 2, events=True, receipts=True, quick=False), lines, 2)[0]
     assert one.rows == len(lines)
     assert_all_counted(one, len(rows))
 

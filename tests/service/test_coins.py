@@ -114,6 +114,38 @@ def test_the_library_says_the_same(run: Callable[..., Done]) -> None:
         assert columns["currencies"][columns["symbol"][at]] == result.get("currency", "USD")
 
 
+def test_results_in_columns_are_the_same(run: Callable[..., Done]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    lines = run("replay", "q.csv", "--order-size", "1", "--venues-from", "publishers")
+    done = run("replay", "q.csv", "--order-size", "1", "--venues-from", "publishers", "--output", "r.parquet")
+    table = parquet.read_table("r.parquet").drop_columns(["time"]).to_pylist()
+    for row, result in zip(table, lines.results, strict=True):
+        sent = [(one["venue_id"], one["allocation"]) for one in result["venues"] if one["allocation"]]
+        assert list(zip(row["venue"], row["allocation"], strict=True)) == sent
+        assert (row["quantity"], row["currency"]) == (result["order_size"], result.get("currency", "USD"))
+        assert row["executed"] == result["execution_summary"]["total_executed"]
+        assert (row["total_cost"], row["shortfall"]) == (result["total_cost"], result["shortfall"]["dollars"])
+    same = ("results", "fill_rate", "cost_vs_mid_bps")
+    assert [done.summary[name] for name in same] == pytest.approx([lines.summary[name] for name in same])
+    by_currency = "cost_vs_mid_bps_by_currency"
+    assert done.summary[by_currency] == pytest.approx(lines.summary[by_currency])
+    part = run("replay", "q.csv", "--order-size", "0.5", "--symbol", "BTC-EUR", "--output", "r.parquet")
+    assert part.status == 2  # of one publisher its levels would be the venues
+    more = ("--symbol", "ETH-USD", "--venues-from", "publishers", "--output", "r.parquet")
+    assert run("replay", "q.csv", "--order-size", "0.5", *more).status == 0
+    assert parquet.read_table("r.parquet").drop_columns(["time"]).to_pylist()[0]["executed"] == 0.1
+    refused = run("replay", "q.csv", "--order-size", "0.5", "--venues-from", "publishers", "--output", "r.parquet")
+    assert refused.status == 2
+    assert "quantity is 0.5: it must be a whole number from 1" in refused.err
+
+
+def test_results_in_columns_of_a_feed_without_rows(run: Callable[..., Done]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    Path("q.csv").write_text(f"{HEADER}\n")
+    assert run("replay", "q.csv", "--venues-from", "publishers", "--output", "r.parquet").status == 0
+    assert parquet.read_table("r.parquet").num_rows == 0
+
+
 def test_currencies_are_told_apart(run: Callable[..., Done]) -> None:
     done = run("replay", "q.csv", "--order-size", "1")
     assert set(done.summary["cost_vs_mid_bps_by_currency"]) == {"EUR", "USD"}
