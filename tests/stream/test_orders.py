@@ -1040,7 +1040,9 @@ class Market(NamedTuple):
         topics = ("--topic", self.market, "--orders-topic", self.orders, "--results-topic", self.results)
         return "consume", *self.kafka, *topics, "--group", self.group, "--allow-bad"
 
-    def order(self, *more: object, symbol: str = "AAPL", side: str = "buy", quantity: int = 300) -> tuple[object, ...]:
+    def order(
+        self, *more: object, symbol: str = "AAPL", side: str = "buy", quantity: object = 300
+    ) -> tuple[object, ...]:
         topics = ("--orders-topic", self.orders, "--results-topic", self.results)
         return "order", *self.kafka, *topics, "--symbol", symbol, "--side", side, "--quantity", quantity, *more
 
@@ -1131,6 +1133,19 @@ def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> N
 
 def wait_for_answers(place: Market, count: int) -> None:
     wait_for(lambda: len(committed_records(place.servers, place.results)) >= count, f"{count} answers")
+
+
+@pytest.mark.kafka
+def test_an_order_of_coins_from_the_command_line(place: Market, start: Start, tmp_path: Path) -> None:
+    coins = tmp_path / "coins.toml"
+    coins.write_text('schema_version = 1\n[[instrument]]\nsymbol = "BTC"\nlot = 0.0001\ncurrency = "EUR"\n')
+    start(*place.consume, "--instruments", coins)
+    send(place.servers, place.market, (b"BTC", quote("BTC", size=0.01)))
+    order = partial(place.order, "--instruments", coins, symbol="BTC")
+    answer = answer_of(start(*order(quantity="0.0037")), DONE)
+    assert (answer["order_size"], answer["allocation"], answer["currency"]) == (0.0037, [0.0037], "EUR")
+    start(*order(quantity="0.00375")).finish(WRONG_CALL)
+    assert "currency" not in answer_of(start(*place.order()), DONE)
 
 
 @pytest.mark.kafka
