@@ -102,6 +102,9 @@ class Instruments(Mapping[str, Instrument]):
             found[entry.symbol] = instrument
         return cls(found)
 
+    def get(self, symbol: str, default: Any = None) -> Any:  # faster than that of a mapping, for every message
+        return self._by_symbol.get(symbol, default)
+
     def __getitem__(self, symbol: str) -> Instrument:
         return self._by_symbol[symbol]
 
@@ -110,10 +113,6 @@ class Instruments(Mapping[str, Instrument]):
 
     def __len__(self) -> int:
         return len(self._by_symbol)
-
-    def lot(self, symbol: str) -> Decimal:
-        """The smallest quantity of a symbol."""
-        return self._by_symbol[symbol].lot if symbol in self._by_symbol else Decimal(1)
 
     def lots(self) -> dict[str, str]:
         """Lots by symbol, as texts, by which files and topics say what their sizes count; without those that are 1."""

@@ -180,7 +180,7 @@ class Router:
         self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
     ) -> tuple[Any, Solution, PlacementSummary | None]:
         """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
-        whole_number("quantity", order.quantity, 1, MOST_PLACED)
+        whole_number("quantity" if book.instrument is None else "quantity in lots", order.quantity, 1, MOST_PLACED)
         planned = plan(order, book, market, rows, self.parameters, self.min_windows)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")

@@ -211,6 +211,13 @@ def test_a_lot_larger_than_the_step_is_the_grid() -> None:
         Router().route(Order("X", "buy", 1500), book)
 
 
+def test_an_order_too_large_to_be_placed_is_told_in_lots() -> None:
+    coin = Instrument(lot="1e-8")
+    router = Router(algorithm="cont_kukanov")
+    with pytest.raises(InputError, match="quantity in lots is 2000000000000: it must be a whole number from 1 to 1000"):
+        router.route(Order("BTC", "buy", 20_000, instrument=coin), book_of(coin))
+
+
 def test_what_is_not_displayed_is_told_in_units() -> None:
     coin = Instrument(lot="0.0001")
     assert book_of(coin).quantity(37) == 0.0037
