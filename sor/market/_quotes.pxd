@@ -42,6 +42,7 @@ cdef class BookOfQuotes:
     cdef public list quotes
     cdef public long long time
     cdef public object sequence
+    cdef public dict doubts
     cdef dict _by_order
     cdef object _asks, _bids
     cdef double[::1] _flat_asks

@@ -122,6 +122,7 @@ class BookOfQuotes:
         "_flat_asks",
         "_flat_bids",
         "depth",
+        "doubts",
         "quotes",
         "sequence",
         "symbol",
@@ -134,6 +135,7 @@ class BookOfQuotes:
         self.quotes: list[VenueQuote] = []
         self.time = 0
         self.sequence: int | None = None
+        self.doubts: dict[str, str] = {}
         self._by_order: dict[Any, VenueQuote] = {}
         self._lay_out()
 
@@ -163,10 +165,10 @@ class BookOfQuotes:
             terms = rates.fee, rates.rebate, rates.known, rates.dollars_from
             parts = rates.part_fee, rates.part_rebate, rates.part_known
             shown.append((quote.order, quote.venue_id, quote.bids, quote.asks, (*terms, *parts), quote.time))
-        return self.symbol, self.depth, self.time, self.sequence, shown
+        return self.symbol, self.depth, self.time, self.sequence, self.doubts, shown
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.symbol, self.depth, time, sequence, shown = state
+        self.symbol, self.depth, time, sequence, self.doubts, shown = state
         self.quotes, self._by_order = [], {}
         self.time = 0
         for order, venue_id, bids, asks, rates, seen in shown:

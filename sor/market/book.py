@@ -66,7 +66,6 @@ class Book(BookOfQuotes):
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
         self.turn = 0  # of its last update, among those of all books beside it
-        self.doubts: dict[str, str] = {}
         self.traded = False  # there were updates without quotes
 
     def quantity(self, size: int) -> int | float:

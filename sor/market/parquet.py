@@ -354,18 +354,27 @@ def _wrong(batch: Batch, most: int) -> dict[str, NDArray[np.bool_]]:
     actions, sides = np.zeros(256, bool), np.zeros(256, bool)
     actions[[0, *map(ord, ACTIONS)]] = sides[[0, *map(ord, EVENT_SIDES)]] = True
     names = np.array([*map(_is_symbol, batch.symbols), False])
-    prices = np.column_stack([batch.price, batch.bid_price, batch.ask_price])
-    sizes = np.column_stack([batch.size, batch.bid_size, batch.ask_size])
-    strange = (sizes < 0) | (sizes > most)
-    strange[:, 1:] &= batch.quotes[:, None] | (sizes[:, 1:] != STANDS)
+    quotes = batch.quotes[:, None]
+    prices = _no_price(batch.price) | (_no_price(batch.bid_price) | _no_price(batch.ask_price)).any(axis=1)
+    sizes = _no_size(batch.size, most)
+    for shown in (batch.bid_size, batch.ask_size):
+        sizes |= (_no_size(shown, most) & (quotes | (shown != STANDS))).any(axis=1)
     times = (batch.time <= 0) | (batch.time >= LARGEST_TIME) | (batch.receipt < 0) | (batch.receipt >= LARGEST_TIME)
     return {
         "symbol": ~names[batch.symbol],
         "time": times,
         "event": ~(actions[batch.action] & sides[batch.side]),
-        "price": (((prices <= 0) | (prices > LARGEST_PRICE * PRICE_UNITS)) & (prices != NO_PRICE)).any(axis=1),
-        "size": strange.any(axis=1),
+        "price": prices,
+        "size": sizes,
     }
+
+
+def _no_price(units: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray(((units <= 0) | (units > LARGEST_PRICE * PRICE_UNITS)) & (units != NO_PRICE))
+
+
+def _no_size(sizes: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    return np.asarray((sizes < 0) | (sizes > most))
 
 
 def _is_symbol(name: str) -> bool:

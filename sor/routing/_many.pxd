@@ -23,7 +23,7 @@ cdef class Looks:
     @cython.locals(
         market=quotes.Market, buying=bint, flat="double[::1]", levels=Py_ssize_t, look=Py_ssize_t, limited=bint,
         worst=double, count=Py_ssize_t, slot=Py_ssize_t, usable=Py_ssize_t, status=str, at=Py_ssize_t, warnings=int,
-        state=int, code=int, _=Py_ssize_t,
+        state=int, code=int, _=Py_ssize_t, left=Py_ssize_t,
     )
     cpdef take(
         self, object order, quotes.BookOfQuotes book, object max_quote_age, object excluded, Py_ssize_t row,
@@ -70,14 +70,20 @@ cdef list levels_of(
 cdef double price_in_dollars(int64_t units) except? -1.0
 
 
+@cython.locals(look=Py_ssize_t, layout=Py_ssize_t, slot=Py_ssize_t)
+cpdef by_venue(
+    const int64_t[:, ::1] marks, const int64_t[:, ::1] columns, const uint8_t[:, ::1] statuses, uint8_t[:, ::1] status
+)
+
+
 @cython.locals(
-    look=Py_ssize_t, row=Py_ssize_t, filled=double, executed_cash=double, resting_cash=double, quantity=int64_t,
-    shown=double, taken=double, middle=double, dollars=double,
+    look=Py_ssize_t, layout=Py_ssize_t, row=Py_ssize_t, filled=double, executed_cash=double, resting_cash=double,
+    quantity=int64_t, shown=double, taken=double, middle=double, dollars=double,
 )
 cpdef tally(
     const double[:, :, ::1] rows, const int32_t[:, ::1] venues, const int64_t[::1] counts,
-    const int64_t[:, ::1] splits, const uint8_t[::1] sells, const double[:, ::1] best, int64_t[:, ::1] allocation,
-    double[::1] executed, double[:, ::1] sums
+    const int64_t[:, ::1] marks, const int64_t[:, ::1] columns, const int64_t[:, ::1] splits, const uint8_t[::1] sells,
+    const double[:, ::1] best, int64_t[:, ::1] allocation, double[::1] executed, double[:, ::1] sums
 )
 
 

@@ -99,10 +99,9 @@ class Looks:
                         self.venues[look, count] = slot
                         count += 1
                     at += 4
+        for left in range(count, self.counts[look]):  # of an earlier look
+            self.shown[look, left, 1] = 0.0
         self.counts[look] = count
-        while count < self.width:  # of an earlier look
-            self.shown[look, count, 1] = 0.0
-            count += 1
         state = NORMAL if market.state is NORMAL_TEXT else STATE_CODES[market.state]
         warnings = DOUBTED if doubted else 0
         if state == CROSSED_STATE:
@@ -223,10 +222,22 @@ def price_in_dollars(units: int) -> float:
     return float(exact / 10**9)  # of Python's integers, which divide so, too
 
 
+def by_venue(marks: Any, columns: Any, statuses: Any, status: Any) -> None:
+    """Statuses of the venues of each look's book, in the columns of all venues: ``columns`` has them by layout."""
+    for look in range(len(marks)):
+        layout = marks[look, 2]
+        for slot in range(columns.shape[1]):
+            if columns[layout, slot] < 0:
+                break
+            status[look, columns[layout, slot]] = statuses[look, slot]
+
+
 def tally(
     rows: Any,
     venues: Any,
     counts: Any,
+    marks: Any,
+    columns: Any,
     splits: Any,
     sells: Any,
     best: Any,
@@ -234,8 +245,12 @@ def tally(
     executed: Any,
     sums: Any,
 ) -> None:
-    """What splits mean: shares by venue, those executed at once, cash spent, and the shortfall in dollars and bps."""
+    """What splits mean: shares by venue, those executed at once, cash spent, and the shortfall in dollars and bps.
+
+    Venues are in the columns that ``columns`` has for them, by layout.
+    """
     for look in range(len(counts)):
+        layout = marks[look, 2]
         filled = executed_cash = resting_cash = 0.0
         for row in range(counts[look]):
             quantity = splits[look, row]
@@ -243,7 +258,7 @@ def tally(
                 continue
             shown = rows[look, row, 1]
             taken = quantity if quantity < shown else shown
-            allocation[look, venues[look, row]] += quantity
+            allocation[look, columns[layout, venues[look, row]]] += quantity
             filled += taken
             executed_cash += taken * (rows[look, row, 0] + rows[look, row, 2])
             if quantity > taken:

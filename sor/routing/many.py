@@ -190,7 +190,7 @@ class Routing:
         self._books = Books(self._directory, "publishers", depth, instruments=self.instruments)
         orders = [(order, None if order.symbol == ANY else order.symbol) for order in self.orders]
         self._follower = many.Follower(orders, self._router.max_quote_age, self._router.excluded, depth)
-        self._new_looks(8 * depth, 8)
+        self._new_looks(depth, 1)
 
     def _new_looks(self, width: int, venues: int) -> None:
         most = max(LOOKS, len(self.orders))
@@ -230,7 +230,7 @@ class Routing:
             if width > self._looks.width:
                 if self._looks.rows:
                     yield self._solved()
-                self._new_looks(2 * width, 2 * len(book.quotes))
+                self._new_looks(width, len(book.quotes))
             follower.look(at, self._looks, bool(book.doubts))
             at += 1
         if self._looks.rows:
@@ -262,18 +262,21 @@ class Routing:
         """The answers to the looks taken, which are then forgotten."""
         n = self._looks.rows
         taken = {name: array[:n] for name, array in self._taken.items()}
-        row, order, layout, state, warnings = taken["marks"].T.copy()
+        row, order, _, state, warnings = taken["marks"].T.copy()
         symbol = self._symbol_of[row]
         sizes, steps = self._in_lots(order, symbol) if self.instruments else (self._sizes[order], None)
         sells = self._sells[order]
         splits, total, value, more = self._solve(taken, sizes, sells, steps)
-        shares = np.zeros((n, max(map(len, self._columns), default=0)), np.int64)
+        allocation = np.zeros((n, len(self.venues)), np.int64)
+        status = np.full((n, len(self.venues)), ABSENT, np.uint8)
         executed, sums = np.empty(n), np.full((n, 3), np.nan)
-        answers = (splits, sells, taken["best"], shares, executed, sums)
-        many.tally(*(taken[name].data for name in ("shown", "venues", "counts")), *(one.data for one in answers))
+        columns_of = self._columns_by_layout()
+        answers = (columns_of, splits, sells, taken["best"], allocation, executed, sums)
+        looks = (taken[name].data for name in ("shown", "venues", "counts", "marks"))
+        many.tally(*looks, *(one.data for one in answers))
+        many.by_venue(*(one.data for one in (taken["marks"], columns_of, taken["statuses"], status)))
         for costs in (total, value):
             many.round_all(costs.data)
-        allocation, status = self._by_venue(layout, shares, taken["statuses"])
         columns = {
             "row": row + self._rows,
             "order": order.astype(np.int32),
@@ -338,7 +341,7 @@ class Routing:
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Shares per row of quotes, their cost with true prices, the value that was minimised, and more warnings."""
         quotes, counts, mid = taken["shown"], taken["counts"], taken["best"][:, 2]
-        quotes = np.ascontiguousarray(quotes[:, : counts.max(initial=0)])
+        quotes = np.ascontiguousarray(quotes[:, : counts.max(initial=0)])  # most often all of it
         splits = np.zeros(quotes.shape[:2], np.int64)
         total, value, warnings = np.empty(len(sizes)), np.empty(len(sizes)), np.zeros(len(sizes), np.int64)
         references = np.zeros(len(sizes))
@@ -348,7 +351,7 @@ class Routing:
         if self._router.objective == "shortfall":
             unmeasured = np.isnan(mid)
             warnings[unmeasured] = Warnings.NO_MID
-            counts[unmeasured] = 0
+            counts = np.where(unmeasured, 0, counts)
             references = np.where(unmeasured, 0.0, np.where(sells, -mid, mid))
         for count, step, rows in self._alike(counts, steps):
             some, size, reference = np.ascontiguousarray(quotes[rows, :count]), sizes[rows], references[rows]
@@ -401,23 +404,12 @@ class Routing:
         least = trading + quotes[:, :, 3].max(axis=1) - self._router.parameters.theta_queue
         return np.asarray(self._router.parameters.lambda_under < least)
 
-    def _by_venue(
-        self, layouts: NDArray[np.int64], shares: NDArray[np.int64], statuses: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Shares and statuses of the venues of each book, in the columns of all venues."""
-        allocation = np.zeros((len(layouts), len(self.venues)), np.int64)
-        status = np.full((len(layouts), len(self.venues)), ABSENT, np.uint8)
-        found = np.unique(layouts)
-        for layout in found:
-            columns = self._columns[layout]
-            if len(found) == 1:
-                allocation[:, columns] = shares[:, : len(columns)]
-                status[:, columns] = statuses[:, : len(columns)]
-                break
-            rows = np.flatnonzero(layouts == layout)[:, None]
-            allocation[rows, columns] = shares[rows, : len(columns)][:, 0]
-            status[rows, columns] = statuses[rows, : len(columns)][:, 0]
-        return allocation, status
+    def _columns_by_layout(self) -> NDArray[np.int64]:
+        """By layout and place in a book, the column of the venue there; -1 behind the last one."""
+        found = np.full((len(self._columns), max(map(len, self._columns), default=0)), -1, np.int64)
+        for layout, columns in enumerate(self._columns):
+            found[layout, : len(columns)] = columns
+        return found
 
     def nothing(self) -> dict[str, NDArray[Any]]:
         """The columns of no answers, where a feed had no rows."""
@@ -430,13 +422,15 @@ class Routing:
         columns = {name: np.concatenate([one[name] for one in answers]) for name in answers[0] if name not in WIDE}
         order = sorted(range(len(self.venues)), key=lambda i: self.venues[i][0])
         for name, nothing in WIDE.items():
-            wide = np.full((len(columns["row"]), len(self.venues)), nothing, answers[0][name].dtype)
+            wide = np.empty((len(columns["row"]), len(order)), answers[0][name].dtype)
             at = 0
             for one in answers:
                 part = one[name]
-                wide[at : at + len(part), : part.shape[1]] = part
+                missing = len(order) - part.shape[1]  # venues that came later
+                part = np.pad(part, ((0, 0), (0, missing)), constant_values=nothing) if missing else part
+                np.take(part, order, axis=1, out=wide[at : at + len(part)], mode="clip")
                 at += len(part)
-            columns[name] = np.ascontiguousarray(wide[:, order])
+            columns[name] = wide
         columns["symbols"] = np.array(self.symbols, np.str_)
         if self.instruments:
             columns["currencies"] = np.array(self.currencies, np.str_)
