@@ -13,6 +13,7 @@ from sor.kernels import BACKEND
 from sor.market.book import Book
 from sor.market.columns import Batch
 from sor.market.feed import Feed, read_feed
+from sor.market.instruments import Instruments
 from sor.market.outflow import Outflows
 from sor.models.online import OnlinePlacement
 from sor.models.placement import Placement, place, placement_cost
@@ -24,6 +25,7 @@ from sor.service.demo import run_test_harness
 from sor.types import (
     Allocation,
     CostParameters,
+    Instrument,
     Level2Venue,
     Order,
     Venue,
@@ -40,6 +42,8 @@ __all__ = [
     "DataError",
     "Feed",
     "InputError",
+    "Instrument",
+    "Instruments",
     "Level2Venue",
     "OnlinePlacement",
     "Order",

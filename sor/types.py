@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from fractions import Fraction
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -37,8 +40,13 @@ class Warnings(enum.IntFlag):
     IDLE = 32  # with these penalties not trading is cheaper than trading at any venue
 
 
+DOLLARS = "USD"
 MAX_ORDER = 2**53  # shares; whole numbers beyond it are not exact in a double
+LONGEST_NUMBER = 60  # characters
 LONGEST_SHOWN = 500  # characters of a wrong value in a message
+MOST_LOTS = 10**15  # of any instrument: a quantity of fifteen digits is a double that is written with these digits
+SMALLEST_LOT, LARGEST_LOT = Decimal("0.000000001"), Decimal(1_000_000)
+EXACT = Context(prec=2 * LONGEST_NUMBER, traps=[Inexact, InvalidOperation, Overflow])  # a result that is not: an error
 MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their products stay far from overflow
 
 
@@ -48,7 +56,7 @@ MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their p
 def _shown(value: Any) -> str:
     """For people, in one line; of a number of thousands of digits Python makes no text."""
     try:
-        text = " ".join(repr(value).split("\n"))
+        text = " ".join((str if isinstance(value, Decimal) else repr)(value).split("\n"))
     except ValueError:
         return f"{type(value).__name__} of very many digits"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -119,6 +127,26 @@ def one_of(name: str, value: Any, choices: tuple[str, ...]) -> Any:
     raise InputError(f"{name} is {_shown(value)}: it must be one of {', '.join(choices)}")
 
 
+def exact_number(name: str, value: Any) -> Decimal:
+    """``value`` as the decimal that it is written as: a float as its shortest text, a text digit for digit."""
+    try:
+        if isinstance(value, str):
+            if "_" in value or not value.isascii() or len(value) > LONGEST_NUMBER:
+                raise ValueError
+            number = Decimal(value)
+        elif not _is_number(value):
+            raise ValueError
+        elif isinstance(value, int | Decimal):
+            number = Decimal(value)
+        else:
+            number = Decimal(repr(float(value)))
+        if not number.is_finite():
+            raise ValueError
+    except (TypeError, ArithmeticError, ValueError):
+        raise InputError(f"{name} is {_shown(value)}: it must be a number") from None
+    return number
+
+
 # --- input -----------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +189,96 @@ class Level2Venue(msgspec.Struct, frozen=True):
     rebate: float
 
 
+class Instrument(msgspec.Struct, frozen=True, dict=True):
+    """What a symbol is traded in, where that is not whole shares for dollars.
+
+    Quantities in whole lots are exact. A number may be a decimal, a text, an int or a float, which stands for its
+    shortest text.
+
+    Parameters
+    ----------
+    lot : Decimal
+        The smallest quantity, such as 0.0001 coin: from 1e-9 to 10^6, and it or 1 / lot is whole.
+    tick : Decimal, optional
+        Prices are multiples of it; told, and used by nothing yet.
+    round_lot : Decimal, optional
+        What is usually traded, a multiple of the lot: the grid of the split, in place of the step of `CostParameters`.
+    currency : str
+        Of prices, fees and penalties: two to ten upper-case letters or digits.
+
+    Raises
+    ------
+    InputError
+        Where a value is not what it may be.
+    """
+
+    lot: Decimal = Decimal(1)
+    tick: Decimal | None = None
+    round_lot: Decimal | None = None
+    currency: str = DOLLARS
+
+    def __post_init__(self) -> None:
+        lot = exact_number("lot", self.lot)
+        if not SMALLEST_LOT <= lot <= LARGEST_LOT or 1 not in Fraction(lot).as_integer_ratio():
+            raise InputError(f"lot is {lot}: it must be from 0.000000001 to 1000000, and it or 1 / lot whole")
+        force_setattr(self, "lot", lot)
+        if self.tick is not None:
+            tick = exact_number("tick", self.tick)
+            if not 0 < tick <= LARGEST_LOT:
+                raise InputError(f"tick is {tick}: it must be above 0, and at most 1000000")
+            force_setattr(self, "tick", tick)
+        if self.round_lot is not None:
+            self.lots("round_lot", self.round_lot, 1)
+            force_setattr(self, "round_lot", exact_number("round_lot", self.round_lot))
+        name = text("currency", self.currency)
+        if not (2 <= len(name) <= 10 and name.isascii() and name.isalnum() and name == name.upper()):
+            raise InputError(f"currency is {_shown(name)}: it must be two to ten upper-case letters or digits")
+
+    @cached_property
+    def ratio(self) -> tuple[int, int]:
+        """The lot as a fraction: units a lot, and lots a unit, of which one is 1."""
+        return Fraction(self.lot).as_integer_ratio()
+
+    @cached_property
+    def most(self) -> int:
+        """The largest number of lots: a quantity has fifteen digits at most, with the decimals of its lot."""
+        decimals = max(0, -int(self.lot.normalize().as_tuple().exponent))
+        return MOST_LOTS // int(self.lot.scaleb(decimals))
+
+    def lots(self, name: str, value: Any, low: int = 0) -> int:
+        """A quantity in lots.
+
+        Raises
+        ------
+        InputError
+            It is no number, no multiple of the lot, or not from ``low`` to `most` lots; ``name`` says what it is.
+        """
+        units, lots = self.ratio
+        if type(value) is int and units == 1 and low <= value * lots <= self.most:
+            return value * lots
+        exact = exact_number(name, value)
+        try:
+            number = EXACT.multiply(exact, lots) if units == 1 else EXACT.divide(exact, units)
+            if low <= number <= self.most and number == int(number):
+                return int(number)
+        except ArithmeticError:  # a number of more digits than any multiple has
+            pass
+        lot, least, most = (format((count * self.lot).normalize(), "f") for count in (1, low, self.most))
+        raise InputError(f"{name} is {_shown(value)}: it must be a multiple of the lot {lot}, from {least} to {most}")
+
+    def quantity(self, lots: float) -> int | float:
+        """What so many lots are outside: an int where a lot is whole, else the float next to the exact decimal."""
+        units, lots_a_unit = self.ratio
+        return lots * units if lots_a_unit == 1 else lots / lots_a_unit
+
+    def grid(self, step: float) -> int:
+        """The grid of a split in lots: the round lot, or else ``step`` units, rounded up to whole lots."""
+        units, lots = self.ratio
+        if self.round_lot is not None:
+            return self.lots("round_lot", self.round_lot)
+        return min(-(-int(step) * lots // units), MAX_ORDER)
+
+
 class Order(msgspec.Struct, frozen=True):
     """What is to be bought or sold.
 
@@ -168,12 +286,14 @@ class Order(msgspec.Struct, frozen=True):
     ----------
     symbol : str
     side : {"buy", "sell"}
-    quantity : int
-        Shares, at least 1.
+    quantity : int or float
+        Shares, at least 1. With an instrument a multiple of its lot, such as 0.0137.
     limit_price : float, optional
         Dollars per share, inclusive, fees not counted: worse quotes are left alone.
     id, parent_id : str, optional
         Copied into the result.
+    instrument : Instrument, optional
+        That of the book that it is routed on.
 
     Raises
     ------
@@ -183,10 +303,11 @@ class Order(msgspec.Struct, frozen=True):
 
     symbol: str
     side: Side
-    quantity: int
+    quantity: int | float
     limit_price: float | None = None
     id: str | None = None
     parent_id: str | None = None
+    instrument: Instrument | None = None
 
     def __post_init__(self) -> None:
         # Numpy's scalars and whole floats are welcome, but plain numbers and texts go on from here.
@@ -195,7 +316,9 @@ class Order(msgspec.Struct, frozen=True):
             force_setattr(self, "symbol", text("symbol", self.symbol))
         if type(self.side) is not str or self.side not in SIDES:
             force_setattr(self, "side", one_of("side", self.side, SIDES))
-        if type(self.quantity) is not int or not 1 <= self.quantity <= MAX_ORDER:
+        if self.instrument is not None:
+            force_setattr(self, "quantity", _quantity_of(self.instrument, self.quantity))
+        elif type(self.quantity) is not int or not 1 <= self.quantity <= MAX_ORDER:
             force_setattr(self, "quantity", whole_number("quantity", self.quantity, 1))
         price = self.limit_price
         if price is not None and (type(price) is not float or not 0.0 < price <= MAX_NUMBER):
@@ -204,6 +327,12 @@ class Order(msgspec.Struct, frozen=True):
             force_setattr(self, "id", text("id", self.id, empty=True))
         if self.parent_id is not None and (type(self.parent_id) is not str or not self.parent_id.isascii()):
             force_setattr(self, "parent_id", text("parent_id", self.parent_id, empty=True))
+
+
+def _quantity_of(instrument: Instrument, quantity: Any) -> int | float:
+    if not isinstance(instrument, Instrument):
+        raise InputError(f"instrument is {_shown(instrument)}: it must be an Instrument")
+    return instrument.quantity(instrument.lots("quantity", quantity, 1))
 
 
 class CostParameters(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -220,7 +349,11 @@ class CostParameters(msgspec.Struct, frozen=True, gc=False, forbid_unknown_field
     theta_queue: Annotated[
         float, Meta(description="Penalty of underfill and of overfill alike, dollars per share.")
     ] = 0.002
-    step: Annotated[int, Meta(ge=1, description="Grid of the split, shares; no part in the objective sweep.")] = 100
+    # A part of 1 only in the result of a symbol with an instrument, whose round lot stands in for it.
+    step: Annotated[
+        Annotated[int, Meta(ge=1)] | Annotated[float, Meta(gt=0)],
+        Meta(description="Grid of the split, shares; no part in the objective sweep."),
+    ] = 100
 
     def __post_init__(self) -> None:
         for name in ("lambda_over", "lambda_under", "theta_queue"):

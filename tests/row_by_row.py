@@ -10,13 +10,14 @@ import numpy as np
 
 from sor import Batch, CostParameters, Order, Router, route_many
 from sor.market.book import Books
+from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.routing import many
 from sor.types import MARKET_STATES, STATUSES, Warnings
 
 DIRECTORY = VenueDirectory.load()
 PLANS = [("brute_force", "sweep"), ("brute_force", "shortfall"), ("brute_force", "notional"), ("greedy_l2", "sweep")]
-NAMES = {"symbols", "venues", "states", "statuses"}
+NAMES = {"symbols", "venues", "states", "statuses", "currencies"}
 WORDS = {  # how a result says what a bit says
     Warnings.CROSSED: "market crossed",
     Warnings.LOCKED: "market locked",
@@ -28,11 +29,15 @@ WORDS = {  # how a result says what a bit says
 
 
 def one_by_one(
-    batches: Sequence[Batch], orders: Sequence[Order], router: Router, every: int = 1
+    batches: Sequence[Batch],
+    orders: Sequence[Order],
+    router: Router,
+    every: int = 1,
+    instruments: Instruments = SHARES,
 ) -> Iterator[tuple[int, int, Any]]:
     """Row, order and result, of every so manieth row, by the message path's own book and router."""
     depth = min(router.depth, batches[0].depth)
-    books = Books(DIRECTORY, "publishers", depth)
+    books = Books(DIRECTORY, "publishers", depth, instruments=instruments)
     number = -1
     for batch in batches:
         for row in range(len(batch)):
@@ -40,7 +45,8 @@ def one_by_one(
             book = books.apply(batch.update(row, depth))
             for i, order in enumerate(orders if number % every == 0 else ()):
                 if order.symbol in (many.ANY, book.symbol):
-                    own = Order(book.symbol, order.side, order.quantity, order.limit_price)
+                    terms = order.side, order.quantity, order.limit_price
+                    own = Order(book.symbol, *terms, instrument=instruments.get(book.symbol))
                     yield number, i, router.route(own, book)
 
 
@@ -76,13 +82,18 @@ def check(columns: dict[str, np.ndarray], at: int, result: Any) -> None:
 
 
 def check_answers(
-    columns: dict[str, np.ndarray], batches: Sequence[Batch], orders: Sequence[Order], router: Router, every: int = 1
+    columns: dict[str, np.ndarray],
+    batches: Sequence[Batch],
+    orders: Sequence[Order],
+    router: Router,
+    every: int = 1,
+    instruments: Instruments = SHARES,
 ) -> int:
     """How many answers there were of every so manieth row, each of them compared."""
     places = {place: i for i, place in enumerate(zip(columns["row"].tolist(), columns["order"].tolist(), strict=True))}
     assert len(places) == len(columns["row"])
     count = 0
-    for row, order, result in one_by_one(batches, orders, router, every):
+    for row, order, result in one_by_one(batches, orders, router, every, instruments):
         check(columns, places[row, order], result)
         count += 1
     if every == 1:
@@ -95,5 +106,7 @@ def check_all(batches: Sequence[Batch], orders: Sequence[Order], plan: tuple[str
     """The same, of orders that are routed here."""
     every = options.pop("every", 1)
     parameters = options.pop("parameters", CostParameters())
-    columns = route_many(batches, orders, parameters, *plan, threads=options.pop("threads", 1), **options)
-    return check_answers(columns, batches, orders, Router(parameters, *plan, **options), every)
+    instruments = options.pop("instruments", SHARES)
+    threads = options.pop("threads", 1)
+    columns = route_many(batches, orders, parameters, *plan, threads=threads, instruments=instruments, **options)
+    return check_answers(columns, batches, orders, Router(parameters, *plan, **options), every, instruments)

@@ -22,9 +22,9 @@ COMMITTED = Path(__file__).resolve().parents[1] / "sor" / "routing" / "result.sc
 DESCRIPTION = (
     "The answer of sor to one order on one book, a line of JSON Lines. Keys stand in the order in which "
     "they are listed under required, at every level: first symbol, timestamp, order_size, algorithm, "
-    "venues, allocation, total_cost, execution_summary, parameters, then the rest, source last. Absent is "
-    "null, never a made-up number. An order of a topic of orders that cannot be routed is answered by a "
-    "rejection instead: it has a status, and looks like $defs/rejection."
+    "venues, allocation, total_cost, execution_summary, parameters, then the rest, source last (and currency after "
+    "it, where a symbol has an instrument). Absent is null, never a made-up number. An order of a topic of orders that "
+    "cannot be routed is answered by a rejection instead: it has a status, and looks like $defs/rejection."
 )
 
 
@@ -40,7 +40,7 @@ def inlined(node: Any, parts: dict[str, Any]) -> Any:
     if "description" in found:
         found["description"] = " ".join(found["description"].replace("``", "").split())
     if found.get("type") == "object":  # every key is written, but for those that may be unset
-        found["required"] = [name for name in found["properties"] if name != "placement"]
+        found["required"] = [name for name in found["properties"] if name not in ("placement", "currency")]
         found["additionalProperties"] = False
     return found
 

@@ -29,6 +29,7 @@ from sor.market.fields import (
 )
 from sor.market.update import BookUpdate, Level
 
+KNOWN_SYMBOLS = 50_000
 LARGEST_UNITS = int(LARGEST_PRICE) * 10**9
 
 
@@ -39,18 +40,18 @@ class MessageReader:
     ----------
     bids, asks : list of (str, str)
         Keys of the price and the size of each level.
-
-    Attributes
-    ----------
-    symbols : set of str
-        Those that are known to be good; whoever calls adds to it.
     """
 
     def __init__(self, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> None:
         self.bids, self.asks = bids, asks
-        self.symbols: set[str] = set()
+        self.symbols: set[str] = set()  # those that are known to be good
         self.unit: str | None = None  # of the prices read last
         self.usual = True  # whether the levels read last were
+
+    def learn(self, symbol: str) -> None:
+        """A symbol is good, and its sizes are whole shares: what is usual of it may be read here."""
+        if len(self.symbols) < KNOWN_SYMBOLS:
+            self.symbols.add(symbol)
 
     def update(self, message: Any, unit: str | None) -> BookUpdate | None:
         """What a message says, its prices in ``unit`` (None: in either, and all in one); None where it is unusual."""

@@ -14,9 +14,10 @@ from sor.errors import DataError, InputError
 from sor.kernels import pick
 from sor.market import BookUpdate, Level
 from sor.market.fields import DOUBTS
+from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
-from sor.types import one_of, real_number, text, whole_number
+from sor.types import Instrument, one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
     from sor.market._quotes_py import BookOfQuotes, Rates, VenueQuote
@@ -39,6 +40,8 @@ class Book(BookOfQuotes):
     symbol : str
     depth : int
         Levels kept on each side of a venue; one is enough but for ``greedy_l2``.
+    instrument : Instrument, optional
+        What the symbol is traded in: sizes are then kept in whole lots.
 
     Attributes
     ----------
@@ -55,12 +58,19 @@ class Book(BookOfQuotes):
         and live routing agree on what is stale.
     """
 
-    def __init__(self, symbol: str, depth: int = 10) -> None:
+    def __init__(self, symbol: str, depth: int = 10, instrument: Instrument | None = None) -> None:
         super().__init__(text("symbol", symbol), whole_number("depth", depth, 1, 1000))
+        if instrument is not None and not isinstance(instrument, Instrument):
+            raise InputError(f"instrument is {instrument!r:.200}: it must be an Instrument")
+        self.instrument = instrument
         self.outflows: Outflows | None = None
         self.placements: dict[Any, Any] = {}
         self.turn = 0  # of its last update, among those of all books beside it
         self.traded = False  # there were updates without quotes
+
+    def quantity(self, size: int) -> int | float:
+        """A size that is kept, as it is told outside."""
+        return size if self.instrument is None else self.instrument.quantity(size)
 
     def warnings(self) -> list[str]:
         """What results have to say of doubtful quotes, by venue id (not by arrival: a rebuilt book gives the same)."""
@@ -93,7 +103,8 @@ class Book(BookOfQuotes):
         ----------
         venue_id : str
         bids, asks : sequence of (price, size)
-            Dollars per share and shares, in any order; none: nothing displayed.
+            Dollars per share and shares, in any order; none: nothing displayed. Of an instrument sizes are multiples
+            of its lot.
         fee, rebate : float
             Dollars per share, as for `sor.Venue`.
         time : int
@@ -102,14 +113,14 @@ class Book(BookOfQuotes):
         Raises
         ------
         InputError
-            A venue that is no text; a price or size that is not a number, or not above 0.
+            A venue that is no text; a price or size that is not a number, or not above 0, or no multiple of the lot.
         """
         name = text("venue_id", venue_id)
         self.show(
             name,
             name,
-            _checked("bids", bids, True),
-            _checked("asks", asks, False),
+            _checked("bids", bids, True, self.instrument),
+            _checked("asks", asks, False, self.instrument),
             Rates(real_number("fee", fee), real_number("rebate", rebate)),
             whole_number("time", time, 0, 2**63 - 1),
         )
@@ -129,6 +140,8 @@ class Books:
         Makes the outflows that each book keeps, for ``cont_kukanov``; only publishers have queues.
     most : int, optional
         Books kept; beyond that those go whose symbols have not been heard of for longest.
+    instruments : Instruments
+        Of the symbols that have one; updates of these are in lots.
 
     Attributes
     ----------
@@ -146,6 +159,7 @@ class Books:
         depth: int = 1,
         new_outflows: Callable[[], Outflows] | None = None,
         most: int | None = None,
+        instruments: Instruments = SHARES,
     ) -> None:
         one_of("venues_from", venues_from, VENUES_FROM)
         if new_outflows is not None and venues_from == "levels":
@@ -157,6 +171,7 @@ class Books:
         self.evicted: dict[str, list[int]] = {}
         self.venues_from = venues_from
         self.directory = directory
+        self.instruments = instruments
         self.by_symbol: dict[str, Book] = {}
         self.publishers: set[int] = set()
         self.consolidated: set[int] = set()
@@ -208,7 +223,7 @@ class Books:
         if book is None:
             if self._most is not None and len(self.by_symbol) >= self._most:
                 self._make_room(self._most)
-            book = self.by_symbol[update.symbol] = Book(update.symbol, self._depth)
+            book = self.by_symbol[update.symbol] = self._new(update.symbol)
             book.outflows = None if self._new_outflows is None else self._new_outflows()
         self._turn = book.turn = self._turn + 1
         book.sequence = update.sequence
@@ -224,6 +239,9 @@ class Books:
         if update.doubts or book.doubts:
             self._doubt(book, update)
         return book
+
+    def _new(self, symbol: str) -> Book:
+        return Book(symbol, self._depth, self.instruments.get(symbol))
 
     def _make_room(self, most: int) -> None:
         """Some at a time: to find the oldest takes a look at all."""
@@ -258,7 +276,7 @@ class Books:
             else:
                 if symbol in self._gone and self._feed is not None:
                     self._feed[symbol] = self._gone[symbol]
-                self.by_symbol[symbol] = _as_before(Book(symbol, self._depth), kept)
+                self.by_symbol[symbol] = _as_before(self._new(symbol), kept)
 
     def _doubt(self, book: Book, update: BookUpdate) -> None:
         if update.consolidated:
@@ -440,11 +458,12 @@ def _venue_at(entry: VenueEntry, time: int) -> RatedVenue:
     return RatedVenue(entry, rates, figure.start, figure.end)
 
 
-def _checked(name: str, levels: Any, descending: bool) -> list[Level]:
+def _checked(name: str, levels: Any, descending: bool, instrument: Instrument | None) -> list[Level]:
     checked = []
+    whole = whole_number if instrument is None else instrument.lots
     try:
         for i, (price, size) in enumerate(levels):
-            level = real_number(f"{name}[{i}] price", price, math.ulp(0.0)), whole_number(f"{name}[{i}] size", size, 1)
+            level = real_number(f"{name}[{i}] price", price, math.ulp(0.0)), whole(f"{name}[{i}] size", size, 1)
             checked.append(level)
     except TypeError:
         raise _not_levels(name, levels) from None

@@ -57,14 +57,14 @@ class Batch:
     price : int64
         Of what has happened, 1e-9 dollars; `NO_PRICE` where it has none.
     size : int64
-        Of what has happened, shares.
+        Of what has happened, shares; lots where the feed has an instrument for the symbol.
     flags : uint8
         The feed's own flags, as Databento numbers them.
     bid_price, ask_price : int64, (n, depth)
         1e-9 dollars; `NO_PRICE` where a level shows nothing.
     bid_size, ask_size : int64, (n, depth)
-        Shares; 0 where a level shows nothing. `STANDS`: the row says only what has happened, such as a trade, and is
-        no quote.
+        As ``size``; 0 where a level shows nothing. `STANDS`: the row says only what has happened, such as a trade, and
+        is no quote.
     bid_publisher, ask_publisher : uint16 or None
         Consolidated quotes only: whose the best bid and the best offer are, 0 where there is none. Then every other
         publisher's side that is not at the new best price is unknown.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,11 @@ from sor.market.fields import (
     price_of,
     receipt_of,
     side_publisher,
-    size_of,
     symbol_of,
     time_of,
     unit_of,
 )
+from sor.market.instruments import SHARES, Instruments, sizes_of, update_outside
 from sor.market.update import EVENT, BookUpdate, Level, event_of, trade_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ _Message = msgspec.defstruct(
 )
 _NAN = (b"NaN", b"Infinity")
 _ROUTABLE = frozenset({UNSET, None, *BOOKS})  # record types that need no second look
-KNOWN_SYMBOLS = 50_000  # of which usual messages are read quickly
 _required = attrgetter(*REQUIRED)
 _event = attrgetter(*EVENT)
 _prices = attrgetter(*(name for name in BOOK if "_px_" in name))
@@ -82,13 +82,22 @@ class JsonDecoder:
         Decode what has happened as well, where a message says it.
     receipts : bool
         Decode the time of receipt and keep every flag, too: what research wants, and no routing.
+    instruments : Instruments
+        Sizes of their symbols may be decimals, and become lots.
     quick : bool
         Read usual messages key by key, where neither is asked for; the answers are the same.
     """
 
     def __init__(
-        self, depth: int = LEVELS, *, events: bool = False, receipts: bool = False, quick: bool = True
+        self,
+        depth: int = LEVELS,
+        *,
+        events: bool = False,
+        receipts: bool = False,
+        instruments: Instruments = SHARES,
+        quick: bool = True,
     ) -> None:
+        self._instruments = instruments
         self._events = events
         self._receipts = receipts
         self._decode = msgspec.json.Decoder(_Message).decode
@@ -136,8 +145,8 @@ class JsonDecoder:
             if usual is not None:
                 return usual
         update = self._decoded(self._checked(message))
-        if self._quick is not None and len(self._quick.symbols) < KNOWN_SYMBOLS:
-            self._quick.symbols.add(update.symbol)
+        if self._quick is not None and update.symbol not in self._instruments:  # whose sizes may be decimals
+            self._quick.learn(update.symbol)
         return update
 
     def _decoded(self, message: Any) -> BookUpdate:
@@ -148,10 +157,11 @@ class JsonDecoder:
         sequence, event = message.sequence, None
         flags = 0 if message.flags is UNSET else flags_of(message.flags)
         spelled: set[type] = set()
-        bids = None if alone else _levels(message, *self._sides[0], spelled)
-        asks = None if alone else _levels(message, *self._sides[1], spelled)
+        size_of = sizes_of(self._instruments, symbol)
+        bids = None if alone else _levels(message, *self._sides[0], spelled, size_of)
+        asks = None if alone else _levels(message, *self._sides[1], spelled, size_of)
         if self._events or alone:
-            event = event_of(*(value or None for value in _event(message)))
+            event = event_of(*(value or None for value in _event(message)), size_of=size_of)
             if event is not None and event.price is not None:
                 spelled.add(_kind(message.price))
             if event is not None and alone:
@@ -220,7 +230,13 @@ class JsonDecoder:
             one_unit("price", message.price, unit, where)
 
 
-def _levels(message: Any, names: list[tuple[str, str]], values_of: Any, spelled: set[type]) -> list[Level | None]:
+def _levels(
+    message: Any,
+    names: list[tuple[str, str]],
+    values_of: Any,
+    spelled: set[type],
+    size_of: Callable[[str, Any], int],
+) -> list[Level | None]:
     """The levels of a side; how their prices are spelled goes into ``spelled``: as int or float."""
     levels: list[Level | None] = []
     values = iter(values_of(message))
@@ -271,8 +287,9 @@ def _with_nan(raw: bytes, error: Exception) -> Any:
         raise reason from None
 
 
-def message_from(update: BookUpdate) -> bytes:
-    """An update of any format as a flat message that `JsonDecoder` reads."""
+def message_from(update: BookUpdate, instruments: Instruments = SHARES) -> bytes:
+    """An update of any format as a flat message that `JsonDecoder` reads, with sizes in units of the instruments."""
+    update = update_outside(update, instruments)
     message: dict[str, Any] = {"ts_event": _time(update.time), "publisher_id": update.publisher_id}
     message["symbol"] = update.symbol
     if update.sequence is not None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from sor.errors import DataError, InputError, StreamError
 from sor.market.columns import ROWS, Batch, Columns, arrow, joined, numbered
-from sor.market.fields import LARGEST_TIME, time_of
+from sor.market.fields import LARGEST_TIME, iso_of, time_of
 from sor.market.formats import FIRST_BYTES, Format, format_of, without_lines
+from sor.market.instruments import SHARES, Instruments, batch_in_lots
 from sor.market.lines import LONGEST_LINE
 from sor.market.packed import Unpacked
 from sor.market.rows import read_rows
@@ -50,6 +51,8 @@ class Feed:
     skipped : Counter
         Rows left out on purpose: ``symbol`` and ``time``, as they were not asked for, ``blank`` lines, and what a
         format names.
+    instruments : Instruments
+        Of the symbols whose sizes are in lots.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class Feed:
         start: int,
         end: int,
         depth: int,
+        instruments: Instruments = SHARES,
     ) -> None:
         self.paths = tuple(paths)
         self.depth = depth
+        self.instruments = instruments
         self.rows = 0
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -129,12 +134,16 @@ class Feed:
             form = _format_of(file)
             self.formats[path] = form.name
             tally = _Tally(self, path)
-            if form.batches is not None:
-                batches = form.batches(file, self.depth, tally)
+            if form.batches is None:
+                batches = read_rows(file, form, self.depth, tally, most, self.instruments)
+            elif form.decimals:
+                batches = form.batches(file, self.depth, tally, self.instruments)
             else:
-                batches = read_rows(file, form, self.depth, tally, most)
+                batches = form.batches(file, self.depth, tally)
             for batch in batches:
                 self.rows += len(batch)
+                if self.instruments and not form.decimals:
+                    batch = self._in_lots(batch, path)
                 keys = np.maximum.accumulate(np.maximum(batch.time, newest))
                 newest = int(keys[-1]) if len(keys) else newest
                 wanted = self._wanted(batch)
@@ -143,6 +152,18 @@ class Feed:
                 if len(keys):
                     yield keys, batch
         self._shares[number] = lambda: 1.0
+
+    def _in_lots(self, batch: Batch, path: str) -> Batch:
+        """Rows of whole shares or coins in lots, without those that have a size which is no multiple of its lot."""
+        batch, wrong = batch_in_lots(batch, self.instruments)
+        if not wrong.any():
+            return batch
+        for row in np.flatnonzero(wrong)[: max(0, TOLD - sum(self.bad.values()))]:
+            symbol, time = batch.symbols[batch.symbol[row]], iso_of(int(batch.time[row]))
+            lot = f"{self.instruments[symbol].lot:f}"
+            logger.warning("bad row: %s: size: of %s at %s: no multiple of the lot %s", path, symbol, time, lot)
+        self.bad["size"] += int(wrong.sum())
+        return batch.take(~wrong)
 
     def _wanted(self, batch: Batch) -> NDArray[np.bool_] | None:
         """Which rows were asked for; None: all."""
@@ -174,6 +195,7 @@ def read_feed(
     start: str | int | None = None,
     end: str | int | None = None,
     depth: int = 1,
+    instruments: Instruments = SHARES,
 ) -> Feed:
     """Recorded market data as columns.
 
@@ -191,6 +213,8 @@ def read_feed(
         integers of nanoseconds since the epoch. What was shown before ``start`` is then not known.
     depth : int
         Levels on each side; what a file does not have shows nothing.
+    instruments : Instruments, optional
+        Sizes of their symbols are whole numbers of lots; a row whose sizes are none is bad.
 
     Returns
     -------
@@ -218,6 +242,7 @@ def read_feed(
         _time("start", start, 0),
         _time("end", end, LARGEST_TIME),
         whole_number("depth", depth, 1, MOST_LEVELS),
+        instruments,
     )
 
 

@@ -17,10 +17,11 @@ from sor.market.databento_json import JsonDecoder
 from sor.market.dbn import MAGIC as DBN
 from sor.market.dbn import batches as dbn_batches
 from sor.market.dbn import messages as dbn_messages
-from sor.market.packed import Unpacked, packing_of
+from sor.market.instruments import SHARES, InLots, Instruments
+from sor.market.packed import packing_of
 from sor.market.parquet import BEGINS, read_parquet
 from sor.market.parquet import messages as parquet_messages
-from sor.market.update import Decoder, Tally
+from sor.market.update import Decoder
 from sor.market.venues import VenueDirectory
 
 FIRST_BYTES = 4  # which tell a format without lines
@@ -39,7 +40,14 @@ class NewDecoder(Protocol):
     """Makes the decoder of a file, see `Format`."""
 
     def __call__(
-        self, first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool
+        self,
+        first: bytes,
+        depth: int,
+        directory: VenueDirectory | None,
+        *,
+        events: bool,
+        receipts: bool,
+        instruments: Instruments,
     ) -> Decoder: ...
 
 
@@ -54,8 +62,8 @@ class Format:
         Whether a file is of it, by its first line without a byte-order mark; of a file without lines, its first bytes.
     decoder : callable, optional
         Of a format with a row a line: the `Decoder`, from the first line, the depth, for formats that name venues the
-        directory that knows them (by default the built-in one), and whether what has happened is wanted, and the time
-        of receipt and every flag, as a `Batch` holds them.
+        directory that knows them (by default the built-in one), whether what has happened is wanted, and the time
+        of receipt and every flag, as a `Batch` holds them, and the instruments.
     has_header : bool
         The first line is no row.
     quick : callable, optional
@@ -63,6 +71,9 @@ class Format:
     batches : callable, optional
         Of a format without lines: the file's rows as columns, in its order, with as many levels as asked for. It
         numbers symbols as it likes; they may become more from batch to batch.
+    decimals : bool
+        Sizes may be decimals of an instrument's unit, so that its decoder and its batches give lots; where they are
+        whole shares or coins, who calls them turns these into lots.
     messages : callable, optional
         Of a format without lines: the rows as JSON that `JsonDecoder` takes or refuses, each with its number from 1 on.
     """
@@ -72,8 +83,9 @@ class Format:
     decoder: NewDecoder | None = None
     has_header: bool = True
     quick: Callable[[Any, Columns], Quick] | None = None
-    batches: Callable[[Unpacked, int, Tally], Iterator[Batch]] | None = None
-    messages: Callable[[Unpacked], Iterator[list[tuple[int, bytes]]]] | None = None
+    batches: Callable[..., Iterator[Batch]] | None = None
+    messages: Callable[..., Iterator[list[tuple[int, bytes]]]] | None = None
+    decimals: bool = False
 
     def decoder_of(
         self,
@@ -83,41 +95,48 @@ class Format:
         *,
         events: bool = False,
         receipts: bool = False,
+        instruments: Instruments = SHARES,
     ) -> Decoder:
-        """A decoder for a file that begins with this line."""
+        """A decoder for a file that begins with this line; sizes are in lots where there are instruments."""
         if self.decoder is None:
             raise InputError(f"{self.name} has no lines: sor.read_feed reads it")
-        return self.decoder(first, depth, directory, events=events, receipts=receipts)
+        found = self.decoder(first, depth, directory, events=events, receipts=receipts, instruments=instruments)
+        return InLots(found, instruments) if instruments and not self.decimals else found
 
 
-def _json(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
-    return JsonDecoder(depth, events=events, receipts=receipts)
+def _json(first: bytes, depth: int, directory: VenueDirectory | None, **wanted: Any) -> Decoder:
+    return JsonDecoder(depth, **wanted)
 
 
-def _csv(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
+def _csv(
+    first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool, **_: Any
+) -> Decoder:
     return CsvDecoder(first, depth, events=events, receipts=receipts)
 
 
-def _taq(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
+def _taq(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, **_: Any) -> Decoder:
     return taq.decoder(first, directory or VenueDirectory.load(), events=events)
 
 
-def _plain(first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, receipts: bool) -> Decoder:
-    return plain.decoder(first, directory or VenueDirectory.load(), depth, events=events)
+def _plain(
+    first: bytes, depth: int, directory: VenueDirectory | None, *, events: bool, instruments: Instruments, **_: Any
+) -> Decoder:
+    return plain.decoder(first, directory or VenueDirectory.load(), depth, events=events, instruments=instruments)
 
 
 FORMATS = (  # the first that fits
     Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, dbn_batches, dbn_messages),
-    Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False),
+    Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False, decimals=True),
     Format(
         "Parquet",
         lambda first: first.startswith(BEGINS),
         has_header=False,
         batches=read_parquet,
         messages=parquet_messages,
+        decimals=True,
     ),
     Format("TAQ of WRDS as CSV", taq.is_taq, _taq),
-    Format("plain CSV", plain.is_plain, _plain),
+    Format("plain CSV", plain.is_plain, _plain, decimals=True),
     Format("Databento CSV", lambda first: True, _csv, quick=QuickCsv),  # and says what is missing where it is none
 )
 

@@ -11,11 +11,11 @@ import importlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from msgspec.json import encode
+from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from sor.errors import DataError, InputError, StreamError
@@ -42,13 +42,14 @@ from sor.market.fields import (
     LARGEST_TIME,
     integer_of,
     price_of,
-    size_of,
     symbol_of,
     time_of,
 )
+from sor.market.instruments import SHARES, Instruments, sizes_of
 from sor.market.packed import Unpacked
 from sor.market.update import ACTIONS, EVENT_SIDES, BookUpdate, Level, Tally
 from sor.market.venues import VenueDirectory
+from sor.types import MOST_LOTS
 
 if TYPE_CHECKING:
     from typing import Self
@@ -57,13 +58,16 @@ if TYPE_CHECKING:
 
 BEGINS = b"PAR1"
 VERSION = (b"sor.feed", b"1")  # in the file's metadata: that it is the columnar form, and which
+LOTS = b"sor.lots"  # there, too: lots by symbol as JSON, where not all sizes are shares
 GROUP = 2**17  # rows of a row group, which are read at a time
 RISING = ("time", "receipt", "sequence")  # columns whose differences are small
 CONSOLIDATED = ("bid_publisher", "ask_publisher")
 PLAIN = ("time", "venue", "symbol", "bid", "ask", "bid_size", "ask_size")
 
 
-def write_parquet(batches: Iterable[Batch], path: str | os.PathLike[str]) -> int:
+def write_parquet(
+    batches: Iterable[Batch], path: str | os.PathLike[str], instruments: Instruments | None = None
+) -> int:
     """Write a feed's columns; the same rows give the same bytes, however they come in batches.
 
     Parameters
@@ -72,6 +76,8 @@ def write_parquet(batches: Iterable[Batch], path: str | os.PathLike[str]) -> int
         Such as a `Feed`, all of one depth.
     path : path
         It has its name once it is whole.
+    instruments : Instruments, optional
+        Those that the batches were read with, by default a feed's own.
 
     Returns
     -------
@@ -85,7 +91,7 @@ def write_parquet(batches: Iterable[Batch], path: str | os.PathLike[str]) -> int
     StreamError
         As the feed does; then there is no file.
     """
-    with ParquetFile(path) as file:
+    with ParquetFile(path, getattr(batches, "instruments", SHARES) if instruments is None else instruments) as file:
         for batch in batches:
             file.add(batch)
     return file.rows
@@ -167,14 +173,22 @@ class TableFile:
 class ParquetFile(TableFile):
     """A file of the columnar form.
 
+    Parameters
+    ----------
+    path : path
+    instruments : Instruments
+        Those that its batches are read with: their lots stand in the file.
+
     Attributes
     ----------
     held : int
         Rows added that wait for their row group to be full.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], instruments: Instruments = SHARES) -> None:
         super().__init__(path, RISING)
+        lots = instruments.lots()
+        self._metadata = dict([VERSION]) | ({LOTS: encode(lots)} if lots else {})
         self.held = 0
         self._batches: list[Batch] = []
 
@@ -195,16 +209,16 @@ class ParquetFile(TableFile):
 
     def _write(self, group: Batch) -> None:
         """A row group, with the symbols that appear in it."""
-        self.write(numbered(group, {}).to_arrow().replace_schema_metadata(dict([VERSION])))
+        self.write(numbered(group, {}).to_arrow().replace_schema_metadata(self._metadata))
 
 
-def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
-    """The rows of a Parquet file, a part of a row group at a time.
+def read_parquet(file: Unpacked, depth: int, tally: Tally, instruments: Instruments = SHARES) -> Iterator[Batch]:
+    """The rows of a Parquet file, a part of a row group at a time; sizes are in lots where there are instruments.
 
     Raises
     ------
     InputError
-        pyarrow is not installed, the file is packed or a pipe, or it has other columns.
+        pyarrow is not installed, the file is packed or a pipe, it has other columns, or its sizes count other lots.
     StreamError
         It is damaged; all rows before that have been given.
     """
@@ -215,7 +229,7 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally) -> Iterator[Batch]:
     try:
         # A buffer ahead would keep what it has read of every row group.
         with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
-            names, rows_of = _form(source.schema_arrow, depth, file.path)
+            names, rows_of = _form(source.schema_arrow, depth, file.path, instruments)
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)
                 row += part.num_rows
@@ -236,7 +250,7 @@ class _Refused:
         """Nothing is left out of Parquet."""
 
 
-def messages(file: Unpacked) -> Iterator[list[tuple[int, bytes]]]:
+def messages(file: Unpacked, instruments: Instruments = SHARES) -> Iterator[list[tuple[int, bytes]]]:
     """The rows as JSON that `JsonDecoder` takes, or refuses where they are refused, with their numbers from 1 on.
 
     Raises
@@ -246,13 +260,13 @@ def messages(file: Unpacked) -> Iterator[list[tuple[int, bytes]]]:
         As `read_parquet`.
     """
     refused, row = _Refused(), 1
-    for batch in read_parquet(file, MOST_LEVELS, refused):
+    for batch in read_parquet(file, MOST_LEVELS, refused, instruments):
         end = row + len(batch) + len(refused.rows)
         good = iter(range(len(batch)))
         yield [
             (number, encode({"refused": refused.rows[number]}))
             if number in refused.rows
-            else (number, message_from(_shallow(batch.update(next(good)))))
+            else (number, message_from(_shallow(batch.update(next(good))), instruments))
             for number in range(row, end)
         ]
         row = end
@@ -268,7 +282,9 @@ def _shallow(update: BookUpdate) -> BookUpdate:
     return replace(update, bids=bids, asks=asks)
 
 
-def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any, int, int, Tally], Batch]]:
+def _form(
+    schema: Any, depth: int, path: str, instruments: Instruments
+) -> tuple[list[str], Callable[[Any, int, int, Tally], Batch]]:
     """The columns to read, and what makes rows of them."""
     version = (schema.metadata or {}).get(VERSION[0])
     if version not in (None, VERSION[1]):
@@ -286,30 +302,47 @@ def _form(schema: Any, depth: int, path: str) -> tuple[list[str], Callable[[Any,
     more = [level_name(name, level) for level in range(1, depth) for name in required if name in (*LEVELS, *PLAIN[3:])]
     names = [*required, *(name for name in [*more, *CONSOLIDATED] if name in schema.names)]
     if version is None:
-        return names, _plain_rows
+        return names, partial(_plain_rows, instruments)
     wanted = Columns(depth, 0).take().to_arrow().schema
     for name in names:
         kind = schema.field(name).type
         if name != "symbol" and name not in CONSOLIDATED and kind != wanted.field(name).type:
             raise InputError(f"{path}: the column {name} is {kind}, and must be {wanted.field(name).type}")
-    return names, _columnar_rows
+    lots = decode((schema.metadata or {}).get(LOTS, b"{}"), type=dict[str, str])
+    check_lots = partial(_check_lots, path, lots, instruments)
+    return names, partial(_columnar_rows, check_lots, MOST_LOTS if lots else LARGEST_SIZE)
+
+
+def _check_lots(path: str, lots: dict[str, str], instruments: Instruments, symbols: Iterable[str]) -> None:
+    """Refuse sizes that count other lots than those of the instruments."""
+    wanted = instruments.lots()
+    for symbol in symbols:
+        held, lot = lots.get(symbol, "1"), wanted.get(symbol, "1")
+        if held != lot:
+            raise InputError(
+                f"{path} has sizes of {symbol} in lots of {held}, and its instrument's lot is {lot}: read it with the "
+                "instruments that it was written with, or write it anew"
+            )
 
 
 # --- the columnar form -----------------------------------------------------------------------------------------------
 
 
-def _columnar_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
+def _columnar_rows(
+    check_lots: Callable[[Iterable[str]], None], most: int, part: Any, depth: int, row: int, tally: Tally
+) -> Batch:
     columns = {name: _numbers(part, name) for name in part.schema.names if name != "symbol"}
     symbols = part.column("symbol")
     symbols = symbols if hasattr(symbols, "dictionary") else symbols.dictionary_encode()
     names = tuple(str(name) for name in symbols.dictionary.to_pylist())
+    check_lots(names)
     for name in LEVELS:
         levels = [columns.pop(level_name(name, level), None) for level in range(depth)]
         none = np.full(part.num_rows, NOTHING.get(name, 0), np.int64)
         columns[name] = np.stack([none if level is None else level for level in levels], axis=1)
     columns["side"] = np.where((columns["action"] != 0) & (columns["side"] == 0), np.uint8(ord("N")), columns["side"])
     batch = Batch(names, symbols.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32), **columns)
-    return _without(batch, _wrong(batch), row, tally)
+    return _without(batch, _wrong(batch, most), row, tally)
 
 
 def _numbers(part: Any, name: str) -> NDArray[Any]:
@@ -321,16 +354,16 @@ def _numbers(part: Any, name: str) -> NDArray[Any]:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _wrong(batch: Batch) -> dict[str, NDArray[np.bool_]]:
+def _wrong(batch: Batch, most: int) -> dict[str, NDArray[np.bool_]]:
     """The rows that no feed can have written, by reason."""
     actions, sides = np.zeros(256, bool), np.zeros(256, bool)
     actions[[0, *map(ord, ACTIONS)]] = sides[[0, *map(ord, EVENT_SIDES)]] = True
     names = np.array([*map(_is_symbol, batch.symbols), False])
     quotes = batch.quotes[:, None]
     prices = _no_price(batch.price) | (_no_price(batch.bid_price) | _no_price(batch.ask_price)).any(axis=1)
-    sizes = _no_size(batch.size)
+    sizes = _no_size(batch.size, most)
     for shown in (batch.bid_size, batch.ask_size):
-        sizes |= (_no_size(shown) & (quotes | (shown != STANDS))).any(axis=1)
+        sizes |= (_no_size(shown, most) & (quotes | (shown != STANDS))).any(axis=1)
     times = (batch.time <= 0) | (batch.time >= LARGEST_TIME) | (batch.receipt < 0) | (batch.receipt >= LARGEST_TIME)
     return {
         "symbol": ~names[batch.symbol],
@@ -345,8 +378,8 @@ def _no_price(units: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(((units <= 0) | (units > LARGEST_PRICE * PRICE_UNITS)) & (units != NO_PRICE))
 
 
-def _no_size(shares: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.asarray((shares < 0) | (shares > LARGEST_SIZE))
+def _no_size(sizes: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    return np.asarray((sizes < 0) | (sizes > most))
 
 
 def _is_symbol(name: str) -> bool:
@@ -369,14 +402,14 @@ def _without(batch: Batch, wrong: dict[str, NDArray[np.bool_]], row: int, tally:
 # --- the plain form --------------------------------------------------------------------------------------------------
 
 
-def _plain_rows(part: Any, depth: int, row: int, tally: Tally) -> Batch:
+def _plain_rows(instruments: Instruments, part: Any, depth: int, row: int, tally: Tally) -> Batch:
     columns = Columns(depth, part.num_rows)
     values = {name: _values(part.column(name)) for name in part.schema.names}
     levels = [[level_name(name, level) for name in PLAIN[3:]] for level in range(depth)]
     levels = [names for names in levels if all(name in values for name in names)]
     for i in range(part.num_rows):
         try:
-            columns.add(_plain_row({name: column[i] for name, column in values.items()}, levels))
+            columns.add(_plain_row({name: column[i] for name, column in values.items()}, levels, instruments))
         except DataError as error:
             tally.refuse(row + i, error)
     return columns.take()
@@ -394,16 +427,16 @@ def _values(column: Any) -> list[Any]:
         return [column.type] * len(column)
 
 
-def _plain_row(row: dict[str, Any], levels: list[list[str]]) -> BookUpdate:
+def _plain_row(row: dict[str, Any], levels: list[list[str]], instruments: Instruments) -> BookUpdate:
+    symbol = symbol_of(row["symbol"])
+    size_of = sizes_of(instruments, symbol)
     bids: list[Level | None] = []
     asks: list[Level | None] = []
     for bid, ask, bid_size, ask_size in levels:
         for side, price_name, size_name in ((bids, bid, bid_size), (asks, ask, ask_size)):
             price, size = _dollars(price_name, row[price_name]), size_of(size_name, row[size_name])
             side.append(None if price is None or not size else (price, size))
-    return BookUpdate(
-        symbol_of(row["symbol"]), _publisher(row["venue"]), time_of("time", row["time"]), None, bids, asks
-    )
+    return BookUpdate(symbol, _publisher(row["venue"]), time_of("time", row["time"]), None, bids, asks)
 
 
 def _dollars(name: str, value: Any) -> float | None:

@@ -7,9 +7,11 @@ on; trades, in a file of their own, ``time, venue, symbol, price, size``.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from sor.errors import DataError, InputError
-from sor.market.fields import dollars_of, integer_of, size_of, symbol_of, time_of
+from sor.market.fields import dollars_of, integer_of, symbol_of, time_of
+from sor.market.instruments import SHARES, Instruments, sizes_of
 from sor.market.table import Table, names_of
 from sor.market.update import BookUpdate, Level, trade_of
 from sor.market.venues import VenueDirectory
@@ -30,7 +32,12 @@ def is_plain(header: bytes) -> bool:
 
 
 def decoder(
-    header: bytes, directory: VenueDirectory, depth: int = 10, *, events: bool = False
+    header: bytes,
+    directory: VenueDirectory,
+    depth: int = 10,
+    *,
+    events: bool = False,
+    instruments: Instruments = SHARES,
 ) -> PlainQuotes | PlainTrades:
     """The decoder of the rows below a first line.
 
@@ -43,6 +50,8 @@ def decoder(
         Levels wanted; a file may have fewer.
     events : bool
         Decode trades as what has happened; without it they are checked, and change nothing.
+    instruments : Instruments
+        Sizes of their symbols may be decimals, and become lots.
 
     Raises
     ------
@@ -51,21 +60,24 @@ def decoder(
     """
     names = set(names_of(header))
     if names.isdisjoint(TRADE):
-        return PlainQuotes(header, directory, depth)
+        return PlainQuotes(header, directory, depth, instruments)
     both = sorted(name for name in names if name.startswith(("bid", "ask")))
     if both:
         raise DataError(f"columns of trades beside {', '.join(both)[:200]}: trades are a file of their own", "header")
-    return PlainTrades(header, directory, events=events)
+    return PlainTrades(header, directory, instruments, events=events)
 
 
 class _Rows:
     """What quotes and trades have in common: when, where and of what."""
 
-    def __init__(self, header: bytes, required: tuple[str, ...], what: str, directory: VenueDirectory) -> None:
+    def __init__(
+        self, header: bytes, required: tuple[str, ...], what: str, directory: VenueDirectory, instruments: Instruments
+    ) -> None:
         self.table = Table(header, required, what)
         self._time, self._venue, self._symbol = (self.table.place[name] for name in ROW)
         self._sequence = self.table.place.get("sequence")
         self._directory = directory
+        self._instruments = instruments
         self._publishers: dict[str, int] = {}  # by venue as it is spelled
 
     def learn(self, rows: list[bytes]) -> None:
@@ -101,8 +113,10 @@ class _Rows:
 class PlainQuotes(_Rows):
     """Quotes: each replaces what its venue showed before, all levels of it."""
 
-    def __init__(self, header: bytes, directory: VenueDirectory, depth: int = 10) -> None:
-        super().__init__(header, (*ROW, *LEVEL), "the plain form of quotes", directory)
+    def __init__(
+        self, header: bytes, directory: VenueDirectory, depth: int = 10, instruments: Instruments = SHARES
+    ) -> None:
+        super().__init__(header, (*ROW, *LEVEL), "the plain form of quotes", directory, instruments)
         levels = _levels(self.table.place)
         self._levels = [[self.table.place[name] for name in names] for names in levels[:depth]]
         self._names = levels
@@ -117,20 +131,23 @@ class PlainQuotes(_Rows):
         """
         cells = self.table.cells(raw)
         symbol, publisher, time, sequence = self._whose(cells)
+        size_of = sizes_of(self._instruments, symbol)
         bids: list[Level | None] = []
         asks: list[Level | None] = []
         for names, level in zip(self._names, self._levels, strict=False):
             bid, ask, bid_size, ask_size = [cells[at] for at in level]
-            bids.append(_level(names[0], bid, names[2], bid_size))
-            asks.append(_level(names[1], ask, names[3], ask_size))
+            bids.append(_level(names[0], bid, names[2], bid_size, size_of))
+            asks.append(_level(names[1], ask, names[3], ask_size, size_of))
         return BookUpdate(symbol, publisher, time, sequence, bids, asks)
 
 
 class PlainTrades(_Rows):
     """Trades: each is an event of its venue, whose quote stands as it was."""
 
-    def __init__(self, header: bytes, directory: VenueDirectory, *, events: bool = False) -> None:
-        super().__init__(header, (*ROW, *TRADE), "the plain form of trades", directory)
+    def __init__(
+        self, header: bytes, directory: VenueDirectory, instruments: Instruments = SHARES, *, events: bool = False
+    ) -> None:
+        super().__init__(header, (*ROW, *TRADE), "the plain form of trades", directory, instruments)
         self._price, self._size = (self.table.place[name] for name in TRADE)
         self._side = self.table.place.get("side")
         self._events = events
@@ -148,12 +165,13 @@ class PlainTrades(_Rows):
         side = "" if self._side is None else cells[self._side]
         if side.lower() not in SIDES:
             raise DataError(f"side is {side[:20]!r}: it must be buy, sell or empty, of who took", "event")
-        price, size = dollars_of("price", cells[self._price]), size_of("size", cells[self._size])
+        price = dollars_of("price", cells[self._price])
+        size = sizes_of(self._instruments, symbol)("size", cells[self._size])
         trade = trade_of(SIDES[side.lower()], price, size)
         return BookUpdate(symbol, publisher, time, sequence, None, None, trade if self._events else None)
 
 
-def _level(price_name: str, price: str, size_name: str, size: str) -> Level | None:
+def _level(price_name: str, price: str, size_name: str, size: str, size_of: Callable[[str, str], int]) -> Level | None:
     dollars, shares = dollars_of(price_name, price), size_of(size_name, size)
     return None if dollars is None or not shares else (dollars, shares)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sor.errors import DataError, LeftOut, StreamError
 from sor.market.columns import ROWS, Batch, Columns
 from sor.market.formats import LEARNED, MARK, Format, first_rows_refused, is_whole
+from sor.market.instruments import SHARES, Instruments
 from sor.market.lines import Blocks, unfinished
 from sor.market.packed import Unpacked
 from sor.market.update import Tally
@@ -14,8 +15,17 @@ from sor.market.update import Tally
 BLOCK = 2**18  # bytes read at a time
 
 
-def read_rows(file: Unpacked, form: Format, depth: int, tally: Tally, most: int = ROWS) -> Iterator[Batch]:
+def read_rows(
+    file: Unpacked,
+    form: Format,
+    depth: int,
+    tally: Tally,
+    most: int = ROWS,
+    instruments: Instruments = SHARES,
+) -> Iterator[Batch]:
     """The rows of a file, at most ``most`` in a batch, as its format's decoder gives them.
+
+    Sizes are in lots only where the format has decimals.
 
     Raises
     ------
@@ -24,7 +34,7 @@ def read_rows(file: Unpacked, form: Format, depth: int, tally: Tally, most: int 
     StreamError
         The file cannot be read on; all rows before that have been given.
     """
-    reader = _Reader(file, form, depth, tally, most)
+    reader = _Reader(file, form, depth, tally, most, instruments if form.decimals else SHARES)
     failure: StreamError | None = None
     try:
         for block in reader.blocks:
@@ -40,7 +50,9 @@ def read_rows(file: Unpacked, form: Format, depth: int, tally: Tally, most: int 
 class _Reader:
     """What stands between the lines of a file and the rows of a batch."""
 
-    def __init__(self, file: Unpacked, form: Format, depth: int, tally: Tally, most: int) -> None:
+    def __init__(
+        self, file: Unpacked, form: Format, depth: int, tally: Tally, most: int, instruments: Instruments
+    ) -> None:
         self.blocks = Blocks(file, BLOCK)
         self.columns = Columns(depth, most)
         self._form = form
@@ -48,7 +60,8 @@ class _Reader:
         self._line = 0  # of those that have been read
         lines = self.blocks.ahead(LEARNED + form.has_header)
         try:
-            self._decoder = form.decoder_of(lines[0].removeprefix(MARK), depth, events=True, receipts=True)
+            first = lines[0].removeprefix(MARK)
+            self._decoder = form.decoder_of(first, depth, events=True, receipts=True, instruments=instruments)
             self._decoder.learn(lines[form.has_header :])
         except DataError as error:
             raise first_rows_refused(file.path, form, error, False) from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     price : float or None
         Dollars per share.
     size : int
-        Shares; of a modified order those that it has now.
+        Shares, or lots where the symbol has an instrument; of a modified order those that it has now.
     """
 
     action: str
@@ -37,8 +38,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
-def event_of(action: object, side: object, price: object, size: object) -> Event | None:
-    """The event of these columns, None where they say nothing.
+def event_of(
+    action: object, side: object, price: object, size: object, *, size_of: Callable[[str, Any], int] = size_of
+) -> Event | None:
+    """The event of these columns, None where they say nothing; ``size_of`` reads the size.
 
     Raises
     ------
@@ -83,8 +86,8 @@ class BookUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     sequence : int or None
         The venue's message number.
     bids, asks : list of (price, size) or None, or None
-        By level; None where a level shows nothing. None for both lists: the row says what has happened, and what the
-        publisher shows stands as it was.
+        By level, sizes in shares, or in lots where the symbol has an instrument; None where a level shows nothing.
+        None for both lists: the row says what has happened, and what the publisher shows stands as it was.
     event : Event or None
         What has happened, where the decoder was asked for it and the feed says it.
     doubts : int

@@ -13,27 +13,21 @@ Signs: ``taker_fee`` is paid by the taker, ``maker_rebate`` is received by the m
 both are negative.
 """
 
-import difflib
 import importlib.resources
 import itertools
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time
-from pathlib import Path
-from typing import Annotated, Any
+from datetime import date
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from sor.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sor.market import toml_file
+from sor.market.toml_file import nearest
 
 __all__ = ["Figure", "SubDollar", "VenueEntry", "VenueDirectory"]
 
@@ -43,7 +37,6 @@ MIN_TIME = -(2**63)  # the earliest and the latest time, nanoseconds since the e
 MAX_TIME = 2**63 - 1
 NANOSECONDS_A_DAY = 86_400 * 10**9
 
-SCHEMA_VERSION = 1
 FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2262, 1, 1)  # 64-bit nanoseconds end in April 2262
 
 DOLLARS_FROM = 1.0  # price, dollars: below it US venues charge a part of the price
@@ -242,7 +235,7 @@ class VenueDirectory:
         builtin = importlib.resources.files("sor.market").joinpath("venues.toml").read_bytes()
         entries, default = _parse(builtin, "sor/market/venues.toml")
         if path is not None:
-            own_entries, own_default = _parse(_read(path), os.fspath(path))
+            own_entries, own_default = _parse(toml_file.read(path, "venue file"), os.fspath(path))
             entries |= own_entries
             default = own_default or default
             hint = ": an entry for either venue in this file, without the id, settles it"
@@ -282,7 +275,7 @@ class VenueDirectory:
         """
         entry = self._by_mic.get(mic)
         if entry is None:
-            near = _near(mic.upper(), self._by_mic, 2)
+            near = nearest(mic.upper(), self._by_mic, 2)
             raise InputError(
                 f"venue {mic[:60]!r} is not in the venue directory{near}: it may be one of {', '.join(self._by_mic)}, "
                 "or of a venue file (--venues)"
@@ -336,7 +329,7 @@ class VenueDirectory:
     def _check_numbered(self, venue_id: str) -> None:
         match = _NUMBERED_VENUE.fullmatch(venue_id)
         if match is None:
-            guess = _near(venue_id.upper(), self._by_mic, 2) or _near(venue_id, ("publisher_N", "venue_N"))
+            guess = nearest(venue_id.upper(), self._by_mic, 2) or nearest(venue_id, ("publisher_N", "venue_N"))
             raise InputError(
                 f"venue id {venue_id!r} is not known{guess}: it may be one of {', '.join(self._by_mic)}, "
                 "or publisher_N for a publisher id not listed, or venue_N for a level of one book"
@@ -418,24 +411,9 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     venue: Annotated[list[_VenueTable], Meta(description="several: write [[venue]] in double brackets")] = []
 
 
-def _read(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{os.fspath(path)}: the venue file cannot be read: {reason}") from error
-
-
 def _parse(content: bytes, where: str) -> tuple[dict[str, VenueEntry], Figure | None]:
     """Return the entries of a venue file by MIC, and its default figures if it gives any."""
-    top = _load_toml(content, where)
-    # The version first: a file of another one may have other keys.
-    if "schema_version" in top and (type(top["schema_version"]) is not int or top["schema_version"] != SCHEMA_VERSION):
-        raise InputError(f"{where}: schema_version is {top['schema_version']!r}: it may be {SCHEMA_VERSION}")
-    try:
-        file = msgspec.convert(top, _File, builtin_types=(date, datetime, time))
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}{_complaint(str(error), top)}") from None
+    file = toml_file.parsed(content, where, _File, name="mic")
     entries = [table.entry() for table in file.venue]
     _by_publisher(entries, where)
     rates = file.default
@@ -444,70 +422,9 @@ def _parse(content: bytes, where: str) -> tuple[dict[str, VenueEntry], Figure | 
     return _by_mic(entries, where), default
 
 
-def _load_toml(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 text: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not valid TOML: {error}") from error
-
-
 def _timeless_figure(taker_fee: float, maker_rebate: float, source: str) -> Figure:
     """Return a figure, not verified, that holds at all times."""
     return Figure(taker_fee, maker_rebate, MIN_TIME, MAX_TIME, False, False, source, date.min)
-
-
-# What msgspec finds wrong is put into the file's own terms: which entry, which key, its value and what it may be.
-
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
-_KEY = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
-
-
-def _complaint(message: str, top: dict[str, Any]) -> str:
-    what, _, path = message.partition(" - at `$")
-    where, key, value, kind, may_be = _place(path, top)
-    if not isinstance(kind, msgspec.inspect.StructType):
-        shown = "one table" if isinstance(value, dict) else str(value) if isinstance(value, date) else repr(value)
-        return f"{where}: {key} is {shown}: it may be {may_be}"
-    keys = [field.name for field in kind.fields]
-    if not isinstance(value, dict):
-        return f"{where} is {value!r}: it may be a table with the keys {', '.join(keys)}"
-    wrong = _KEY.fullmatch(what)
-    if wrong is None:
-        return f"{where}: {what}"
-    if wrong[1] == "missing required":
-        return f"{where}: missing {wrong[2]}"
-    return f"{where}: unknown key {wrong[2]!r}{_near(wrong[2], keys)}: it may be {', '.join(keys)}"
-
-
-def _place(path: str, top: dict[str, Any]) -> tuple[str, str, Any, Any, str]:
-    """The entry that a path of msgspec's leads to, and the key there with its value, its type and what it may be."""
-    entry: list[str] = []
-    key, may_be = "", ""
-    value: Any = top
-    kind: Any = msgspec.inspect.type_info(_File)
-    for name, index in _STEP.findall(path):
-        if name:
-            key, value = name, value[name]
-            kind, may_be = _described(next(field.type for field in kind.fields if field.name == name))
-            if isinstance(kind, msgspec.inspect.StructType):
-                entry.append("[default]" if name == "default" else name)
-        elif isinstance(kind, msgspec.inspect.ListType):
-            value, kind = value[int(index)], kind.item_type
-            mic = value.get("mic") if isinstance(value, dict) else None
-            entry.append(f"{key} {int(index) + 1}" + (f" ({mic})" if isinstance(mic, str) else ""))
-    return "".join(f"{', ' if i else ': '}{part}" for i, part in enumerate(entry)), key, value, kind, may_be
-
-
-def _described(kind: Any) -> tuple[Any, str]:
-    """A field's type, without None where that may stand for it, and its description."""
-    may_be = ""
-    if isinstance(kind, msgspec.inspect.Metadata):
-        kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", "")
-    if isinstance(kind, msgspec.inspect.UnionType):
-        kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
-    return kind, may_be
 
 
 def _by_mic(entries: Iterable[VenueEntry], where: str) -> dict[str, VenueEntry]:
@@ -527,12 +444,6 @@ def _by_publisher(entries: Iterable[VenueEntry], where: str, hint: str = "") -> 
                 both = f"{other.venue_id} and {entry.venue_id}"
                 raise InputError(f"{where}: publisher id {number} is in publisher_ids of both {both}{hint}")
     return found
-
-
-def _near(word: str, known: Iterable[str], count: int = 1) -> str:
-    """Return a proposal of the known words nearest to a wrong one, or no text where none is near."""
-    near = difflib.get_close_matches(word, tuple(known), n=count)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def _day_of(time_ns: int) -> date | str:

@@ -11,9 +11,20 @@ from sor.errors import InputError
 from sor.kernels import MAX_THREADS, core, in_threads, pick
 from sor.market.book import Books
 from sor.market.columns import Batch, numbered
+from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
-from sor.types import MARKET_STATES, STATUSES, Algorithm, CostParameters, Objective, Order, Warnings, whole_number
+from sor.types import (
+    DOLLARS,
+    MARKET_STATES,
+    STATUSES,
+    Algorithm,
+    CostParameters,
+    Objective,
+    Order,
+    Warnings,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +49,7 @@ def route_many(
     exclude_venues: Collection[str] = (),
     directory: VenueDirectory | None = None,
     threads: int = 1,
+    instruments: Instruments | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Route orders on every row of a feed: what `sor.Router` answers after each, bit for bit, as columns.
 
@@ -54,6 +66,8 @@ def route_many(
         Venues and their fees, by default the built-in ones.
     threads : int
         Of the solver.
+    instruments : Instruments, optional
+        Those that the feed was read with; by default a `Feed`'s own.
 
     Returns
     -------
@@ -71,10 +85,14 @@ def route_many(
         - ``warnings``: bits of `sor.types.Warnings`;
         - ``symbols``, ``venues``, ``states``, ``statuses``: the names that the numbers above stand for.
 
+        With instruments, ``allocation`` and ``executed`` are floats, in units, and ``currencies`` names by symbol what
+        its dollars are.
+
     Raises
     ------
     InputError
-        Where an argument is not what it may be; or as iterating over the feed does.
+        Where an argument is not what it may be, such as a quantity that is no multiple of a symbol's lot; or as
+        iterating over the feed does.
     StreamError
         The feed cannot be read to its end.
 
@@ -84,7 +102,10 @@ def route_many(
     >>> columns["total_cost"][-1], columns["allocation"][-1]
     """
     router = Router(parameters, algorithm, objective, max_quote_age=max_quote_age, exclude_venues=exclude_venues)
-    run = Routing(orders, router, directory, threads)
+    known = getattr(feed, "instruments", instruments)
+    if instruments is not None and known != instruments:
+        raise InputError("instruments are other ones than those that the feed was read with")
+    run = Routing(orders, router, directory, threads, known or SHARES)
     return run.joined(list(run.answers([feed] if isinstance(feed, Batch) else feed)))
 
 
@@ -95,12 +116,18 @@ class Routing:
     ----------
     symbols : tuple of str
         Names by the numbers that answers have.
+    instruments : Instruments
     venues : list of (position, venue_id)
         By the columns of an answer's ``allocation`` and ``status``; more come with time.
     """
 
     def __init__(
-        self, orders: Order | Iterable[Order], router: Router, directory: VenueDirectory | None, threads: int
+        self,
+        orders: Order | Iterable[Order],
+        router: Router,
+        directory: VenueDirectory | None,
+        threads: int,
+        instruments: Instruments = SHARES,
     ) -> None:
         if router.algorithm == "cont_kukanov":
             raise InputError(
@@ -118,13 +145,33 @@ class Routing:
         self._directory = VenueDirectory.load() if directory is None else directory
         self._threads = whole_number("threads", threads, 1, MAX_THREADS)
         self._sells = np.array([order.side == "sell" for order in self.orders], np.uint8)
-        self._sizes = np.array([order.quantity for order in self.orders], np.int64)
+        self.instruments = instruments
+        # Of an order for any symbol they are known with the symbol.
+        named = [order.symbol != ANY or not instruments for order in self.orders]
+        sizes = [
+            self._size(order, order.symbol) if known else 0 for order, known in zip(self.orders, named, strict=True)
+        ]
+        self._sizes = np.array(sizes, np.int64)
         self._layouts: dict[tuple[Any, ...], int] = {}  # positions of a book's venues
         self._columns: list[NDArray[np.intp]] = []  # of the answers, by layout
         self._depth = 0  # of the books, once there are some
         self._rows = 0  # of all batches before
         self._numbers: dict[str, int] = {}  # of symbols
         self._symbol_of = np.empty(0, np.int32)  # by row of the batch
+
+    def _size(self, order: Order, symbol: str) -> int:
+        """An order's size: shares, or lots of the symbol's instrument."""
+        instrument = self.instruments.get(symbol)
+        if order.instrument not in (None, instrument) and order.symbol != ANY:
+            raise InputError(f"instrument is {order.instrument!r}: it must be that of {symbol}, {instrument!r}")
+        size = whole_number if instrument is None else instrument.lots
+        return size("quantity", order.quantity, 1)
+
+    @property
+    def currencies(self) -> list[str]:
+        """What the dollars of each symbol are, by its number."""
+        every = (self.instruments.get(symbol) for symbol in self.symbols)
+        return [one.currency if one else DOLLARS for one in every]
 
     def answers(self, feed: Iterable[Batch]) -> Iterator[dict[str, NDArray[Any]]]:
         """Columns of the answers to some rows after another's; those of venues may become more."""
@@ -140,7 +187,7 @@ class Routing:
 
     def _begin(self, depth: int) -> None:
         self._depth = depth = min(depth, self._router.depth)
-        self._books = Books(self._directory, "publishers", depth)
+        self._books = Books(self._directory, "publishers", depth, instruments=self.instruments)
         orders = [(order, None if order.symbol == ANY else order.symbol) for order in self.orders]
         self._follower = many.Follower(orders, self._router.max_quote_age, self._router.excluded, depth)
         self._new_looks(depth, 1)
@@ -216,8 +263,10 @@ class Routing:
         n = self._looks.rows
         taken = {name: array[:n] for name, array in self._taken.items()}
         row, order, _, state, warnings = taken["marks"].T.copy()
-        sizes, sells = self._sizes[order], self._sells[order]
-        splits, total, value, more = self._solve(taken, sizes, sells)
+        symbol = self._symbol_of[row]
+        sizes, steps = self._in_lots(order, symbol) if self.instruments else (self._sizes[order], None)
+        sells = self._sells[order]
+        splits, total, value, more = self._solve(taken, sizes, sells, steps)
         allocation = np.zeros((n, len(self.venues)), np.int64)
         status = np.full((n, len(self.venues)), ABSENT, np.uint8)
         executed, sums = np.empty(n), np.full((n, 3), np.nan)
@@ -232,7 +281,7 @@ class Routing:
             "row": row + self._rows,
             "order": order.astype(np.int32),
             "time": taken["times"].copy(),
-            "symbol": self._symbol_of[row].copy(),
+            "symbol": symbol.copy(),
             "bid": taken["best"][:, 0].copy(),
             "ask": taken["best"][:, 1].copy(),
             "mid": taken["best"][:, 2].copy(),
@@ -249,10 +298,46 @@ class Routing:
             "warnings": (warnings | more).astype(np.uint8),
         }
         self._clear(n)
+        if self.instruments:
+            self._bring_outside(columns)
         return columns
 
+    def _in_lots(
+        self, orders: NDArray[np.int64], symbols: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sizes of the looks' orders and the grids of their splits, in lots where the symbol has an instrument."""
+        pairs, which = np.unique(np.stack([orders, symbols], axis=1), axis=0, return_inverse=True)
+        sizes, steps = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.int64)
+        step = self._router.parameters.step
+        for i, (order, symbol) in enumerate(pairs.tolist()):
+            instrument = self.instruments.get(self.symbols[symbol])
+            sizes[i] = self._size(self.orders[order], self.symbols[symbol])
+            steps[i] = step if instrument is None else instrument.grid(step)
+        return sizes[which.reshape(-1)], steps[which.reshape(-1)]
+
+    def _bring_outside(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Quantities in units, and costs in whole dollars of their currency, as in `sor.routing.outside`."""
+        for name in ("allocation", "executed"):
+            columns[name] = columns[name].astype(np.float64)
+        for symbol in np.unique(columns["symbol"]):
+            instrument = self.instruments.get(self.symbols[symbol])
+            if instrument is None:
+                continue
+            units, lots = instrument.ratio
+            rows = np.flatnonzero(columns["symbol"] == symbol)
+            for name in ("allocation", "executed"):
+                columns[name][rows] = columns[name][rows] * units / lots
+            for name in ("cash_spent", "total_cost", "objective_value", "shortfall"):
+                dollars = columns[name][rows] * units / lots
+                many.round_all(dollars.data)
+                columns[name][rows] = dollars
+
     def _solve(
-        self, taken: dict[str, NDArray[Any]], sizes: NDArray[np.int64], sells: NDArray[np.uint8]
+        self,
+        taken: dict[str, NDArray[Any]],
+        sizes: NDArray[np.int64],
+        sells: NDArray[np.uint8],
+        steps: NDArray[np.int64] | None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Shares per row of quotes, their cost with true prices, the value that was minimised, and more warnings."""
         quotes, counts, mid = taken["shown"], taken["counts"], taken["best"][:, 2]
@@ -268,12 +353,11 @@ class Routing:
             warnings[unmeasured] = Warnings.NO_MID
             counts = np.where(unmeasured, 0, counts)
             references = np.where(unmeasured, 0.0, np.where(sells, -mid, mid))
-        for count in np.unique(counts):  # a venue that shows nothing is not there, as it could be rested at
-            rows = np.flatnonzero(counts == count)
+        for count, step, rows in self._alike(counts, steps):
             some, size, reference = np.ascontiguousarray(quotes[rows, :count]), sizes[rows], references[rows]
             split, cost = np.zeros((len(rows), count), np.int64), np.empty(len(rows))
             if count:
-                self._in_parts(core.allocate_many, some, size, (self._router.parameters.step,), reference, split, cost)
+                self._in_parts(core.allocate_many, some, size, (step,), reference, split, cost)
                 warnings[rows] |= np.where(self._idle(some, reference), Warnings.IDLE, 0)
                 value[rows] = cost
             if not count or self._router.objective == "shortfall":
@@ -282,6 +366,18 @@ class Routing:
                 value[rows] = cost
             splits[rows, :count], total[rows] = split, cost
         return splits, total, value, warnings
+
+    def _alike(
+        self, counts: NDArray[np.int64], steps: NDArray[np.int64] | None
+    ) -> Iterator[tuple[int, int, NDArray[np.intp]]]:
+        """Looks with as many venues (one that shows nothing is not there, as it could be rested at) and one grid."""
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            if steps is None:
+                yield int(count), int(self._router.parameters.step), rows
+                continue
+            for step in np.unique(steps[rows]):
+                yield int(count), int(step), rows[steps[rows] == step]
 
     def _penalties(self) -> tuple[float, float, float]:
         one = self._router.parameters
@@ -336,6 +432,8 @@ class Routing:
                 at += len(part)
             columns[name] = wide
         columns["symbols"] = np.array(self.symbols, np.str_)
+        if self.instruments:
+            columns["currencies"] = np.array(self.currencies, np.str_)
         columns["venues"] = np.array([self.venues[i][1] for i in order], np.str_)
         return columns | {"states": np.array(MARKET_STATES), "statuses": np.array(STATUSES)}
 

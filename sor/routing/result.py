@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -15,6 +16,9 @@ Text = Annotated[str, Meta(min_length=1)]
 Time = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z$")]
 Count = Annotated[int, Meta(ge=0)]
 AtLeastOne = Annotated[int, Meta(ge=1)]
+# Of shares, whole; of a symbol with an instrument a decimal, where its lot is a part of its unit.
+Quantity = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0)]
+Above0 = Annotated[int, Meta(ge=1)] | Annotated[float, Meta(gt=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Amount = Annotated[float, Meta(ge=0)]
 Part = Annotated[float, Meta(ge=0, le=1)]  # of a whole
@@ -33,7 +37,7 @@ class VenueResult(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=T
         ),
     ]
     ask: Annotated[Positive | None, Meta(description="Best ask, dollars per share; null where none is displayed.")]
-    ask_size: Annotated[Count, Meta(description="Shares displayed at the best ask; 0 where there is none.")]
+    ask_size: Annotated[Quantity, Meta(description="Shares displayed at the best ask; 0 where there is none.")]
     fee: Annotated[
         float,
         Meta(description="Paid by the taker, dollars per share; negative where the venue pays the taker."),
@@ -43,14 +47,14 @@ class VenueResult(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=T
         Meta(description="Received by the maker, dollars per share; negative where the maker pays."),
     ]
     allocation: Annotated[
-        Count,
+        Quantity,
         Meta(
             description="Shares of the order sent to this venue, over all its levels; the entry of the same place "
             "in the result's allocation."
         ),
     ]
     bid: Annotated[Positive | None, Meta(description="Best bid, dollars per share; null where none is displayed.")]
-    bid_size: Annotated[Count, Meta(description="Shares displayed at the best bid; 0 where there is none.")]
+    bid_size: Annotated[Quantity, Meta(description="Shares displayed at the best bid; 0 where there is none.")]
     status: Annotated[
         Status,
         Meta(
@@ -73,7 +77,7 @@ VENUE_RULES: dict[str, Any] = {
             {
                 "if": {"properties": {side: {"type": "null"}}},
                 "then": {"properties": {f"{side}_size": {"const": 0}}},
-                "else": {"properties": {f"{side}_size": {"minimum": 1}}},
+                "else": {"properties": {f"{side}_size": {"exclusiveMinimum": 0}}},
             }
             for side in ("ask", "bid")
         ),
@@ -85,14 +89,14 @@ class ExecutionSummary(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fie
     """Shares executed at once, missing and in excess; cash in dollars (negative: received); executed / order."""
 
     total_executed: Annotated[
-        Count,
+        Quantity,
         Meta(
             description="Shares executed at once: at each venue and level the lesser of what is sent and what is "
             "displayed."
         ),
     ]
-    underfill: Annotated[Count, Meta(description="Shares of the order not executed at once.")]
-    overfill: Annotated[Count, Meta(description="Shares executed beyond the order.")]
+    underfill: Annotated[Quantity, Meta(description="Shares of the order not executed at once.")]
+    overfill: Annotated[Quantity, Meta(description="Shares executed beyond the order.")]
     cash_spent: Annotated[
         float,
         Meta(
@@ -166,7 +170,7 @@ class ChildOrder(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     ]
     side: Annotated[Side, Meta(description="What the order does: buy takes asks, sell takes bids.")]
     price: Annotated[Positive, Meta(description="Dollars per share.")]
-    quantity: Annotated[AtLeastOne, Meta(description="Shares.")]
+    quantity: Annotated[Above0, Meta(description="Shares.")]
 
 
 class PlacementSummary(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -177,8 +181,8 @@ class PlacementSummary(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fie
     overlap) of ``horizon`` seconds, and whether the feed's events or its quotes told what left the queues.
     """
 
-    market: Annotated[Count, Meta(description="Shares to take at once.")]
-    limit: Annotated[Count, Meta(description="Shares to rest, over all venues.")]
+    market: Annotated[Quantity, Meta(description="Shares to take at once.")]
+    limit: Annotated[Quantity, Meta(description="Shares to rest, over all venues.")]
     expected_cost: Annotated[
         float,
         Meta(description="Dollars against the mid: spread, fees, rebates, impact and penalties."),
@@ -207,6 +211,7 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
     """The answer to one order on one book; `to_json` gives the documented JSON (sor/routing/result.schema.json).
 
     ``placement`` is UNSET, and not in the JSON, but for ``cont_kukanov``; None there where the model did not decide.
+    ``currency`` is UNSET but for a symbol with an instrument.
     """
 
     symbol: Annotated[Text, Meta(description="Symbol of the market data.")]
@@ -214,7 +219,7 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
         Time,
         Meta(description="Newest event time (ts_event) of the book, ISO 8601 in UTC with nine digits of a second."),
     ]
-    order_size: Annotated[AtLeastOne, Meta(description="Shares to be bought or sold.")]
+    order_size: Annotated[Above0, Meta(description="Shares to be bought or sold.")]
     algorithm: Annotated[
         Algorithm,
         Meta(
@@ -228,7 +233,7 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
         Meta(description="Every venue known for the symbol, by publisher id, level or name."),
     ]
     allocation: Annotated[
-        list[Annotated[Count, Meta(description="Shares sent to the venue of the same place in venues.")]],
+        Sequence[Annotated[Quantity, Meta(description="Shares sent to the venue of the same place in venues.")]],
         Meta(description="Shares per venue, aligned with venues."),
     ]
     total_cost: Annotated[
@@ -291,6 +296,13 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
         Meta(description="State of the stream at the decision; null in replay and in the library."),
     ]
     source: Annotated[Any, Meta(description="Which input this result answers; null where the library was called.")]
+    currency: Annotated[
+        str | msgspec.UnsetType,
+        Meta(
+            description="Only of a symbol with an instrument: what its dollars are. Its shares are then units of the "
+            "instrument, decimals where its lot is a part of one."
+        ),
+    ] = msgspec.UNSET
 
     def to_json(self) -> bytes:
         """One line of JSON, without the line break."""

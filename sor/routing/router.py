@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from sor.errors import InputError
 from sor.kernels import core, pick
 from sor.market.book import Book
 from sor.routing.cont_kukanov import plan
+from sor.routing.outside import order_in_lots, result_outside, with_step
 from sor.routing.result import PlacementSummary, RoutingResult
 from sor.types import (
     ALGORITHMS,
@@ -19,6 +21,7 @@ from sor.types import (
     OBJECTIVES,
     Algorithm,
     CostParameters,
+    Instrument,
     Objective,
     Order,
     one_of,
@@ -92,6 +95,7 @@ class Router:
             self.excluded = frozenset(text(f"exclude_venues[{i}]", name) for i, name in enumerate(exclude_venues))
         except TypeError:
             raise InputError(f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids") from None
+        self._in_lots: dict[Instrument, Router] = {}
 
     @property
     def depth(self) -> int:
@@ -107,6 +111,7 @@ class Router:
         ----------
         order : Order
         book : Book
+            Where it has an instrument, the quantity is of its units, and the result is told in them.
         stream, source : object, optional
             Copied into the result: the state of the stream, and which input it answers.
         halt : str, optional
@@ -120,11 +125,27 @@ class Router:
         Raises
         ------
         InputError
-            The order is for another symbol than the book, or larger than ``cont_kukanov`` takes (10^12 shares). What
-            a book shows raises nothing: where it cannot be routed on, a warning says so.
+            The order is for another symbol than the book or has another instrument, its quantity is no multiple of
+            the lot, or it is larger than ``cont_kukanov`` takes (10^12 shares or lots). What a book shows raises
+            nothing: where it cannot be routed on, a warning says so.
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
+        if book.instrument is None and order.instrument is None:
+            return self._route(order, book, stream, source, halt)
+        lots, instrument = order_in_lots(order, book)
+        return result_outside(self._router_of(instrument)._route(lots, book, stream, source, halt), instrument)
+
+    def _router_of(self, instrument: Instrument) -> Router:
+        """The same with the grid of an instrument, in lots."""
+        found = self._in_lots.get(instrument)
+        if found is None:
+            found = self._in_lots[instrument] = copy.copy(self)
+            found.parameters = with_step(self.parameters, instrument.grid(self.parameters.step))
+        return found
+
+    def _route(self, order: Order, book: Book, stream: Any, source: Any, halt: str | None) -> RoutingResult:
+        """As `route`, in shares or in lots."""
         market = quotes.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
         if book.doubts:
@@ -135,7 +156,7 @@ class Router:
         if self.algorithm == "cont_kukanov":
             fills, solution, placement = self._place(order, book, market, rows, places, warnings)
         else:
-            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            solution = self._solve(order, int(order.quantity), rows, market.mid, warnings)
             fills = splits.tally(order.side, book, places, solution.split)
         total_cost, value = solution.total_cost, solution.objective_value
         result: RoutingResult = splits.assemble(
@@ -159,18 +180,18 @@ class Router:
         self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
     ) -> tuple[Any, Solution, PlacementSummary | None]:
         """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
-        whole_number("quantity", order.quantity, 1, MOST_PLACED)
+        whole_number("quantity" if book.instrument is None else "quantity in lots", order.quantity, 1, MOST_PLACED)
         planned = plan(order, book, market, rows, self.parameters, self.min_windows)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
-            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            solution = self._solve(order, int(order.quantity), rows, market.mid, warnings)
             return splits.tally(order.side, book, places, solution.split), solution, None
         taken = self._solve(order, planned.market, rows, market.mid, warnings)
         fills = splits.tally(order.side, book, places, taken.split)
         splits.rest(fills, order.side, book, market, planned.limits)
         if fills.executed < planned.market:
-            missing = planned.market - fills.executed
-            warnings.append(f"of the market order's {planned.market} shares {missing} are not displayed")
+            wanted, missing = map(book.quantity, (planned.market, planned.market - fills.executed))
+            warnings.append(f"of the market order's {wanted} shares {missing} are not displayed")
         warnings += planned.warnings
         return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
 

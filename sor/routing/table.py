@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.json import encode
+from msgspec.structs import asdict
 
 from sor.market.columns import arrow
 from sor.market.parquet import GROUP, TableFile
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from sor.routing.many import Routing
     from sor.routing.router import Router
+    from sor.types import Order
 
 Answers = dict[str, "NDArray[Any]"]
 FORM = "sor.results"  # in the file's metadata, with what all of its rows have in common
@@ -51,7 +53,7 @@ class ResultsFile(TableFile):
             "algorithm": router.algorithm,
             "objective": router.objective,
             "parameters": router.parameters,
-            "orders": run.orders,
+            "orders": [_without_instrument(order) for order in run.orders],
             "warnings": {str(one.value): one.name.lower() for one in Warnings if one.name},
         }
         self._metadata = {FORM: encode(terms)}
@@ -69,6 +71,12 @@ class ResultsFile(TableFile):
             self.write(table.replace_schema_metadata(self._metadata))
 
 
+def _without_instrument(order: Order) -> dict[str, Any]:
+    terms = asdict(order)
+    del terms["instrument"]
+    return terms
+
+
 def _batch(answers: Answers, run: Routing) -> Any:
     """One chunk of answers as an Arrow batch; null stands for what there is not."""
     package = arrow()
@@ -82,7 +90,7 @@ def _batch(answers: Answers, run: Routing) -> Any:
             "symbol": _names(answers["symbol"], run.symbols),
             "order": order,
             "side": _names(order, [one.side for one in orders]),
-            "quantity": np.array([one.quantity for one in orders], np.int64)[order],
+            "quantity": np.array([one.quantity for one in orders], answers["executed"].dtype)[order],
             "state": _names(answers["state"], MARKET_STATES),
             "venue": venue,
             "allocation": allocation,
@@ -90,6 +98,7 @@ def _batch(answers: Answers, run: Routing) -> Any:
             "fill_rate": answers["fill_rate"],
             **{name: package.array(answers[name], mask=np.isnan(answers[name])) for name in DOLLARS},
             "warnings": answers["warnings"],
+            **({"currency": _names(answers["symbol"], run.currencies)} if run.instruments else {}),
         }
     )
 
@@ -99,7 +108,7 @@ def _names(numbers: NDArray[Any], names: Any) -> Any:
     return package.DictionaryArray.from_arrays(numbers.astype(np.int32), package.array(list(names), package.string()))
 
 
-def _sent(shares: NDArray[np.int64], venues: list[tuple[Any, str]]) -> tuple[Any, Any]:
+def _sent(shares: NDArray[Any], venues: list[tuple[Any, str]]) -> tuple[Any, Any]:
     """Lists of the venues that get shares, in the order of a result's, and of how many each gets."""
     package = arrow()
     order = sorted(range(len(venues)), key=lambda i: venues[i][0])

@@ -21,6 +21,7 @@ from sor.kafka.common import ClientError
 from sor.kafka.waiting import Deadline
 from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
+from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
 from sor.service import rules
 from sor.service.settings import (
@@ -94,9 +95,11 @@ def check(settings: CheckSettings) -> Iterator[Finding]:
     yield _try("settings", lambda: _settings(settings))
     yield _try("kernels", lambda: f"{kernels.BACKEND} ({kernels.WHY})")
     if path is not None:
-        yield _try("feed", lambda: _feed(path, settings.venues))
+        yield _try("feed", lambda: _feed(path, settings.venues, settings.instruments))
     else:
         yield _try("venues", lambda: _venues(settings))
+        if settings.instruments is not None:
+            yield _try("instruments", lambda: _instruments(settings))
     try:
         admin = kafka.connect_admin(settings.connection)
     except SorError as error:
@@ -159,10 +162,10 @@ def _settings(settings: CheckSettings) -> str:
     return "flags and environment are read"
 
 
-def _feed(path: str, venues: str | None = None) -> str:
+def _feed(path: str, venues: str | None = None, instruments: str | None = None) -> str:
     if path == "-":
         raise Skipped("standard input is not read")
-    source = open_feed(path)
+    source = open_feed(path, Instruments.load(instruments))
     try:
         decoder = source.decoder(depth=1, directory=VenueDirectory.load(venues))
         symbol = _first_symbol(decoder, source)
@@ -188,6 +191,10 @@ def _venues(settings: RoutingSettings) -> str:
     excluded = directory.check_ids(settings.exclude_venues)
     origin = "the built-in directory" if settings.venues is None else f"{settings.venues} over the built-in directory"
     return f"{len(list(directory))} from {origin}" + (f", {len(excluded)} excluded" if excluded else "")
+
+
+def _instruments(settings: RoutingSettings) -> str:
+    return f"{len(Instruments.load(settings.instruments))} from {settings.instruments}"
 
 
 # --- on the brokers --------------------------------------------------------------------------------------------------
@@ -254,6 +261,7 @@ def _alike(admin: Any, market: str, orders: str) -> str:
 def _symbols(admin: Any, settings: ConsumeSettings) -> str:
     """That no symbol is in two partitions, as far as the newest messages of each tell: no book of it would be whole."""
     topic, patience = settings.topic, Deadline(LONGEST_LOOK_S)
+    decoder = JsonDecoder(depth=1, instruments=Instruments.load(settings.instruments))
     partitions = range(_partitions(admin, topic))
     if len(partitions) < 2:
         raise Skipped(f"topic {topic} has not more than one partition")
@@ -264,7 +272,7 @@ def _symbols(admin: Any, settings: ConsumeSettings) -> str:
             homes: defaultdict[str, set[int]] = defaultdict(set)
             while not patience.passed and any(log.position(part) < end for part, (_, end) in ends.items()):
                 for record in log.poll(TAIL, settings.connection.timing.poll)[0]:
-                    if (symbol := _symbol_of(record.value)) is not None:
+                    if (symbol := _symbol_of(decoder, record.value)) is not None:
                         homes[symbol].add(record.partition)
     except ClientError as error:  # whether it may be read is told above
         raise Skipped(f"{topic} cannot be read: {error}") from None
@@ -280,9 +288,9 @@ def _symbols(admin: Any, settings: ConsumeSettings) -> str:
     return f"{len(homes)} among the newest messages, each in one partition"
 
 
-def _symbol_of(raw: bytes | None) -> str | None:
+def _symbol_of(decoder: JsonDecoder, raw: bytes | None) -> str | None:
     try:
-        return JsonDecoder(depth=1).decode(raw or b"").symbol
+        return decoder.decode(raw or b"").symbol
     except DataError:
         return None
 

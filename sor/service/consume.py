@@ -120,13 +120,13 @@ def _recovery(
         "limit_s": 0.8 * settings.connection.timing.between_polls,
     }
     if settings.orders_topic is None:
-        decoder = JsonDecoder(plan.depth, events=plan.events)
+        decoder = JsonDecoder(plan.depth, events=plan.events, instruments=plan.instruments)
         return Recovery(reader, decoder, settings.memory_topic, depth=plan.router.depth, **bounds), None
     orders = settings.orders_topic
     feed = client.open_feed(settings.connection, settings.topic)
     stack.callback(feed.close)
     feed.check_alike(orders)
-    decoder = JsonDecoder(DEPTH, events=plan.events)
+    decoder = JsonDecoder(DEPTH, events=plan.events, instruments=plan.instruments)
     return OrderRecovery(reader, decoder, settings.topic, orders, settings.memory_topic, **bounds), feed
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from sor.errors import Exit, InputError
 from sor.market.columns import Batch
+from sor.market.feed import Feed
 from sor.market.parquet import ParquetFile
 from sor.service.feeds import Progress, feed_of
 from sor.service.logs import report
@@ -28,8 +29,8 @@ def convert(settings: ConvertSettings) -> int:
     output = str(settings.output)
     try:
         with contextlib.ExitStack() as stack, Progress(feed) as progress:
-            parts = None if settings.by is None else Parts(output, settings.by, feed.paths, stack)
-            target = stack.enter_context(ParquetFile(output)) if parts is None else parts
+            parts = None if settings.by is None else Parts(output, settings.by, feed, stack)
+            target = stack.enter_context(ParquetFile(output, feed.instruments)) if parts is None else parts
             for batch in feed:
                 target.add(batch)
                 progress.tell()
@@ -53,9 +54,9 @@ def convert(settings: ConvertSettings) -> int:
 class Parts:
     """Files of a folder, one for each day or symbol or both; they have their names once all has been written."""
 
-    def __init__(self, folder: str, by: str, read: tuple[str, ...], stack: contextlib.ExitStack) -> None:
+    def __init__(self, folder: str, by: str, feed: Feed, stack: contextlib.ExitStack) -> None:
         self.files: dict[tuple[str, int], ParquetFile] = {}
-        self._folder, self._read, self._stack = folder, read, stack
+        self._folder, self._feed, self._stack = folder, feed, stack
         self._by_symbol, self._by_day = "symbol" in by, "day" in by
 
     def add(self, batch: Batch) -> None:
@@ -84,7 +85,7 @@ class Parts:
         date = str(np.datetime64(day, "D")) if self._by_day else ""
         name = "-".join(part for part in (quote(symbol, safe=""), date) if part) + ".parquet"
         path = os.path.join(self._folder, name)
-        for other in self._read:
+        for other in self._feed.paths:
             if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
                 raise InputError(f"--output is {self._folder!r}: {path} is a file to read")
-        return self._stack.enter_context(ParquetFile(path))
+        return self._stack.enter_context(ParquetFile(path, self._feed.instruments))

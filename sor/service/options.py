@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from sor.errors import DataError, InputError
@@ -184,6 +185,15 @@ def whole(low: int, high: int = MAX_ORDER) -> Callable[[str], int]:
         return int(digits)
 
     return parse
+
+
+def quantity(value: str) -> int | Decimal:
+    """A whole number, or one with decimals, which only a symbol with an instrument may have."""
+    digits = value.strip().replace(",", "")
+    if re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,9}", digits) and float(digits) > 0:
+        exact = Decimal(digits)
+        return int(exact) if exact == int(exact) else exact
+    return whole(1)(value)
 
 
 def number(low: float, what: str) -> Callable[[str], float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 from functools import partial
 
 import msgspec
 
 from sor.errors import DataError, Exit, InputError
+from sor.market.instruments import Instruments
 from sor.service.logs import report
 from sor.service.outputs import say
 from sor.service.settings import OrderSettings
@@ -16,18 +18,19 @@ from sor.stream.orders import OrderMessage, is_answer, is_rejection, order_of
 
 def send_order(settings: OrderSettings) -> int:
     """Send an order, and print its answer; returns an exit status."""
+    quantity = settings.quantity or 0
     asked = OrderMessage(
         settings.order_id or str(uuid.uuid4()),
         str(settings.symbol),
         str(settings.side),
-        settings.quantity or 0,
+        float(quantity) if isinstance(quantity, Decimal) else quantity,
         settings.limit_price,
         settings.algorithm,
         settings.objective,
     )
     value = msgspec.json.encode(asked)
     try:
-        order_of(value)
+        order_of(value, Instruments.load(settings.instruments))
     except DataError as error:
         raise InputError(str(error)) from None
     from sor.kafka.ask import ask

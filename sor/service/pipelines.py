@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from decimal import Decimal
 from functools import partial
 from typing import NamedTuple
 
 from sor import kernels
 from sor.market import Decoder
 from sor.market.book import Books
+from sor.market.instruments import Instruments
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
@@ -18,7 +20,7 @@ from sor.stream.messages import Sink
 from sor.stream.orders import DEPTH, Feed, NewRouter, OrderPipeline, OrderRecovery, Terms
 from sor.stream.pipeline import Pipeline
 from sor.stream.recovery import Recovery
-from sor.types import Order
+from sor.types import Instrument, Order
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Plan(NamedTuple):
     router: Router
     new_books: Callable[[int], Books]  # so many levels deep
     directory: VenueDirectory
+    instruments: Instruments
 
     @property
     def events(self) -> bool:
@@ -43,21 +46,27 @@ class Plan(NamedTuple):
         return 1 if self.settings.algorithm == "brute_force" and self.venues_from == "publishers" else DEPTH
 
 
-def plan_of(settings: RoutingSettings, venues_from: str, directory: VenueDirectory | None = None) -> Plan:
-    """The plan of the settings, with their venue directory where that has been loaded already.
+def plan_of(
+    settings: RoutingSettings,
+    venues_from: str,
+    directory: VenueDirectory | None = None,
+    instruments: Instruments | None = None,
+) -> Plan:
+    """The plan of the settings, with their venue directory and instruments where these have been loaded already.
 
     Raises
     ------
     InputError
     """
     directory = directory or VenueDirectory.load(settings.venues)
+    instruments = Instruments.load(settings.instruments) if instruments is None else instruments
     new_router = _routers(settings, directory)
 
     def new_books(depth: int) -> Books:
-        return Books(directory, venues_from, depth, _new_outflows(settings), settings.max_symbols)
+        return Books(directory, venues_from, depth, _new_outflows(settings), settings.max_symbols, instruments)
 
     new_books(1)
-    return Plan(settings, venues_from, new_router, new_router(None, None), new_books, directory)
+    return Plan(settings, venues_from, new_router, new_router(None, None), new_books, directory, instruments)
 
 
 def new_pipeline(
@@ -88,8 +97,11 @@ def new_pipeline(
 
 def order_of(settings: RoutingSettings, venues_from: str) -> Order:
     """The one order of a run, for any symbol; it is told, with how it is routed."""
-    order = Order("*", settings.side, settings.order_size, settings.limit_price)
-    logger.info("SOR Configuration: Order size: %d", settings.order_size)
+    size = settings.order_size
+    # Decimals are checked against the lot of each symbol that they are for.
+    any_lot = None if isinstance(size, int) else Instrument(lot=Decimal(1).scaleb(int(size.as_tuple().exponent)))
+    order = Order("*", settings.side, size, settings.limit_price, instrument=any_lot)  # type: ignore[arg-type]
+    logger.info("SOR Configuration: Order size: %s", size)
     limit = "" if settings.limit_price is None else f", limit {settings.limit_price:g}"
     _log_configuration(settings, venues_from, f"{settings.side}{limit}")
     return order
@@ -103,7 +115,8 @@ def new_order_pipeline(
     terms = Terms(None if age is None else 1e3 * age, settings.order_wait, round(1e3 * settings.order_memory))
     what = f"orders from {settings.orders_topic}, books from {settings.topic}"
     _log_configuration(settings, plan.venues_from, what)
-    return OrderPipeline(lambda: plan.new_books(DEPTH), plan.new_router, sink, feed, recovery, terms)
+    known = plan.instruments
+    return OrderPipeline(lambda: plan.new_books(DEPTH), plan.new_router, sink, feed, recovery, terms, instruments=known)
 
 
 def _routers(settings: RoutingSettings, directory: VenueDirectory) -> NewRouter:

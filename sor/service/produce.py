@@ -15,6 +15,7 @@ from sor.market import BookUpdate
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import LEVELS, JsonDecoder, message_from, message_of
 from sor.market.fields import symbol_of, time_of
+from sor.market.instruments import InLots, Instruments
 from sor.market.venues import VenueDirectory
 from sor.service.settings import ProduceSettings
 from sor.stream.files import FileSource, open_feed
@@ -79,9 +80,9 @@ class Row(NamedTuple):
 class Rows:
     """A file's rows as messages; what cannot be sent is counted and logged, what is left out on purpose is counted."""
 
-    def __init__(self, path: str, venues: str | None = None) -> None:
+    def __init__(self, path: str, venues: str | None = None, instruments: str | None = None) -> None:
         directory = VenueDirectory.load(venues)
-        self.source = open_feed(path)
+        self.source = open_feed(path, Instruments.load(instruments))
         self.bad = 0
         self.left_out: Counter[str] = Counter()  # on purpose, by reason
         self._convert = _converter(self.source, directory)
@@ -102,7 +103,8 @@ class Rows:
 
 
 def _converter(source: FileSource, directory: VenueDirectory) -> Callable[[bytes], tuple[str, int, bytes]]:
-    """From a line to (symbol, event time, JSON message)."""
+    """From a line to (symbol, event time, JSON message), whose sizes are in units of the instruments."""
+    instruments = source.instruments
     decoder = source.decoder(depth=1, directory=directory)
 
     def from_json(raw: bytes) -> tuple[str, int, bytes]:
@@ -111,9 +113,11 @@ def _converter(source: FileSource, directory: VenueDirectory) -> Callable[[bytes
 
     if isinstance(decoder, JsonDecoder):
         return from_json
+    if isinstance(decoder, InLots):
+        decoder = decoder.decoder
     if not isinstance(decoder, CsvDecoder):
         whole = source.decoder(LEVELS, events=True, directory=directory)
-        return lambda raw: _from_update(whole.decode(raw))
+        return lambda raw: _from_update(whole.decode(raw), instruments)
     columns = decoder.columns
     time_at, symbol_at = columns.index("ts_event"), columns.index("symbol")
 
@@ -125,8 +129,8 @@ def _converter(source: FileSource, directory: VenueDirectory) -> Callable[[bytes
     return from_csv
 
 
-def _from_update(update: BookUpdate) -> tuple[str, int, bytes]:
-    return update.symbol, update.time, message_from(update)
+def _from_update(update: BookUpdate, instruments: Instruments) -> tuple[str, int, bytes]:
+    return update.symbol, update.time, message_from(update, instruments)
 
 
 class Outcome(NamedTuple):
@@ -148,7 +152,8 @@ def produce(settings: ProduceSettings) -> Outcome:
     path = settings.csv_file
     if settings.loop and not os.path.isfile(path):
         raise InputError(f"--loop: {path} cannot be read again from its start")
-    rows = Rows(path, settings.venues)  # a file that cannot be read is told before a broker is waited for
+    # A file that cannot be read is told before a broker is waited for.
+    rows = Rows(path, settings.venues, settings.instruments)
     try:
         topic = resume.connect(settings.connection, settings.topic)
     except SorError:
@@ -169,7 +174,7 @@ def produce(settings: ProduceSettings) -> Outcome:
                 left = None if left is None else left - sent
                 if not settings.loop or not sent or left == 0 or stop():
                     break
-                rows = Rows(path, settings.venues)
+                rows = Rows(path, settings.venues, settings.instruments)
                 pace.restart()
             topic.finish()
     finally:

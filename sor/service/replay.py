@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 
+from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import new_pipeline, plan_of, wants_events
@@ -24,23 +25,26 @@ def replay(settings: ReplaySettings) -> int:
     """Route every row of a recorded feed."""
     path = settings.csv_file
     directory = VenueDirectory.load(settings.venues)
-    venues_from = settings.venues_from or ("publishers" if wants_events(settings) else _venues_of(path, directory))
+    instruments = Instruments.load(settings.instruments)
+    venues_from = settings.venues_from or (
+        "publishers" if wants_events(settings) else _venues_of(path, directory, instruments)
+    )
     if in_columns(settings):
-        return replay_in_columns(settings, venues_from, directory)
-    source = open_feed(path)
+        return replay_in_columns(settings, venues_from, directory, instruments)
+    source = open_feed(path, instruments)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
         sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
-        plan = plan_of(settings, venues_from, directory)
+        plan = plan_of(settings, venues_from, directory, instruments)
         decoder = source.decoder(plan.depth, events=plan.events, directory=directory)
         pipeline = new_pipeline(plan, decoder, sink)
         return run_to_end(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
 
 
-def _venues_of(path: str, directory: VenueDirectory) -> str:
+def _venues_of(path: str, directory: VenueDirectory, instruments: Instruments) -> str:
     """What a venue is, where nobody said: a look at the file; a pipe or a topic cannot be looked ahead at."""
-    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD, directory):
+    if not os.path.isfile(path) or not has_one_publisher(path, LOOK_AHEAD, directory, instruments):
         return "publishers"
     logger.info(
         "only one publisher in the first %d rows of %s: its levels are routed as venues (--venues-from levels)",

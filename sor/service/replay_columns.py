@@ -11,6 +11,7 @@ from sor.errors import InputError
 from sor.market.columns import Batch
 from sor.market.feed import Feed, read_feed
 from sor.market.fields import DOUBTS
+from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.routing.many import Routing
 from sor.routing.table import ResultsFile
@@ -22,23 +23,25 @@ from sor.service.settings import ReplaySettings
 from sor.stream.summary import RunSummary
 
 
-def replay_in_columns(settings: ReplaySettings, venues_from: str, directory: VenueDirectory) -> int:
+def replay_in_columns(
+    settings: ReplaySettings, venues_from: str, directory: VenueDirectory, instruments: Instruments = SHARES
+) -> int:
     """Route every row of a recorded feed, many at a time; the answers are those of `sor replay` without columns."""
     if venues_from == "levels":
         raise InputError(
             f"--output is {settings.output!r}: the levels of this feed, which has one publisher, would be the venues, "
             "and such results are written as JSON Lines only; --venues-from publishers takes the publisher as one venue"
         )
-    plan = plan_of(settings, venues_from, directory)
+    plan = plan_of(settings, venues_from, directory, instruments)
     order = order_of(settings, venues_from)
-    run = Routing(order, plan.router, directory, 1)
-    feed = read_feed(settings.csv_file, settings.symbol, depth=plan.depth)
+    run = Routing(order, plan.router, directory, 1, instruments)
+    feed = read_feed(settings.csv_file, settings.symbol, depth=plan.depth, instruments=instruments)
     summary, started = RunSummary(), time.perf_counter()
     try:
         with Progress(feed) as progress, ResultsFile(str(settings.output), run, plan.router) as file:
             for answers in run.answers(_watched(feed, summary, settings.max_symbols)):
                 file.add(answers)
-                summary.add_many(answers, order.quantity)
+                summary.add_many(answers, order.quantity, run.currencies)
                 progress.tell()
     except KeyboardInterrupt:
         report.warning("sor: stopped before the end, so nothing was written")

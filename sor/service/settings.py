@@ -5,6 +5,7 @@ A command's settings are all of its groups in one frozen object; a function asks
 
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
 from sor.errors import InputError
@@ -28,7 +29,7 @@ from sor.service.options import (
     topic_name,
     whole,
 )
-from sor.types import ALGORITHMS, OBJECTIVES, SIDES, Algorithm, CostParameters, Objective, Side
+from sor.types import ALGORITHMS, MAX_ORDER, OBJECTIVES, SIDES, Algorithm, CostParameters, Objective, Side
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -54,6 +55,12 @@ _OBJECTIVE = Option(
     "sweep (displayed shares at least cost), shortfall (against the mid) or notional (the formula as it stands)",
 )
 _VENUES = Option("SOR_VENUES", text, "venue file (TOML), laid over the built-in directory", file="read")
+_INSTRUMENTS = Option(
+    "SOR_INSTRUMENTS",
+    text,
+    "instruments file (TOML): smallest quantity, tick, round lot and currency of symbols; others trade in shares",
+    file="read",
+)
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
@@ -69,7 +76,9 @@ _RESULTS_TOPIC = Option("SOR_RESULTS_TOPIC", topic_name, "topic for the results;
 class RoutingSettings(Settings):
     """What is routed on every message, and how."""
 
-    order_size: Annotated[int, Option("ORDER_SIZE", whole(1), "shares to route on every message")] = 5000
+    order_size: Annotated[int | Decimal, Option("ORDER_SIZE", options.quantity, "shares to route on every message")] = (
+        5000
+    )
     side: Annotated[Side, _SIDE] = "buy"
     limit_price: Annotated[float | None, _LIMIT_PRICE] = None
     algorithm: Annotated[Algorithm, _ALGORITHM] = "brute_force"
@@ -103,6 +112,7 @@ class RoutingSettings(Settings):
         ),
     ] = None
     venues: Annotated[str | None, _VENUES] = None
+    instruments: Annotated[str | None, _INSTRUMENTS] = None
     exclude_venues: Annotated[
         tuple[str, ...], Option("SOR_EXCLUDE_VENUES", names, "venue ids that get nothing, comma-separated")
     ] = ()
@@ -152,6 +162,7 @@ class FeedSettings(Settings):
         Option("SOR_START", moment, "rows from this event time on: ISO 8601, or nanoseconds since the epoch"),
     ] = None
     end: Annotated[int | None, Option("SOR_END", moment, "rows before this event time")] = None
+    instruments: Annotated[str | None, _INSTRUMENTS] = None
     allow_bad: Annotated[bool, _ALLOW_BAD] = False
 
 
@@ -402,6 +413,7 @@ class SendSettings(Settings):
     """A recorded feed on its way to a topic."""
 
     venues: Annotated[str | None, _VENUES] = None
+    instruments: Annotated[str | None, _INSTRUMENTS] = None
     topic: Annotated[str, _TOPIC] = "market_data"
     speed: Annotated[
         float,
@@ -434,7 +446,8 @@ class OneOrderSettings(Settings):
 
     symbol: Annotated[str | None, _SYMBOL] = None
     side: Annotated[Side | None, _SIDE] = None
-    quantity: Annotated[int | None, Option("SOR_QUANTITY", whole(1), "shares of the order")] = None
+    quantity: Annotated[int | Decimal | None, Option("SOR_QUANTITY", options.quantity, "shares of the order")] = None
+    instruments: Annotated[str | None, _INSTRUMENTS] = None
     limit_price: Annotated[float | None, _LIMIT_PRICE] = None
     algorithm: Annotated[Algorithm | None, _ALGORITHM] = None
     objective: Annotated[Objective | None, _OBJECTIVE] = None
@@ -574,6 +587,12 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
     """
     settings = CLASSES[command]
     values, given = options.read(settings, flags, os.environ if environment is None else environment)
+    for field in ("order_size", "quantity"):
+        if isinstance(values.get(field), Decimal) and values["instruments"] is None:
+            raise InputError(
+                f"{given[field]} is {str(values[field])!r}: it must be a whole number from 1 to {MAX_ORDER}, or with "
+                "--instruments a number with decimals"
+            )
     if "greedy_l2" in values:
         _merge_greedy(values, given)
     if issubclass(settings, KafkaSettings):

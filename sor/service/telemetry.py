@@ -120,8 +120,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     below: tuple[int, ...] = (0,) * len(BOUNDARIES)  # results faster than each boundary
     timed: int = 0  # results whose latency is known
     nanoseconds: int = 0  # of all these together
-    ordered: int = 0
-    executed: int = 0
+    ordered: int | float = 0
+    executed: int | float = 0
     shortfall: float = 0.0
     notional_at_mid: float = 0.0
     stream: StreamState = NO_STREAM

@@ -26,6 +26,7 @@ from sor.market.formats import (
     is_whole,
     without_lines,
 )
+from sor.market.instruments import SHARES, Instruments
 from sor.market.lines import Lines
 from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
@@ -35,13 +36,15 @@ WRITTEN = 64  # lines in a write: megabytes in one piece would cost eight times 
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
-def open_feed(path: str) -> FileSource:
+def open_feed(path: str, instruments: Instruments = SHARES) -> FileSource:
     """The messages of a recorded feed, plain or packed, of whatever format it is.
 
     Parameters
     ----------
     path : str
         ``-`` is standard input.
+    instruments : Instruments
+        What its symbols are traded in: its decoder gives their sizes in lots.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def open_feed(path: str) -> FileSource:
     except OSError:
         first = b""  # told where it is read
     form = without_lines(first)
-    return FileSource(path, file) if form is None else RecordSource(path, file, form)
+    return FileSource(path, file, instruments) if form is None else RecordSource(path, file, instruments, form)
 
 
 class FileSource:
@@ -67,6 +70,7 @@ class FileSource:
     path : str
     file : Unpacked
         What is there.
+    instruments : Instruments
 
     Raises
     ------
@@ -74,8 +78,9 @@ class FileSource:
         As `open_feed`.
     """
 
-    def __init__(self, path: str, file: Unpacked) -> None:
+    def __init__(self, path: str, file: Unpacked, instruments: Instruments) -> None:
         self.path = path
+        self.instruments = instruments
         self.partitions = {0}
         self.name = "-" if path == "-" else shown(os.path.basename(path))
         self._lines = Lines(path, file)
@@ -101,7 +106,8 @@ class FileSource:
             The header, or the first row, is of another schema.
         """
         try:
-            decoder = self.format.decoder_of(self._start, depth, directory, events=events)
+            known = self.instruments
+            decoder = self.format.decoder_of(self._start, depth, directory, events=events, instruments=known)
             decoder.learn([*self._first, *self._lines.ahead(LEARNED)])
         except DataError as error:
             self.close()
@@ -153,13 +159,15 @@ def _text_of(first: bytes) -> bytes:
 class RecordSource(FileSource):
     """Messages of a recorded feed without lines: each record as JSON, its number in the place of a line's."""
 
-    def __init__(self, path: str, file: Unpacked, form: Format) -> None:
+    def __init__(self, path: str, file: Unpacked, instruments: Instruments, form: Format) -> None:
         self.path = path
+        self.instruments = instruments
         self.partitions = {0}
         self.name = "-" if path == "-" else shown(os.path.basename(path))
         self.format = form
         self._file = file
-        self._records = form.messages(file)  # type: ignore[misc]
+        more = (instruments,) if form.decimals else ()
+        self._records = form.messages(file, *more)  # type: ignore[misc]
         self._ready: deque[tuple[int, bytes]] = deque()
         self._ended = False
         self._count = 0
@@ -187,7 +195,7 @@ class RecordSource(FileSource):
         InputError
             They are of another schema.
         """
-        decoder = JsonDecoder(depth, events=events)
+        decoder = JsonDecoder(depth, events=events, instruments=self.instruments)
         try:
             decoder.learn([message for _, message in itertools.islice(self._ready, LEARNED)])
         except DataError as error:
@@ -220,9 +228,11 @@ def shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def has_one_publisher(path: str, rows: int, directory: VenueDirectory | None = None) -> bool:
+def has_one_publisher(
+    path: str, rows: int, directory: VenueDirectory | None = None, instruments: Instruments = SHARES
+) -> bool:
     """Whether the first ``rows`` messages of a file that can be read all show the book of one publisher."""
-    source = open_feed(path)
+    source = open_feed(path, instruments)
     decoder = source.decoder(depth=1, directory=directory)
     publishers = set()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
@@ -18,6 +19,7 @@ from sor.errors import DataError, InputError, SorError, StreamError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.fields import symbol_of
+from sor.market.instruments import SHARES, Instruments
 from sor.routing.result import SCHEMA_VERSION, Count, Text
 from sor.routing.router import Router
 from sor.stream.messages import BATCH, DeadLetter, KafkaPlace, Message, Sink, Source, StreamState
@@ -55,7 +57,7 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     id : str
         Of the caller; with ``symbol`` it tells the order from all others.
     symbol, side, quantity, limit_price, parent_id
-        As in `sor.types.Order`.
+        As in `sor.types.Order`: a quantity with decimals is of a symbol with an instrument.
     algorithm, objective : str, optional
         In place of the router's own.
     """
@@ -63,16 +65,21 @@ class OrderMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     id: str
     symbol: str
     side: str
-    quantity: int
+    quantity: int | float
     limit_price: float | None = None
     algorithm: str | None = None
     objective: str | None = None
     parent_id: str | None = None
 
-    def checked(self) -> Order:
+    def checked(self, instruments: Instruments = SHARES) -> Order:
         """The same for a router; raises `InputError` where a value is not what it may be."""
         side: Any = self.side
-        return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id)
+        instrument = instruments.get(self.symbol)
+        return Order(self.symbol, side, self.quantity, self.limit_price, self.id, self.parent_id, instrument)
+
+
+class _OfShares(OrderMessage, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    quantity: int
 
 
 class OrderPlace(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -110,8 +117,8 @@ class Rejection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[OrderPlace, Meta(description="An order of a topic of orders.")]
 
 
-def order_of(raw: bytes) -> OrderMessage:
-    """The order of a message.
+def order_of(raw: bytes, instruments: Instruments = SHARES) -> OrderMessage:
+    """The order of a message, whose quantity may have decimals where its symbol has an instrument.
 
     Raises
     ------
@@ -119,17 +126,30 @@ def order_of(raw: bytes) -> OrderMessage:
         Not JSON, a field missing, unknown, or not what it may be.
     """
     try:
-        message = _messages.decode(raw)
+        message = _decoded(raw, instruments)
         _name("id", message.id)
         symbol_of(message.symbol)
         if message.parent_id is not None:
             _name("parent_id", message.parent_id)
-        message.checked()
+        message.checked(instruments)
     except RecursionError:
         raise DataError("nested too deeply", "order") from None
     except (msgspec.DecodeError, UnicodeDecodeError, DataError, InputError) as error:
         raise DataError(str(error), "order") from None
     return message
+
+
+def _decoded(raw: bytes, instruments: Instruments) -> OrderMessage:
+    try:
+        return OrderMessage(*msgspec.structs.astuple(_of_shares.decode(raw)))
+    except msgspec.ValidationError:
+        message = None
+        with contextlib.suppress(msgspec.ValidationError):
+            message = _messages.decode(raw) if instruments else None
+        if message is None or message.symbol not in instruments:
+            raise
+    quantity = message.quantity
+    return msgspec.structs.replace(message, quantity=int(quantity)) if quantity == int(quantity) else message
 
 
 def is_answer(asked: OrderMessage, key: bytes | None, value: bytes) -> bool:
@@ -487,6 +507,7 @@ def _ranges(offsets: list[int]) -> Iterator[tuple[int, int]]:
 
 
 _messages = msgspec.json.Decoder(OrderMessage)
+_of_shares = msgspec.json.Decoder(_OfShares)
 _heads = msgspec.json.Decoder(_Head)
 _names = msgspec.json.Decoder(_Names)
 _identities = msgspec.json.Decoder(tuple[str, str])
@@ -548,6 +569,8 @@ class OrderPipeline:
     recovery : OrderRecovery
         How a partition's state comes back.
     terms : Terms
+    instruments : Instruments
+        What symbols are traded in: those of the books.
     log_level : int
         Level of the lines that every result logs.
     """
@@ -561,8 +584,10 @@ class OrderPipeline:
         recovery: OrderRecovery,
         terms: Terms,
         *,
+        instruments: Instruments = SHARES,
         log_level: int = logging.INFO,
     ) -> None:
+        self._instruments = instruments
         self.sink = sink
         self.feed = feed
         self.recovery = recovery
@@ -694,7 +719,7 @@ class OrderPipeline:
     def _asked(self, message: Message) -> OrderMessage | str:
         """The order of a message, or why it is none."""
         try:
-            asked = order_of(message.value)
+            asked = order_of(message.value, self._instruments)
             self._router(asked)
         except (DataError, InputError) as error:
             return str(error)[:LONGEST_REASON]
@@ -760,7 +785,7 @@ class OrderPipeline:
             self.age_ms = stream.age_ms
             halt = too_old(stream, self.terms.max_age_ms)
         try:
-            result = router.route(asked.checked(), book, stream=stream, source=place, halt=halt)
+            result = router.route(asked.checked(self._instruments), book, stream=stream, source=place, halt=halt)
         except SorError as error:  # such as a quantity that cannot be placed: no fault of the stream
             reason = str(error)[:LONGEST_REASON]
             return self._reject(message, OrderNames(asked.id, asked.symbol), reason, "routing", place)

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import msgspec
+
 from sor.errors import AbortedError, DataError, LeftOut, SorError, StreamError
 from sor.market import BookUpdate, Decoder
-from sor.market.book import Books
+from sor.market.book import Book, Books
 from sor.market.lines import LONGEST_LINE
 from sor.models.static import search_space
 from sor.routing.result import RoutingResult
@@ -30,7 +32,7 @@ from sor.stream.messages import (
 )
 from sor.stream.recovery import Partition, Recovery
 from sor.stream.summary import RunSummary
-from sor.types import USABLE, Order
+from sor.types import DOLLARS, SMALLEST_LOT, USABLE, Order, exact_number
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class Pipeline:
         Makes the empty books of a partition.
     router : Router
     order : Order
-        What is routed on every message; its symbol is replaced by the message's.
+        What is routed on every message; its symbol and instrument are replaced by the message's.
     sink : Sink
     symbol : str, optional
         Other symbols are skipped.
@@ -302,7 +304,7 @@ class Pipeline:
             halt = too_old(stream, self._max_age_ms)
         book = state.books.by_symbol[update.symbol]
         try:
-            result = self.router.route(self._order(update.symbol), book, stream=stream, source=message.place, halt=halt)
+            result = self.router.route(self._order(book), book, stream=stream, source=message.place, halt=halt)
         except SorError as error:  # a market that an algorithm cannot work with: this message's fault, not the stream's
             self._reject(message, "routing", str(error))
             return
@@ -316,12 +318,12 @@ class Pipeline:
         if result.warnings and not self._trap_told:
             self._tell_trap(result)
 
-    def _order(self, symbol: str) -> Order:
-        order = self._orders.get(symbol)
+    def _order(self, book: Book) -> Order:
+        order = self._orders.get(book.symbol)
         if order is None:
-            one = self._template
-            order = Order(symbol, one.side, one.quantity, one.limit_price, one.id, one.parent_id)
-            self._orders[symbol] = order
+            one, instrument = self._template, book.instrument
+            order = Order(book.symbol, one.side, one.quantity, one.limit_price, one.id, one.parent_id, instrument)
+            self._orders[book.symbol] = order
         return order
 
     def _remember(self, batch: list[Message]) -> None:
@@ -402,18 +404,20 @@ def log_result(result: RoutingResult, level: int) -> None:
     """The lines that every result logs."""
     venues = sum(venue.status in USABLE for venue in result.venues)
     log = logger.log
-    log(level, "Optimizing allocation for %d shares across %d venues", result.order_size, venues)
+    log(level, "Optimizing allocation for %s shares across %d venues", result.order_size, venues)
     searched = result.objective == "notional" or (result.objective == "shortfall" and result.reference_price)
     if searched and venues:
-        count = search_space(result.order_size, venues, result.parameters.step)
+        size, step = (int(exact_number("", one) / SMALLEST_LOT) for one in (result.order_size, result.parameters.step))
+        count = search_space(size, venues, step)
         log(level, "Evaluating %d possible allocations", count)
+    cost = f"{result.total_cost:.2f}"
     log(level, "Optimal allocation: %s with cost %.4f", result.allocation, result.objective_value)
     log(
         level,
-        "SOR Result [%s]: allocation=%s, cost=$%.2f, fill_rate=%.1f%%",
+        "SOR Result [%s]: allocation=%s, cost=%s, fill_rate=%.1f%%",
         result.symbol,
         result.allocation,
-        result.total_cost,
+        f"${cost}" if result.currency in (msgspec.UNSET, DOLLARS) else f"{cost} {result.currency}",
         100 * result.execution_summary.fill_rate,
     )
 

@@ -52,6 +52,8 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
         Books have gone for want of room.
     caveat : str or None
         What results have to say of the books, for ``doubtful`` more messages.
+    lots : dict
+        The smallest quantities, of which sizes are whole numbers, by symbol; one that is not there counts shares.
     """
 
     offset: int
@@ -62,6 +64,7 @@ class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     evicted: bool = False
     caveat: str | None = None
     doubtful: int = 0
+    lots: dict[str, str] = {}
 
     def end_of(self, symbol: str | None) -> int | None:
         """Up to where all is known of a symbol, None: of all."""
@@ -351,7 +354,9 @@ class Recovery:
             state.dropped |= memories.keys()
             memories, mark = {}, None
         beside = None if mark is None else mark.end_beside(self.symbol)
-        state.mark = Mark(0, self.symbol, beside, state.books.venues_from, identity, mark is not None and mark.evicted)
+        evicted = mark is not None and mark.evicted
+        lots = state.books.instruments.lots()
+        state.mark = Mark(0, self.symbol, beside, state.books.venues_from, identity, evicted, lots=lots)
         routed = {key: one for key, one in memories.items() if self.symbol in (None, one.update.symbol)}
         if beside is None:  # nobody would keep them up
             state.dropped |= memories.keys() - routed.keys()
@@ -390,6 +395,8 @@ class Recovery:
             return f"{place.topic} was deleted and made again"
         if mark.venues_from not in (None, state.books.venues_from):
             return f"it is of venues from {mark.venues_from}"
+        if mark.lots != state.books.instruments.lots():
+            return "its sizes are in the lots of other instruments"
         _, end = self.reader.bounds(place.topic, place.partition)
         if mark.offset > end:
             return f"it goes up to {mark.offset}, and {place.topic} to {end}"

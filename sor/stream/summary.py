@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+from msgspec import UNSET
+
 from sor.market.fields import DOUBTS
 from sor.routing.result import RoutingResult
+from sor.types import DOLLARS
 
 
 class Latencies:
@@ -75,8 +79,10 @@ class RunSummary:
         self.evicted = 0  # books that have gone for want of room
         self.scattered = 0  # symbols seen in more than one partition: no book of theirs is whole
         self.latencies = Latencies()
-        self.ordered = self.executed = 0  # shares
+        self.ordered: float = 0  # shares, or units of an instrument
+        self.executed: float = 0
         self.shortfall = self.notional_at_mid = 0.0  # dollars, of results with a mid
+        self.elsewhere: dict[str, tuple[float, float]] = {}  # the same two in other currencies
 
     def doubt(self, flags: int) -> None:
         """A message with flags of `sor.market.fields.DOUBTS`."""
@@ -90,18 +96,31 @@ class RunSummary:
         self.executed += executed
         dollars = result.shortfall.dollars
         if executed and dollars is not None and result.reference_price is not None:
-            self.shortfall += dollars
-            self.notional_at_mid += executed * result.reference_price
+            currency = DOLLARS if result.currency is UNSET else result.currency
+            self._add_cost(currency, dollars, executed * result.reference_price)
 
-    def add_many(self, answers: Mapping[str, Any], quantity: int) -> None:
+    def add_many(self, answers: Mapping[str, Any], quantity: float, currencies: Sequence[str]) -> None:
         """Columns of answers to an order, as `sor.route_many` gives them; they took no time that could be told."""
         executed, mid, dollars = answers["executed"], answers["mid"], answers["shortfall"]
         self.results += len(executed)
         self.ordered += len(executed) * quantity
-        self.executed += int(executed.sum())
+        self.executed += executed.sum().item()
         measured = (executed > 0) & (mid == mid) & (dollars == dollars)  # not NaN
-        self.shortfall += float(dollars[measured].sum())
-        self.notional_at_mid += float((executed[measured] * mid[measured]).sum())
+        if set(currencies) <= {DOLLARS}:
+            self._add_cost(DOLLARS, float(dollars[measured].sum()), float((executed[measured] * mid[measured]).sum()))
+            return
+        names = np.array(currencies)[answers["symbol"]]
+        for name in sorted(set(names[measured].tolist())):
+            some = measured & (names == name)
+            self._add_cost(name, float(dollars[some].sum()), float((executed[some] * mid[some]).sum()))
+
+    def _add_cost(self, currency: str, shortfall: float, at_mid: float) -> None:
+        if currency == DOLLARS:
+            self.shortfall += shortfall
+            self.notional_at_mid += at_mid
+        else:
+            before = self.elsewhere.get(currency, (0.0, 0.0))
+            self.elsewhere[currency] = before[0] + shortfall, before[1] + at_mid
 
     def copy(self) -> RunSummary:
         """As it stands now, to go back to."""
@@ -109,7 +128,7 @@ class RunSummary:
         vars(other).update(vars(self))
         other.skipped, other.latencies = self.skipped.copy(), self.latencies.copy()
         other.bad, other.rejected = self.bad.copy(), self.rejected.copy()
-        other.doubtful = self.doubtful.copy()
+        other.doubtful, other.elsewhere = self.doubtful.copy(), self.elsewhere.copy()
         return other
 
     def as_dict(self, seconds: float) -> dict[str, Any]:
@@ -133,8 +152,14 @@ class RunSummary:
             "messages_per_second": round(self.messages / seconds, 1) if seconds > 0 else None,
             "latency_us": microseconds,
             "fill_rate": self.executed / self.ordered if self.ordered else None,
-            "cost_vs_mid_bps": 1e4 * self.shortfall / self.notional_at_mid if self.notional_at_mid else None,
+            "cost_vs_mid_bps": _bps(self.shortfall, self.notional_at_mid),
+            **({"cost_vs_mid_bps_by_currency": self._by_currency()} if self.elsewhere else {}),
         }
+
+    def _by_currency(self) -> dict[str, float | None]:
+        """Cost against the mid of each currency: amounts of one are never added to those of another."""
+        every = {DOLLARS: (self.shortfall, self.notional_at_mid)} if self.notional_at_mid else {}
+        return {name: _bps(*amounts) for name, amounts in sorted((every | self.elsewhere).items())}
 
     def lines(self, seconds: float) -> list[str]:
         """The summary for people."""
@@ -160,9 +185,15 @@ class RunSummary:
             lines.append(f"evicted  {self.evicted:,} books, as there were more symbols than --max-symbols")
         if self.scattered:
             lines.append(f"symbols  {self.scattered:,} in more than one partition: no book of theirs is whole")
-        if facts["cost_vs_mid_bps"] is not None:
+        for name, bps in facts.get("cost_vs_mid_bps_by_currency", {}).items():
+            lines.append(f"cost     {bps:+.2f} bps against the mid, fees included, of what trades in {name}")
+        if facts["cost_vs_mid_bps"] is not None and not self.elsewhere:
             lines.append(f"cost     {facts['cost_vs_mid_bps']:+.2f} bps against the mid, fees included")
         return lines
+
+
+def _bps(shortfall: float, notional_at_mid: float) -> float | None:
+    return 1e4 * shortfall / notional_at_mid if notional_at_mid else None
 
 
 def total(counts: Counter[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from batches import CENTS, KNOWN, batch_of, feeds
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from row_by_row import NAMES, PLANS, check_all
 
 import sor
-from sor import Batch, CostParameters, InputError, Order, read_feed, route_many
+from sor import Batch, CostParameters, InputError, Instrument, Instruments, Order, read_feed, route_many
+from sor.market.instruments import SHARES
 from sor.market.venues import VenueDirectory
 from sor.routing import many
 
@@ -60,6 +62,74 @@ def test_the_router_says_the_same(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(many, "LOOKS", looks)  # so that few rows are solved at a time
         check_all(feed, orders, plan, parameters=parameters, max_quote_age=age, exclude_venues=exclude, threads=2)
+
+
+COINS = Instruments(
+    {"A": Instrument(lot="0.0001", round_lot="0.0007", currency="EUR"), "B": Instrument(lot=0.125, currency="USDT")}
+)
+
+
+@given(
+    feed=feeds(),
+    terms=st.lists(st.tuples(st.sampled_from("AB*"), st.sampled_from(["buy", "sell"]), st.integers(1, 2_000))),
+    plan=st.sampled_from(PLANS),
+    parameters=st.sampled_from(PENALTIES),
+    coins=st.sampled_from([COINS, Instruments({"A": COINS["A"]}), Instruments({"B": Instrument(lot=10)})]),
+    looks=st.sampled_from([1, 3, 1_000]),
+)
+@settings(max_examples=100)
+def test_the_router_says_the_same_of_coins(
+    feed: list[Batch],
+    terms: list[tuple[str, Any, int]],
+    plan: tuple[str, str],
+    parameters: CostParameters,
+    coins: Instruments,
+    looks: int,
+) -> None:
+    """An order is of so many lots; one for any symbol of so many whole units."""
+    orders = [Order(many.ANY, "buy", 20)]
+    for symbol, side, lots in terms:
+        instrument = coins.get(symbol)
+        size = 10 * lots if instrument is None else instrument.quantity(lots)
+        orders.append(Order(symbol, side, size, instrument=instrument))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "LOOKS", looks)
+        check_all(feed, orders, plan, parameters=parameters, instruments=coins)
+
+
+def test_figures_of_coins_are_decimals_in_their_currency(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text(
+        "time,venue,symbol,bid,ask,bid_size,ask_size\n"
+        "2024-08-01T13:36:32Z,XNAS,A,99,100,0.5,0.0137\n2024-08-01T13:36:33Z,XNAS,C,9,10,5,6\n"
+    )
+    feed = read_feed(path, instruments=COINS)
+    columns = route_many(feed, [Order("A", "buy", 0.0137, instrument=COINS["A"]), Order("C", "buy", 5)])
+    assert columns["allocation"].tolist() == [[0.0137], [5.0]]
+    assert columns["executed"].tolist() == [0.0137, 5.0]
+    fee = columns["total_cost"][1] / 5 - 10
+    assert columns["total_cost"][0] == pytest.approx(0.0137 * (100 + fee), rel=1e-12)
+    assert dict(zip(columns["symbols"].tolist(), columns["currencies"].tolist(), strict=True)) == {
+        "A": "EUR",
+        "C": "USD",
+    }
+    shares = route_many(read_feed(path), Order("C", "buy", 5))
+    assert "currencies" not in shares
+    assert shares["allocation"].dtype == shares["executed"].dtype == np.int64
+
+
+def test_instruments_have_to_be_those_of_the_feed(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("time,venue,symbol,bid,ask,bid_size,ask_size\n2024-08-01T13:36:32Z,XNAS,A,99,100,5,6\n")
+    order = Order("A", "buy", 1)
+    for feed, wrong in ((read_feed(path), COINS), (read_feed(path, instruments=COINS), SHARES)):
+        with pytest.raises(InputError, match="instruments are other ones than those that the feed was read with"):
+            route_many(feed, order, instruments=wrong)
+    with pytest.raises(InputError, match=r"instrument is Instrument.*: it must be that of A, None"):
+        route_many(read_feed(path), Order("A", "buy", 0.5, instrument=COINS["A"]))
+    tons = Instruments({"A": Instrument(lot=10)})
+    with pytest.raises(InputError, match="quantity is 1: it must be a multiple of the lot 10"):
+        route_many(list(read_feed(path)), Order(many.ANY, "buy", 1), instruments=tons)
 
 
 @pytest.mark.parametrize("plan", PLANS if sor.BACKEND == "cython" else PLANS[1:2])  # which are slow in Python

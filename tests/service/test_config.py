@@ -50,6 +50,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--min-windows": ("10", 10, "1", 1),
     "--max-quote-age": ("0", 0.0, "2.5", 2.5),
     "--venues": ("a.toml", "a.toml", "b.toml", "b.toml"),
+    "--instruments": ("a.toml", "a.toml", "b.toml", "b.toml"),
     "--exclude-venues": ("XNAS, XNYS", ("XNAS", "XNYS"), "BATS", ("BATS",)),
     "--venues-from": ("levels", "levels", "publishers", "publishers"),
     "--symbol": ("AAPL", "AAPL", "MSFT", "MSFT"),

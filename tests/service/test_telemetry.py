@@ -482,6 +482,7 @@ def test_a_snapshot_survives_its_file(tmp_path):
     watch = Telemetry(file, clock)
     summary = routed(2)
     summary.bad["json"] = 1
+    summary.executed += 0.5  # of a coin
     watch.turned(summary, lambda: state(lags={("a.b", 4): 2}, age_ms=1.5))
     assert workers.status().snapshot == merge([Snapshot(turned=0.0, moved=0.0), watch.status().snapshot])
     assert [path.name for path in tmp_path.iterdir()] == ["worker-3"]

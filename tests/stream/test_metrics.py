@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sor import Book, Order, Router
+from sor import Book, Instrument, Order, Router, RoutingResult
 from sor.stream.summary import Latencies, RunSummary
 
 
@@ -119,6 +119,45 @@ def test_the_sums_of_a_run():
     assert "messages 10 = results 3 + skipped 2 (symbol 2) + bad 2 (cells 1, price 1) + rejected 3 (terms 3)" in text
     assert "53.3% of the shares ordered" in text
     assert "+100.00 bps" in text
+
+
+def result_in(instrument: Instrument) -> RoutingResult:
+    """Half a unit at 1 above the mid of 100."""
+    book = Book("X", 1, instrument)
+    book.quote("V0", bids=[(99.0, 1)], asks=[(101.0, 1)])
+    return Router().route(Order("X", "buy", 0.5, instrument=instrument), book)
+
+
+def test_currencies_are_never_added_up():
+    summary = RunSummary()
+    summary.add(result_in(Instrument(lot=0.1)), 10_000)
+    dollars = RunSummary.as_dict(summary, 1.0)
+    assert dollars["cost_vs_mid_bps"] == 100.0
+    assert "cost_vs_mid_bps_by_currency" not in dollars
+    before = summary.copy()
+    for _ in range(3):
+        summary.add(result_in(Instrument(lot=0.1, currency="EUR")), 10_000)
+    summary.add(result_of(100, [(99.5, 10)], [(100.5, 50)]), 10_000)  # shares, so dollars
+    assert (summary.shortfall, summary.notional_at_mid) == (0.5 + 25.0, 50.0 + 5000.0)
+    assert summary.elsewhere == {"EUR": (1.5, 150.0)}
+    assert before.elsewhere == {}
+    facts = summary.as_dict(1.0)
+    assert facts["cost_vs_mid_bps"] == pytest.approx(1e4 * 25.5 / 5050)
+    assert facts["cost_vs_mid_bps_by_currency"] == {"EUR": 100.0, "USD": facts["cost_vs_mid_bps"]}
+    costs = [line for line in summary.lines(1.0) if line.startswith("cost")]
+    assert costs == [
+        "cost     +100.00 bps against the mid, fees included, of what trades in EUR",
+        "cost     +50.50 bps against the mid, fees included, of what trades in USD",
+    ]
+
+
+def test_one_currency_that_is_not_the_dollar_is_told():
+    summary = RunSummary()
+    summary.add(result_in(Instrument(lot=0.1, currency="EUR")), 10_000)
+    assert summary.as_dict(1.0)["cost_vs_mid_bps"] is None
+    assert [line for line in summary.lines(1.0) if line.startswith("cost")] == [
+        "cost     +100.00 bps against the mid, fees included, of what trades in EUR"
+    ]
 
 
 def test_a_run_of_bad_messages_only():

@@ -40,6 +40,7 @@ from sor.errors import AbortedError, DataError, InputError, StreamError
 from sor.kafka.security import Connection
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
+from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.result import RoutingResult
@@ -60,7 +61,7 @@ from sor.stream.orders import (
 )
 from sor.stream.pipeline import run
 from sor.stream.recovery import MARK
-from sor.types import CostParameters, Order
+from sor.types import CostParameters, Instrument, Order
 
 SCHEMA = json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 RESULT = jsonschema.Draft202012Validator(SCHEMA)
@@ -76,7 +77,7 @@ def packed(**fields: Any) -> bytes:
     return json.dumps({name: value for name, value in values.items() if value is not None}).encode()
 
 
-def quote(symbol: str = "AAPL", publisher: int = 2, ask: float = 100.01, size: int = 400, **more: Any) -> bytes:
+def quote(symbol: str = "AAPL", publisher: int = 2, ask: float = 100.01, size: float = 400, **more: Any) -> bytes:
     """A message of market data."""
     values = {
         "ts_event": 1_722_519_360_000_000_000, "publisher_id": publisher, "symbol": symbol,
@@ -288,20 +289,22 @@ class Bench:
         new_router: Callable[[Any, Any], Router] | None = None,
         new_outflows: Callable[[], Outflows] | None = None,
         turn: Callable[[], None] = lambda: None,
+        instruments: Instruments = SHARES,
     ) -> None:
         self.log = log
         self.sink = Noted(log)
-        decoder = JsonDecoder(DEPTH)
+        decoder = JsonDecoder(DEPTH, instruments=instruments)
         self.recovery = OrderRecovery(
             log, decoder, "market_data", "orders", "sor-orders", tail=tail, symbol=symbol, turn=turn
         )
         self.pipeline = OrderPipeline(
-            lambda: Books(DIRECTORY, "publishers", DEPTH, new_outflows),
+            lambda: Books(DIRECTORY, "publishers", DEPTH, new_outflows, instruments=instruments),
             new_router or (lambda algorithm, own: Router(None, algorithm or "brute_force", own or objective)),
             self.sink,
             log,
             self.recovery,
             Terms(max_age_ms, wait, memory),
+            instruments=instruments,
         )
         self.count = 0
         self.turn()
@@ -352,6 +355,46 @@ def test_an_order_is_routed_on_the_book(log: Log) -> None:
     }  # fmt: skip
     assert result["warnings"] == []
     assert result["stream"] is None
+
+
+COINS = Instruments({"BTC": Instrument(lot="0.0001", currency="EUR"), "TON": Instrument(lot=10)})
+
+
+def test_an_order_of_a_part_of_a_coin(log: Log) -> None:
+    log.add("market_data", quote(publisher=2, ask=100.5, size=0.01, symbol="BTC"))
+    bench = Bench(log, instruments=COINS)
+    first, again, whole, share = bench.send(
+        packed(id="1", symbol="BTC", quantity=0.0037),
+        packed(id="1", symbol="BTC", quantity=0.0037),
+        packed(id="2", symbol="BTC", quantity=2),
+        packed(id="3", quantity=100),
+    )
+    assert (first["order_size"], first["allocation"], first["currency"]) == (0.0037, [0.0037], "EUR")
+    assert (whole["order_size"], whole["allocation"]) == (2.0, [0.01])
+    assert first == again
+    assert bench.send(packed(id="2", symbol="BTC", quantity=2.0)) == [whole]
+    assert (share["order_size"], "currency" in share) == (100, False)
+    assert bench.pipeline.summary.skipped == {"repeated": 2}
+    other, share = bench.send(packed(id="1", symbol="BTC", quantity=0.0038), packed(id="4", quantity=1.5))
+    assert "other terms" in other["reason"]
+    assert share["reason"] == "Expected `int`, got `float` - at `$.quantity`"
+    assert not bench.send(packed(id="5", symbol="BTC", quantity=0.00375))[0]["reason"].find("quantity is 0.00375")
+
+
+def test_answers_to_orders_of_coins_come_back(log: Log) -> None:
+    log.add("market_data", quote(publisher=2, ask=100.5, size=0.01, symbol="BTC"))
+    order = packed(id="1", symbol="BTC", quantity=0.0037)
+    [first] = Bench(log, instruments=COINS).send(order)
+    log.add("market_data", quote(publisher=2, ask=99.5, size=0.01, symbol="BTC"))
+    assert Bench(log, instruments=COINS).send(order) == [first]
+
+
+def test_a_lot_of_more_than_one_unit(log: Log) -> None:
+    log.add("market_data", quote(publisher=2, ask=100.5, size=40, bid_sz_00=50, symbol="TON"))
+    bench = Bench(log, instruments=COINS)
+    result, answer = bench.send(packed(id="1", symbol="TON", quantity=30), packed(id="2", symbol="TON", quantity=35))
+    assert result["allocation"] == [30]
+    assert answer["reason"] == "quantity is 35: it must be a multiple of the lot 10, from 10 to 1000000000000000"
 
 
 def test_market_data_that_came_before_an_order_is_in_its_book(log: Log) -> None:
@@ -996,7 +1039,9 @@ class Market(NamedTuple):
         topics = ("--topic", self.market, "--orders-topic", self.orders, "--results-topic", self.results)
         return "consume", *self.kafka, *topics, "--group", self.group, "--allow-bad"
 
-    def order(self, *more: object, symbol: str = "AAPL", side: str = "buy", quantity: int = 300) -> tuple[object, ...]:
+    def order(
+        self, *more: object, symbol: str = "AAPL", side: str = "buy", quantity: object = 300
+    ) -> tuple[object, ...]:
         topics = ("--orders-topic", self.orders, "--results-topic", self.results)
         return "order", *self.kafka, *topics, "--symbol", symbol, "--side", side, "--quantity", quantity, *more
 
@@ -1087,6 +1132,19 @@ def test_orders_are_answered_once_over_a_crash(place: Market, start: Start) -> N
 
 def wait_for_answers(place: Market, count: int) -> None:
     wait_for(lambda: len(committed_records(place.servers, place.results)) >= count, f"{count} answers")
+
+
+@pytest.mark.kafka
+def test_an_order_of_coins_from_the_command_line(place: Market, start: Start, tmp_path: Path) -> None:
+    coins = tmp_path / "coins.toml"
+    coins.write_text('schema_version = 1\n[[instrument]]\nsymbol = "BTC"\nlot = 0.0001\ncurrency = "EUR"\n')
+    start(*place.consume, "--instruments", coins)
+    send(place.servers, place.market, (b"BTC", quote("BTC", size=0.01)))
+    order = partial(place.order, "--instruments", coins, symbol="BTC")
+    answer = answer_of(start(*order(quantity="0.0037")), DONE)
+    assert (answer["order_size"], answer["allocation"], answer["currency"]) == (0.0037, [0.0037], "EUR")
+    start(*order(quantity="0.00375")).finish(WRONG_CALL)
+    assert "currency" not in answer_of(start(*place.order()), DONE)
 
 
 @pytest.mark.kafka

@@ -8,6 +8,7 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 from sor.errors import AbortedError, DataError, StreamError
 from sor.market.book import Books
 from sor.market.databento_json import JsonDecoder
+from sor.market.instruments import Instruments
 from sor.market.outflow import Outflows
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
 from sor.stream.messages import KafkaPlace, Message, Sink
 from sor.stream.pipeline import Pipeline, run
 from sor.stream.recovery import MARK, Partition, Recovery
-from sor.types import CostParameters, Order
+from sor.types import CostParameters, Instrument, Order
 
 TOPIC, MEMORY = "input", "group-books"
 DIRECTORY = VenueDirectory.load()
@@ -478,6 +480,22 @@ def test_what_was_remembered_of_later_messages_is_not_used(caplog: pytest.LogCap
     state, _ = remembered(feed, 2)
     assert [q.ask for q in state.books.by_symbol["A"].quotes] == [100.0, 101.0]
     assert "goes on at 2: of 2 quotes group-books knows only later ones, which are not used" in caplog.text
+
+
+def test_quotes_in_other_lots_are_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    """Else a size would be taken for another after the instruments have changed."""
+    feed = [quote(0, 1, 100.0), quote(1, 2, 100.1)]
+    coins = Instruments({"A": Instrument(lot=0.1)})
+    sink = Remembering()
+    decoder, books = JsonDecoder(1, instruments=coins), partial(Books, DIRECTORY, instruments=coins)
+    recovery = Recovery(sink.log(feed), decoder, MEMORY, depth=1, tail=0)
+    run(Batches(feed, []), Pipeline(decoder, books, Router(), Order("*", "buy", 7), sink, recovery=recovery))
+    for instruments, sizes in ((coins, [1000, 1000]), (Instruments({}), [])):
+        state = Partition(Books(DIRECTORY, instruments=instruments))
+        recovery = Recovery(sink.log(feed), JsonDecoder(1, instruments=instruments), MEMORY, depth=1, tail=0)
+        recovery.fill(state, KafkaPlace(TOPIC, 0, 2))
+        assert [one.ask_size for book in state.books.by_symbol.values() for one in book.quotes] == sizes
+    assert "its sizes are in the lots of other instruments" in caplog.text
 
 
 def test_a_side_that_consolidated_quotes_have_not_named_since_is_told_as_missing() -> None:
