@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from sor.errors import DataError
 from sor.market.fields import (
     BOOKS,
     DOLLARS,
@@ -67,7 +68,10 @@ class MessageReader:
             return None
         time = message.ts_event
         if type(time) is str:
-            time = time_of("ts_event", time)
+            try:
+                time = time_of("ts_event", time)
+            except DataError:
+                return None
         elif type(time) is not int or not SMALLEST_INTEGER_TIME <= time < LARGEST_TIME:
             return None
         flags = message.flags

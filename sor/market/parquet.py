@@ -419,12 +419,9 @@ def _values(column: Any) -> list[Any]:
     """As Python has them; times in nanoseconds."""
     if str(column.type).startswith("timestamp"):
         column = column.cast("timestamp[ns]").view("int64")
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, OverflowError):  # Python has no such type, as of spans in nanoseconds: what no column takes
+    if arrow().types.is_temporal(column.type):  # of which Python has not all, as spans in nanoseconds; no column is one
         return [column.type] * len(column)
+    return list(column.to_pylist())
 
 
 def _plain_row(row: dict[str, Any], levels: list[list[str]], instruments: Instruments) -> BookUpdate:

@@ -113,9 +113,10 @@ def test_few_rows_are_held_of_many_files(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_is_held_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, depth: int) -> None:
     """Ten levels take five times as much as one."""
     monkeypatch.setattr(convert, "MOST_HELD", 100_000)
-    (batch,) = sor.read_feed(SAMPLE, depth=depth)
+    feed = sor.read_feed(SAMPLE, depth=depth)
+    (batch,) = feed
     with contextlib.ExitStack() as stack:
-        parts = convert.Parts(str(tmp_path), "symbol", (), stack)
+        parts = convert.Parts(str(tmp_path), "symbol", feed, stack)
         parts.add(batch.take(slice(1_000)))
         parts.add(batch.take(slice(1_000, None)))
         held = sum(file.held for file in parts.files.values())
