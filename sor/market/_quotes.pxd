@@ -85,6 +85,10 @@ cpdef tuple usable_rows(object order, BookOfQuotes book, Market market, Py_ssize
 
 
 @cython.locals(status=str)
+cdef bint any_usable(list statuses) except -1
+
+
+@cython.locals(status=str)
 cdef bint all_usable(list statuses, bint empty_too) except -1
 
 

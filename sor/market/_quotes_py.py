@@ -250,7 +250,7 @@ class Market:
             found.append(f"market crossed: best bid {self.bid} above best offer {self.ask}")
         elif self.state == "locked":
             found.append(f"market locked: best bid and offer both {self.bid}")
-        if USABLE.isdisjoint(self.statuses):
+        if not any_usable(self.statuses):
             counts = Counter(self.statuses)
             reasons = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none known"
             found.append(f"nothing to {self.side}: no venue shows a usable {SHOWN[self.side]} ({reasons})")
@@ -320,6 +320,13 @@ def usable_rows(
         worst = order.limit_price if order.side == "buy" else -order.limit_price
         places = [place for place in places if rows[place, 0] <= worst]
     return rows[places], places
+
+
+def any_usable(statuses: list[Status]) -> bool:
+    for status in statuses:  # noqa: SIM110 - compiled, a loop is quicker than a generator
+        if status == "ok" or status == "unknown_fee":
+            return True
+    return False
 
 
 def all_usable(statuses: list[Status], empty_too: bool) -> bool:

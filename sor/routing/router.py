@@ -96,6 +96,7 @@ class Router:
         except TypeError:
             raise InputError(f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids") from None
         self._in_lots: dict[Instrument, Router] = {}
+        self._lots = False  # whether orders are in lots
 
     @property
     def depth(self) -> int:
@@ -131,21 +132,10 @@ class Router:
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
-        if book.instrument is None and order.instrument is None:
-            return self._route(order, book, stream, source, halt)
-        lots, instrument = order_in_lots(order, book)
-        return result_outside(self._router_of(instrument)._route(lots, book, stream, source, halt), instrument)
-
-    def _router_of(self, instrument: Instrument) -> Router:
-        """The same with the grid of an instrument, in lots."""
-        found = self._in_lots.get(instrument)
-        if found is None:
-            found = self._in_lots[instrument] = copy.copy(self)
-            found.parameters = with_step(self.parameters, instrument.grid(self.parameters.step))
-        return found
-
-    def _route(self, order: Order, book: Book, stream: Any, source: Any, halt: str | None) -> RoutingResult:
-        """As `route`, in shares or in lots."""
+        if not self._lots and (book.instrument is not None or order.instrument is not None):
+            lots, instrument = order_in_lots(order, book)
+            inside = self._router_of(instrument).route(lots, book, stream=stream, source=source, halt=halt)
+            return result_outside(inside, instrument)
         market = quotes.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
         warnings = market.warnings() if halt is None else [halt]
         if book.doubts:
@@ -156,7 +146,7 @@ class Router:
         if self.algorithm == "cont_kukanov":
             fills, solution, placement = self._place(order, book, market, rows, places, warnings)
         else:
-            solution = self._solve(order, int(order.quantity), rows, market.mid, warnings)
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
             fills = splits.tally(order.side, book, places, solution.split)
         total_cost, value = solution.total_cost, solution.objective_value
         result: RoutingResult = splits.assemble(
@@ -176,6 +166,15 @@ class Router:
         )
         return result
 
+    def _router_of(self, instrument: Instrument) -> Router:
+        """The same for orders in lots of an instrument, with its grid."""
+        found = self._in_lots.get(instrument)
+        if found is None:
+            found = self._in_lots[instrument] = copy.copy(self)
+            found.parameters = with_step(self.parameters, instrument.grid(self.parameters.step))
+            found._lots = True
+        return found
+
     def _place(
         self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
     ) -> tuple[Any, Solution, PlacementSummary | None]:
@@ -184,7 +183,7 @@ class Router:
         planned = plan(order, book, market, rows, self.parameters, self.min_windows)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
-            solution = self._solve(order, int(order.quantity), rows, market.mid, warnings)
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
             return splits.tally(order.side, book, places, solution.split), solution, None
         taken = self._solve(order, planned.market, rows, market.mid, warnings)
         fills = splits.tally(order.side, book, places, taken.split)
@@ -195,8 +194,8 @@ class Router:
         warnings += planned.warnings
         return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
 
-    def _solve(self, order: Order, size: int, rows: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
-        """Shares per row, their cost with true prices, and the value that was minimised."""
+    def _solve(self, order: Order, size: float, rows: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
+        """Shares per row, their cost with true prices, and the value that was minimised; ``size`` is whole."""
         par = self.parameters
         penalties = par.lambda_over, par.lambda_under, par.theta_queue
         if self.objective == "sweep":
