@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     many = pick("sor.routing._many")
 
-LOOKS = 2**15  # solved at a time
+LOOKS = 2**11  # solved at a time: as many as a core's cache holds
 ABSENT = 255  # in a column of statuses: the venue has not quoted yet
 ANY = "*"  # as the symbol of an order: it is routed on every symbol's rows
 
