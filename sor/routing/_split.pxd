@@ -11,9 +11,8 @@ cdef class Fills:
 
 @cython.locals(
     buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
-    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t,
-    quote=quotes.VenueQuote, shown=list, price=double, size=cython.longlong, taken=cython.longlong, paid=double,
-    fills=Fills,
+    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t, at=Py_ssize_t,
+    quote=quotes.VenueQuote, flat="double[::1]", price=double, taken=cython.longlong, fills=Fills,
 )
 cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
 

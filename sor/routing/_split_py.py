@@ -47,6 +47,7 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
     """What a split means of the rows at ``places`` (None: of all)."""
     buying = side == "buy"
     depth = book.depth
+    flat = book._flat_asks if buying else book._flat_bids  # side by side in memory, as the quotes' own levels are not
     allocation = [0] * len(book.quotes)
     children: list[ChildOrder] = []
     executed, executed_cash, resting_cash = 0, 0.0, 0.0
@@ -55,18 +56,17 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
             continue
         place = row if places is None else places[row]
         venue = place // depth
-        quote = book.quotes[venue]
-        shown = quote.asks if buying else quote.bids
-        price, size = shown[place - venue * depth]
-        taken = quantity if quantity < size else size
-        paid = price if buying else -price
+        at = place * 4
+        price = flat[at] if buying else -flat[at]
+        taken = quantity if quantity <= flat[at + 1] else int(flat[at + 1])
         allocation[venue] += quantity
         executed += taken
-        executed_cash += taken * (paid + quote.rates.fee_at(price))
+        executed_cash += taken * (flat[at] + flat[at + 2])
+        quote = book.quotes[venue]
         if taken:
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
         if quantity > taken:
-            resting_cash -= (quantity - taken) * quote.rates.rebate_at(price)
+            resting_cash -= (quantity - taken) * flat[at + 3]
             children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
     fills = Fills(allocation, children)
     fills.executed = executed
