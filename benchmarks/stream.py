@@ -413,10 +413,10 @@ def report_rates(messages: int, rates: dict[str, list[float]]) -> None:
     for peer, found in rates.items():
         print(f"  {peer:16} {statistics.median(found):>9,.0f}  ({min(found):,.0f} to {max(found):,.0f})")
     for ours, theirs, goal in (
-        ("sor", "bare", 0.8),
+        ("sor", "bare", 0.9),
         ("sor-2", "sor", 0 if (os.cpu_count() or 1) < 3 else 1.6),
-        ("sor-confluent", "quix", 1.1),
-        ("sor-confluent", "bare-confluent", 0),
+        ("sor-confluent", "quix", 1.2),
+        ("sor-confluent", "bare-confluent", 0.5),
     ):
         if ours in rates and theirs in rates:
             ratio = statistics.median(a / b for a, b in zip(rates[ours], rates[theirs], strict=True))
