@@ -56,7 +56,7 @@ MAX_NUMBER = 1e12  # bound on prices, sizes, fees and penalties: sums of their p
 def _shown(value: Any) -> str:
     """For people, in one line; of a number of thousands of digits Python makes no text."""
     try:
-        text = " ".join((str if isinstance(value, Decimal) else repr)(value).split("\n"))
+        text = " ".join(repr(value).split("\n"))
     except ValueError:
         return f"{type(value).__name__} of very many digits"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
@@ -143,8 +143,13 @@ def exact_number(name: str, value: Any) -> Decimal:
         if not number.is_finite():
             raise ValueError
     except (TypeError, ArithmeticError, ValueError):
-        raise InputError(f"{name} is {_shown(value)}: it must be a number") from None
+        raise InputError(f"{name} is {_as_written(value)}: it must be a number") from None
     return number
+
+
+def _as_written(value: Any) -> str:
+    """For people; of a decimal its digits, as they stand in a file."""
+    return str(value)[:LONGEST_SHOWN] if isinstance(value, Decimal) else _shown(value)
 
 
 # --- input -----------------------------------------------------------------------------------------------------------
@@ -264,7 +269,8 @@ class Instrument(msgspec.Struct, frozen=True, dict=True):
         except ArithmeticError:  # a number of more digits than any multiple has
             pass
         lot, least, most = (format((count * self.lot).normalize(), "f") for count in (1, low, self.most))
-        raise InputError(f"{name} is {_shown(value)}: it must be a multiple of the lot {lot}, from {least} to {most}")
+        given = _as_written(value)
+        raise InputError(f"{name} is {given}: it must be a multiple of the lot {lot}, from {least} to {most}")
 
     def quantity(self, lots: float) -> int | float:
         """What so many lots are outside: an int where a lot is whole, else the float next to the exact decimal."""

@@ -21,7 +21,7 @@ import pytest
 
 import sor
 from sor import kernels
-from sor.market.venues import tomllib
+from sor.market.toml_file import tomllib
 
 PACKAGE = Path(sor.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(sor.__path__, "sor."))

@@ -20,6 +20,7 @@ from sor.market.instruments import SHARES, Instruments, batch_in_lots
 from sor.market.lines import LONGEST_LINE
 from sor.market.packed import Unpacked
 from sor.market.rows import read_rows
+from sor.market.venues import VenueDirectory
 from sor.types import whole_number
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Feed:
         end: int,
         depth: int,
         instruments: Instruments = SHARES,
+        directory: VenueDirectory | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self.depth = depth
@@ -71,6 +73,7 @@ class Feed:
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self._symbols, self._start, self._end = symbols, start, end
+        self._directory = directory
         self.formats: dict[str, str] = {}
         self._used_up: set[str] = set()  # pipes that have been read
         self._shares: list[Callable[[], float]] = []  # of each file that has been read
@@ -135,9 +138,9 @@ class Feed:
             self.formats[path] = form.name
             tally = _Tally(self, path)
             if form.batches is None:
-                batches = read_rows(file, form, self.depth, tally, most, self.instruments)
+                batches = read_rows(file, form, self.depth, tally, most, self.instruments, self._directory)
             elif form.decimals:
-                batches = form.batches(file, self.depth, tally, self.instruments)
+                batches = form.batches(file, self.depth, tally, self.instruments, self._directory)
             else:
                 batches = form.batches(file, self.depth, tally)
             for batch in batches:
@@ -196,6 +199,7 @@ def read_feed(
     end: str | int | None = None,
     depth: int = 1,
     instruments: Instruments = SHARES,
+    directory: VenueDirectory | None = None,
 ) -> Feed:
     """Recorded market data as columns.
 
@@ -215,6 +219,8 @@ def read_feed(
         Levels on each side; what a file does not have shows nothing.
     instruments : Instruments, optional
         Sizes of their symbols are whole numbers of lots; a row whose sizes are none is bad.
+    directory : VenueDirectory, optional
+        Knows the venues of formats that name them, by default the built-in one.
 
     Returns
     -------
@@ -243,6 +249,7 @@ def read_feed(
         _time("end", end, LARGEST_TIME),
         whole_number("depth", depth, 1, MOST_LEVELS),
         instruments,
+        directory,
     )
 
 

@@ -1,7 +1,8 @@
 """Parquet: the columnar form itself, and any file with the columns of the plain form.
 
 The columnar form has the columns of `Batch.to_arrow`; docs/formats.md lists them. Other files need ``time, venue,
-symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and so on.
+symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and so on; or, of trades, ``time, venue,
+symbol, price, size``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,8 @@ from sor.market.fields import (
 )
 from sor.market.instruments import SHARES, Instruments, sizes_of
 from sor.market.packed import Unpacked
-from sor.market.update import ACTIONS, EVENT_SIDES, BookUpdate, Level, Tally
+from sor.market.plain import taker_side
+from sor.market.update import ACTIONS, EVENT_SIDES, BookUpdate, Level, Tally, trade_of
 from sor.market.venues import VenueDirectory
 from sor.types import MOST_LOTS
 
@@ -63,6 +65,7 @@ GROUP = 2**17  # rows of a row group, which are read at a time
 RISING = ("time", "receipt", "sequence")  # columns whose differences are small
 CONSOLIDATED = ("bid_publisher", "ask_publisher")
 PLAIN = ("time", "venue", "symbol", "bid", "ask", "bid_size", "ask_size")
+TRADES = ("time", "venue", "symbol", "price", "size")
 
 
 def write_parquet(
@@ -212,8 +215,16 @@ class ParquetFile(TableFile):
         self.write(numbered(group, {}).to_arrow().replace_schema_metadata(self._metadata))
 
 
-def read_parquet(file: Unpacked, depth: int, tally: Tally, instruments: Instruments = SHARES) -> Iterator[Batch]:
+def read_parquet(
+    file: Unpacked,
+    depth: int,
+    tally: Tally,
+    instruments: Instruments = SHARES,
+    directory: VenueDirectory | None = None,
+) -> Iterator[Batch]:
     """The rows of a Parquet file, a part of a row group at a time; sizes are in lots where there are instruments.
+
+    Venues that the plain form names are those of the directory, by default of the built-in one.
 
     Raises
     ------
@@ -229,7 +240,7 @@ def read_parquet(file: Unpacked, depth: int, tally: Tally, instruments: Instrume
     try:
         # A buffer ahead would keep what it has read of every row group.
         with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
-            names, rows_of = _form(source.schema_arrow, depth, file.path, instruments)
+            names, rows_of = _form(source.schema_arrow, depth, file.path, instruments, directory)
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)
                 row += part.num_rows
@@ -250,7 +261,9 @@ class _Refused:
         """Nothing is left out of Parquet."""
 
 
-def messages(file: Unpacked, instruments: Instruments = SHARES) -> Iterator[list[tuple[int, bytes]]]:
+def messages(
+    file: Unpacked, instruments: Instruments = SHARES, directory: VenueDirectory | None = None
+) -> Iterator[list[tuple[int, bytes]]]:
     """The rows as JSON that `JsonDecoder` takes, or refuses where they are refused, with their numbers from 1 on.
 
     Raises
@@ -260,7 +273,7 @@ def messages(file: Unpacked, instruments: Instruments = SHARES) -> Iterator[list
         As `read_parquet`.
     """
     refused, row = _Refused(), 1
-    for batch in read_parquet(file, MOST_LEVELS, refused, instruments):
+    for batch in read_parquet(file, MOST_LEVELS, refused, instruments, directory):
         end = row + len(batch) + len(refused.rows)
         good = iter(range(len(batch)))
         yield [
@@ -283,13 +296,15 @@ def _shallow(update: BookUpdate) -> BookUpdate:
 
 
 def _form(
-    schema: Any, depth: int, path: str, instruments: Instruments
+    schema: Any, depth: int, path: str, instruments: Instruments, directory: VenueDirectory | None
 ) -> tuple[list[str], Callable[[Any, int, int, Tally], Batch]]:
     """The columns to read, and what makes rows of them."""
     version = (schema.metadata or {}).get(VERSION[0])
     if version not in (None, VERSION[1]):
         raise InputError(f"{path} is of form {version!r}: this version of sor reads {VERSION[1]!r}")
     required = list(PLAIN) if version is None else [*SLOTS, *LEVELS]
+    if version is None and not {*PLAIN[3:]} & {*schema.names} and {*TRADES} <= {*schema.names}:
+        required = list(TRADES)
     missing = [name for name in required if name not in schema.names]
     if missing:
         raise InputError(
@@ -302,7 +317,12 @@ def _form(
     more = [level_name(name, level) for level in range(1, depth) for name in required if name in (*LEVELS, *PLAIN[3:])]
     names = [*required, *(name for name in [*more, *CONSOLIDATED] if name in schema.names)]
     if version is None:
-        return names, partial(_plain_rows, instruments)
+        terms = instruments, directory or VenueDirectory.load()
+        if required == list(TRADES):
+            return [*names, *({"side"} & {*schema.names})], partial(_plain_rows, partial(_trade, *terms))
+        levels = [[level_name(name, level) for name in PLAIN[3:]] for level in range(depth)]
+        levels = [level for level in levels if {*level} <= {*names}]
+        return names, partial(_plain_rows, partial(_quotes, *terms, levels))
     wanted = Columns(depth, 0).take().to_arrow().schema
     for name in names:
         kind = schema.field(name).type
@@ -402,14 +422,12 @@ def _without(batch: Batch, wrong: dict[str, NDArray[np.bool_]], row: int, tally:
 # --- the plain form --------------------------------------------------------------------------------------------------
 
 
-def _plain_rows(instruments: Instruments, part: Any, depth: int, row: int, tally: Tally) -> Batch:
+def _plain_rows(read: Callable[[dict[str, Any]], BookUpdate], part: Any, depth: int, row: int, tally: Tally) -> Batch:
     columns = Columns(depth, part.num_rows)
     values = {name: _values(part.column(name)) for name in part.schema.names}
-    levels = [[level_name(name, level) for name in PLAIN[3:]] for level in range(depth)]
-    levels = [names for names in levels if all(name in values for name in names)]
     for i in range(part.num_rows):
         try:
-            columns.add(_plain_row({name: column[i] for name, column in values.items()}, levels, instruments))
+            columns.add(read({name: column[i] for name, column in values.items()}))
         except DataError as error:
             tally.refuse(row + i, error)
     return columns.take()
@@ -424,7 +442,9 @@ def _values(column: Any) -> list[Any]:
     return list(column.to_pylist())
 
 
-def _plain_row(row: dict[str, Any], levels: list[list[str]], instruments: Instruments) -> BookUpdate:
+def _quotes(
+    instruments: Instruments, directory: VenueDirectory, levels: list[list[str]], row: dict[str, Any]
+) -> BookUpdate:
     symbol = symbol_of(row["symbol"])
     size_of = sizes_of(instruments, symbol)
     bids: list[Level | None] = []
@@ -433,7 +453,15 @@ def _plain_row(row: dict[str, Any], levels: list[list[str]], instruments: Instru
         for side, price_name, size_name in ((bids, bid, bid_size), (asks, ask, ask_size)):
             price, size = _dollars(price_name, row[price_name]), size_of(size_name, row[size_name])
             side.append(None if price is None or not size else (price, size))
-    return BookUpdate(symbol, _publisher(row["venue"]), time_of("time", row["time"]), None, bids, asks)
+    return BookUpdate(symbol, _publisher(directory, row["venue"]), time_of("time", row["time"]), None, bids, asks)
+
+
+def _trade(instruments: Instruments, directory: VenueDirectory, row: dict[str, Any]) -> BookUpdate:
+    symbol, side = symbol_of(row["symbol"]), row.get("side") or ""
+    price, size = _dollars("price", row["price"]), sizes_of(instruments, symbol)("size", row["size"])
+    trade = trade_of(taker_side(str(side)), price, size)
+    publisher, time = _publisher(directory, row["venue"]), time_of("time", row["time"])
+    return BookUpdate(symbol, publisher, time, None, None, None, trade)
 
 
 def _dollars(name: str, value: Any) -> float | None:
@@ -442,18 +470,13 @@ def _dollars(name: str, value: Any) -> float | None:
     return price_of(name, f"{text}.0" if text.isdecimal() else text)
 
 
-def _publisher(venue: Any) -> int:
+def _publisher(directory: VenueDirectory, venue: Any) -> int:
     """The publisher that a venue's MIC stands for, or a publisher's number."""
     if type(venue) is int or (type(venue) is str and venue.isdecimal()):
         return integer_of("venue", venue, 65535)
-    entry = _directory().by_mic(venue) if type(venue) is str else None
+    entry = directory.by_mic(venue) if type(venue) is str else None
     if entry is None or not entry.publisher_ids:
         raise DataError(
             f"venue is {str(venue)[:60]!r}: it must be a MIC of the venue directory, or a publisher", "venue"
         )
     return entry.publisher_ids[0]
-
-
-@cache
-def _directory() -> VenueDirectory:
-    return VenueDirectory.load()

@@ -163,12 +163,18 @@ class PlainTrades(_Rows):
         cells = self.table.cells(raw)
         symbol, publisher, time, sequence = self._whose(cells)
         side = "" if self._side is None else cells[self._side]
-        if side.lower() not in SIDES:
-            raise DataError(f"side is {side[:20]!r}: it must be buy, sell or empty, of who took", "event")
         price = dollars_of("price", cells[self._price])
         size = sizes_of(self._instruments, symbol)("size", cells[self._size])
-        trade = trade_of(SIDES[side.lower()], price, size)
+        trade = trade_of(taker_side(side), price, size)
         return BookUpdate(symbol, publisher, time, sequence, None, None, trade if self._events else None)
+
+
+def taker_side(text: str) -> str:
+    """The side of who took, as `sor.market.Event` has it."""
+    side = SIDES.get(text.lower())
+    if side is None:
+        raise DataError(f"side is {text[:20]!r}: it must be buy, sell or empty, of who took", "event")
+    return side
 
 
 def _level(price_name: str, price: str, size_name: str, size: str, size_of: Callable[[str, str], int]) -> Level | None:

@@ -11,6 +11,7 @@ from sor.market.instruments import SHARES, Instruments
 from sor.market.lines import Blocks, unfinished
 from sor.market.packed import Unpacked
 from sor.market.update import Tally
+from sor.market.venues import VenueDirectory
 
 BLOCK = 2**18  # bytes read at a time
 
@@ -22,10 +23,11 @@ def read_rows(
     tally: Tally,
     most: int = ROWS,
     instruments: Instruments = SHARES,
+    directory: VenueDirectory | None = None,
 ) -> Iterator[Batch]:
     """The rows of a file, at most ``most`` in a batch, as its format's decoder gives them.
 
-    Sizes are in lots only where the format has decimals.
+    Sizes are in lots only where the format has decimals; the directory is for those that name venues.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def read_rows(
     StreamError
         The file cannot be read on; all rows before that have been given.
     """
-    reader = _Reader(file, form, depth, tally, most, instruments if form.decimals else SHARES)
+    reader = _Reader(file, form, depth, tally, most, instruments if form.decimals else SHARES, directory)
     failure: StreamError | None = None
     try:
         for block in reader.blocks:
@@ -51,7 +53,14 @@ class _Reader:
     """What stands between the lines of a file and the rows of a batch."""
 
     def __init__(
-        self, file: Unpacked, form: Format, depth: int, tally: Tally, most: int, instruments: Instruments
+        self,
+        file: Unpacked,
+        form: Format,
+        depth: int,
+        tally: Tally,
+        most: int,
+        instruments: Instruments,
+        directory: VenueDirectory | None,
     ) -> None:
         self.blocks = Blocks(file, BLOCK)
         self.columns = Columns(depth, most)
@@ -61,7 +70,9 @@ class _Reader:
         lines = self.blocks.ahead(LEARNED + form.has_header)
         try:
             first = lines[0].removeprefix(MARK)
-            self._decoder = form.decoder_of(first, depth, events=True, receipts=True, instruments=instruments)
+            self._decoder = form.decoder_of(
+                first, depth, directory, events=True, receipts=True, instruments=instruments
+            )
             self._decoder.learn(lines[form.has_header :])
         except DataError as error:
             raise first_rows_refused(file.path, form, error, False) from None

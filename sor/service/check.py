@@ -165,9 +165,10 @@ def _settings(settings: CheckSettings) -> str:
 def _feed(path: str, venues: str | None = None, instruments: str | None = None) -> str:
     if path == "-":
         raise Skipped("standard input is not read")
-    source = open_feed(path, Instruments.load(instruments))
+    directory = VenueDirectory.load(venues)
+    source = open_feed(path, Instruments.load(instruments), directory)
     try:
-        decoder = source.decoder(depth=1, directory=VenueDirectory.load(venues))
+        decoder = source.decoder(depth=1, directory=directory)
         symbol = _first_symbol(decoder, source)
         if symbol is None:
             raise InputError(f"{path} has no row")

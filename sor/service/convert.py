@@ -13,6 +13,7 @@ from sor.errors import Exit, InputError
 from sor.market.columns import Batch
 from sor.market.feed import Feed
 from sor.market.parquet import ParquetFile
+from sor.market.venues import VenueDirectory
 from sor.service.feeds import Progress, feed_of
 from sor.service.logs import report
 from sor.service.settings import ConvertSettings
@@ -25,7 +26,7 @@ DAY = 86_400 * 10**9
 
 def convert(settings: ConvertSettings) -> int:
     """Write a feed's columns to one file, or to one for each symbol or day."""
-    feed = feed_of(settings, settings.depth)
+    feed = feed_of(settings, VenueDirectory.load(settings.venues), settings.depth)
     output = str(settings.output)
     try:
         with contextlib.ExitStack() as stack, Progress(feed) as progress:

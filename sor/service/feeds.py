@@ -7,14 +7,17 @@ import time
 
 from sor.market.feed import Feed, read_feed
 from sor.market.instruments import Instruments
+from sor.market.venues import VenueDirectory
 from sor.service.settings import FeedSettings
 
 TOLD_S = 0.5  # between two lines of progress
 
 
-def feed_of(settings: FeedSettings, depth: int = 1) -> Feed:
+def feed_of(settings: FeedSettings, directory: VenueDirectory, depth: int = 1) -> Feed:
     instruments = Instruments.load(settings.instruments)
-    return read_feed(settings.files, settings.symbols or None, settings.start, settings.end, depth, instruments)
+    return read_feed(
+        settings.files, settings.symbols or None, settings.start, settings.end, depth, instruments, directory
+    )
 
 
 class Progress:

@@ -26,7 +26,7 @@ SHOWN_GAPS = 3
 def info(settings: InfoSettings) -> int:
     """Read the files once and tell what is in them."""
     directory = VenueDirectory.load(settings.venues)
-    feed, profile = feed_of(settings), Profile(directory)
+    feed, profile = feed_of(settings, directory), Profile(directory)
     with Progress(feed) as progress:
         for batch in feed:
             profile.add(batch)

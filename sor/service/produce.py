@@ -82,7 +82,7 @@ class Rows:
 
     def __init__(self, path: str, venues: str | None = None, instruments: str | None = None) -> None:
         directory = VenueDirectory.load(venues)
-        self.source = open_feed(path, Instruments.load(instruments))
+        self.source = open_feed(path, Instruments.load(instruments), directory)
         self.bad = 0
         self.left_out: Counter[str] = Counter()  # on purpose, by reason
         self._convert = _converter(self.source, directory)

@@ -31,7 +31,7 @@ def replay(settings: ReplaySettings) -> int:
     )
     if in_columns(settings):
         return replay_in_columns(settings, venues_from, directory, instruments)
-    source = open_feed(path, instruments)
+    source = open_feed(path, instruments, directory)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)

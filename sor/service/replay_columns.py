@@ -35,7 +35,7 @@ def replay_in_columns(
     plan = plan_of(settings, venues_from, directory, instruments)
     order = order_of(settings, venues_from)
     run = Routing(order, plan.router, directory, 1, instruments)
-    feed = read_feed(settings.csv_file, settings.symbol, depth=plan.depth, instruments=instruments)
+    feed = read_feed(settings.csv_file, settings.symbol, depth=plan.depth, instruments=instruments, directory=directory)
     summary, started = RunSummary(), time.perf_counter()
     try:
         with Progress(feed) as progress, ResultsFile(str(settings.output), run, plan.router) as file:

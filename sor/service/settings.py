@@ -162,6 +162,7 @@ class FeedSettings(Settings):
         Option("SOR_START", moment, "rows from this event time on: ISO 8601, or nanoseconds since the epoch"),
     ] = None
     end: Annotated[int | None, Option("SOR_END", moment, "rows before this event time")] = None
+    venues: Annotated[str | None, _VENUES] = None
     instruments: Annotated[str | None, _INSTRUMENTS] = None
     allow_bad: Annotated[bool, _ALLOW_BAD] = False
 
@@ -519,7 +520,6 @@ class CheckSettings(ConsumeSettings, SendSettings):
 
 
 class InfoSettings(FeedSettings, LogSettings):
-    venues: Annotated[str | None, _VENUES] = None
     json: Annotated[bool, Option("SOR_JSON", switch, "one JSON object in place of the table")] = False
 
 

@@ -36,7 +36,7 @@ WRITTEN = 64  # lines in a write: megabytes in one piece would cost eight times 
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
-def open_feed(path: str, instruments: Instruments = SHARES) -> FileSource:
+def open_feed(path: str, instruments: Instruments = SHARES, directory: VenueDirectory | None = None) -> FileSource:
     """The messages of a recorded feed, plain or packed, of whatever format it is.
 
     Parameters
@@ -45,6 +45,8 @@ def open_feed(path: str, instruments: Instruments = SHARES) -> FileSource:
         ``-`` is standard input.
     instruments : Instruments
         What its symbols are traded in: its decoder gives their sizes in lots.
+    directory : VenueDirectory, optional
+        Knows the venues that Parquet of the plain form names, by default the built-in one.
 
     Raises
     ------
@@ -59,7 +61,9 @@ def open_feed(path: str, instruments: Instruments = SHARES) -> FileSource:
     except OSError:
         first = b""  # told where it is read
     form = without_lines(first)
-    return FileSource(path, file, instruments) if form is None else RecordSource(path, file, instruments, form)
+    if form is None:
+        return FileSource(path, file, instruments)
+    return RecordSource(path, file, instruments, form, directory)
 
 
 class FileSource:
@@ -159,14 +163,21 @@ def _text_of(first: bytes) -> bytes:
 class RecordSource(FileSource):
     """Messages of a recorded feed without lines: each record as JSON, its number in the place of a line's."""
 
-    def __init__(self, path: str, file: Unpacked, instruments: Instruments, form: Format) -> None:
+    def __init__(
+        self,
+        path: str,
+        file: Unpacked,
+        instruments: Instruments,
+        form: Format,
+        directory: VenueDirectory | None,
+    ) -> None:
         self.path = path
         self.instruments = instruments
         self.partitions = {0}
         self.name = "-" if path == "-" else shown(os.path.basename(path))
         self.format = form
         self._file = file
-        more = (instruments,) if form.decimals else ()
+        more = (instruments, directory) if form.decimals else ()
         self._records = form.messages(file, *more)  # type: ignore[misc]
         self._ready: deque[tuple[int, bytes]] = deque()
         self._ended = False
@@ -232,7 +243,7 @@ def has_one_publisher(
     path: str, rows: int, directory: VenueDirectory | None = None, instruments: Instruments = SHARES
 ) -> bool:
     """Whether the first ``rows`` messages of a file that can be read all show the book of one publisher."""
-    source = open_feed(path, instruments)
+    source = open_feed(path, instruments, directory)
     decoder = source.decoder(depth=1, directory=directory)
     publishers = set()
     try:

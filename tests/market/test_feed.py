@@ -31,6 +31,7 @@ from sor.market.databento_json import JsonDecoder, message_from, message_of
 from sor.market.fields import dollars_of, price_of, receipt_of, units_of
 from sor.market.packed import Unpacked
 from sor.market.parquet import write_parquet
+from sor.market.venues import VenueDirectory
 from sor.stream.files import open_feed
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
@@ -897,6 +898,61 @@ def test_a_message_of_an_update_has_its_time(time: int) -> None:
     """A small number would be taken for seconds, and refused."""
     update = BookUpdate("AAPL", 2, time, None, [(222.0, 1)], [(223.0, 1)], receipt=time)
     assert JsonDecoder(1, receipts=True).decode(message_from(update)) == update
+
+
+OWN_VENUES = """schema_version = 1
+[[venue]]
+mic = "XDRK"
+name = "Our own"
+model = "maker-taker"
+publisher_ids = [7001]
+[[venue.figures]]
+valid_from = 2024-01-01
+taker_fee = 0.001
+maker_rebate = 0.0
+taker_fee_verified = true
+maker_rebate_verified = true
+source = "our contract"
+"""
+
+
+def test_venues_of_a_file_of_ones_own(tmp_path: Path) -> None:
+    """Wherever a format names them: in columns, and as messages."""
+    (tmp_path / "venues.toml").write_text(OWN_VENUES)
+    directory = VenueDirectory.load(tmp_path / "venues.toml")
+    parquet, plain = tmp_path / "feed.parquet", tmp_path / "feed.csv"
+    table = table_of(venue=["XDRK"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, parquet)
+    plain.write_text("time,venue,symbol,bid,ask,bid_size,ask_size\n" + f"{START + 1},XDRK,AAPL,222.82,222.83,100,36\n")
+    for path in (parquet, plain):
+        assert rows_of(sor.read_feed(path, directory=directory)) == [PLAIN_ROW._replace(publisher=7001)]
+        source = open_feed(str(path), directory=directory)
+        decoder = source.decoder(1, directory=directory)
+        assert [decoder.decode(message.value).publisher_id for message in source] == [7001]
+        source.close()
+    one = sor.read_feed(parquet)
+    assert (rows_of(one), one.bad) == ([], {"venue": 1})
+
+
+def test_parquet_of_trades(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "trades.parquet"
+    trades = {"time": [START + 1] * 5, "venue": ["XNAS"] * 5, "symbol": ["AAPL"] * 5, "size": [7, 7, 7, 0, 7]}
+    trades |= {"price": [222.825] * 5, "side": ["buy", "Sell", None, "buy", "left"]}
+    pyarrow.parquet.write_table(pyarrow.table(trades), path)
+    one = sor.read_feed(path)
+    nothing = ((NO_PRICE, -1),)
+    trade = Row("AAPL", START + 1, 0, NO_SEQUENCE, 2, "T", "B", 222825000000, 7, 0, nothing, nothing)
+    assert rows_of(one) == [trade, trade._replace(side="A"), trade._replace(side="N")]
+    assert one.bad == {"trade": 1, "event": 1}
+    source = open_feed(str(path))
+    decoder = source.decoder(1, events=True)
+    assert next(decoder.decode(message.value).event for message in source) == Event("T", "B", 222.825, 7)
+    source.close()
+    del trades["side"]
+    pyarrow.parquet.write_table(pyarrow.table({**trades, "bid": [1.0] * 5}), path)
+    with pytest.raises(InputError, match="no column ask, bid_size, ask_size"):
+        rows_of(sor.read_feed(path))
 
 
 def test_types_that_python_has_not(tmp_path: Path) -> None:
