@@ -153,7 +153,8 @@ class Routing:
         ]
         self._sizes = np.array(sizes, np.int64)
         self._layouts: dict[tuple[Any, ...], int] = {}  # positions of a book's venues
-        self._columns: list[NDArray[np.intp]] = []  # of the answers, by layout
+        self._columns: list[list[int]] = []  # of the answers, by layout
+        self._columns_of = np.empty((0, 0), np.int64)  # the same as an array, see `_columns_by_layout`
         self._depth = 0  # of the books, once there are some
         self._rows = 0  # of all batches before
         self._numbers: dict[str, int] = {}  # of symbols
@@ -244,7 +245,7 @@ class Routing:
         positions = tuple(quote.order for quote in book.quotes)
         layout = self._layouts.setdefault(positions, len(self._layouts))
         if layout == len(self._columns):
-            self._columns.append(np.array([self._column(quote) for quote in book.quotes], np.intp))
+            self._columns.append([self._column(quote) for quote in book.quotes])
         follower.layouts[symbol] = layout
         if publisher in books.publishers:
             entry, rates, start, end = books.venue(publisher, time)
@@ -406,10 +407,10 @@ class Routing:
 
     def _columns_by_layout(self) -> NDArray[np.int64]:
         """By layout and place in a book, the column of the venue there; -1 behind the last one."""
-        found = np.full((len(self._columns), max(map(len, self._columns), default=0)), -1, np.int64)
-        for layout, columns in enumerate(self._columns):
-            found[layout, : len(columns)] = columns
-        return found
+        if len(self._columns_of) < len(self._columns):
+            width = max(map(len, self._columns))
+            self._columns_of = np.array([one + [-1] * (width - len(one)) for one in self._columns], np.int64)
+        return self._columns_of
 
     def nothing(self) -> dict[str, NDArray[Any]]:
         """The columns of no answers, where a feed had no rows."""

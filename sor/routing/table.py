@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from sor.market.columns import arrow
 from sor.market.parquet import GROUP, TableFile
-from sor.types import MARKET_STATES, Warnings
+from sor.types import Warnings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +47,8 @@ class ResultsFile(TableFile):
     def __init__(self, path: str | os.PathLike[str], run: Routing, router: Router) -> None:
         super().__init__(path, ("row", "time"))
         self._run = run
-        self._held: list[Any] = []
+        self._held: list[Answers] = []
+        self._waiting = 0  # rows of these
         terms = {
             "version": VERSION,
             "algorithm": router.algorithm,
@@ -59,15 +60,17 @@ class ResultsFile(TableFile):
         self._metadata = {FORM: encode(terms)}
 
     def add(self, answers: Answers) -> None:
-        self._held.append(_batch(answers, self._run))
-        self.rows += len(answers["row"])
-        if sum(batch.num_rows for batch in self._held) >= GROUP:
+        rows = len(answers["row"])
+        self._held.append(answers)
+        self.rows += rows
+        self._waiting += rows
+        if self._waiting >= GROUP:
             self.flush()
 
     def flush(self) -> None:
         if self._held or self._writer is None:
-            batches, self._held = self._held or [_batch(self._run.nothing(), self._run)], []
-            table = arrow().Table.from_batches(batches).unify_dictionaries()
+            table = _table(self._run.joined(self._held), self._run)
+            self._held, self._waiting = [], 0
             self.write(table.replace_schema_metadata(self._metadata))
 
 
@@ -77,28 +80,27 @@ def _without_instrument(order: Order) -> dict[str, Any]:
     return terms
 
 
-def _batch(answers: Answers, run: Routing) -> Any:
-    """One chunk of answers as an Arrow batch; null stands for what there is not."""
+def _table(answers: Answers, run: Routing) -> Any:
+    """Joined answers as an Arrow table; null stands for what there is not."""
     package = arrow()
-    orders = run.orders
     order = answers["order"]
-    venue, allocation = _sent(answers["allocation"], run.venues)
-    return package.RecordBatch.from_pydict(
+    venue, allocation = _sent(answers["allocation"], answers["venues"])
+    return package.table(
         {
             "row": answers["row"],
             "time": package.array(answers["time"]).view(package.timestamp("ns", "UTC")),
-            "symbol": _names(answers["symbol"], run.symbols),
+            "symbol": _names(answers["symbol"], answers["symbols"]),
             "order": order,
-            "side": _names(order, [one.side for one in orders]),
-            "quantity": np.array([one.quantity for one in orders], answers["executed"].dtype)[order],
-            "state": _names(answers["state"], MARKET_STATES),
+            "side": _names(order, [one.side for one in run.orders]),
+            "quantity": np.array([one.quantity for one in run.orders], answers["executed"].dtype)[order],
+            "state": _names(answers["state"], answers["states"]),
             "venue": venue,
             "allocation": allocation,
             "executed": answers["executed"],
             "fill_rate": answers["fill_rate"],
             **{name: package.array(answers[name], mask=np.isnan(answers[name])) for name in DOLLARS},
             "warnings": answers["warnings"],
-            **({"currency": _names(answers["symbol"], run.currencies)} if run.instruments else {}),
+            **({"currency": _names(answers["symbol"], answers["currencies"])} if run.instruments else {}),
         }
     )
 
@@ -108,14 +110,12 @@ def _names(numbers: NDArray[Any], names: Any) -> Any:
     return package.DictionaryArray.from_arrays(numbers.astype(np.int32), package.array(list(names), package.string()))
 
 
-def _sent(shares: NDArray[Any], venues: list[tuple[Any, str]]) -> tuple[Any, Any]:
-    """Lists of the venues that get shares, in the order of a result's, and of how many each gets."""
+def _sent(shares: NDArray[Any], venues: NDArray[Any]) -> tuple[Any, Any]:
+    """Lists of the venues that get shares, and of how many each gets."""
     package = arrow()
-    order = sorted(range(len(venues)), key=lambda i: venues[i][0])
-    wide = shares[:, [i for i in order if i < shares.shape[1]]]
-    names = [venues[i][1] for i in order if i < shares.shape[1]]
-    row, column = np.nonzero(wide)
+    row, column = np.nonzero(shares)
     ends = np.zeros(len(shares) + 1, np.int32)
     np.cumsum(np.bincount(row, minlength=len(shares)), out=ends[1:])
-    lists, sent = package.ListArray.from_arrays, package.array(names, package.string()).take(package.array(column))
-    return lists(ends, sent), lists(ends, package.array(wide[row, column]))
+    names = package.array(venues.tolist(), package.string()).take(package.array(column))
+    lists = package.ListArray.from_arrays
+    return lists(ends, names), lists(ends, package.array(shares[row, column]))
