@@ -14,7 +14,7 @@ from sor.market.columns import Batch
 from sor.market.feed import Feed
 from sor.market.parquet import ParquetFile
 from sor.market.venues import VenueDirectory
-from sor.service.feeds import Progress, feed_of
+from sor.service.feeds import Progress, all_or_nothing, feed_of
 from sor.service.logs import report
 from sor.service.settings import ConvertSettings
 from sor.stream.summary import total
@@ -28,16 +28,12 @@ def convert(settings: ConvertSettings) -> int:
     """Write a feed's columns to one file, or to one for each symbol or day."""
     feed = feed_of(settings, VenueDirectory.load(settings.venues), settings.depth)
     output = str(settings.output)
-    try:
-        with contextlib.ExitStack() as stack, Progress(feed) as progress:
-            parts = None if settings.by is None else Parts(output, settings.by, feed, stack)
-            target = stack.enter_context(ParquetFile(output, feed.instruments)) if parts is None else parts
-            for batch in feed:
-                target.add(batch)
-                progress.tell()
-    except KeyboardInterrupt:
-        report.warning("sor: stopped before the end, so nothing was written")
-        raise
+    with all_or_nothing(), contextlib.ExitStack() as stack, Progress(feed) as progress:
+        parts = None if settings.by is None else Parts(output, settings.by, feed, stack)
+        target = stack.enter_context(ParquetFile(output, feed.instruments)) if parts is None else parts
+        for batch in feed:
+            target.add(batch)
+            progress.tell()
     where = output
     if parts is not None:
         where = f"{len(parts.files):,} file{'s' * (len(parts.files) != 1)} in {output}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 from sor.market.feed import Feed, read_feed
 from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
+from sor.service.logs import report
 from sor.service.settings import FeedSettings
 
 TOLD_S = 0.5  # between two lines of progress
@@ -18,6 +21,16 @@ def feed_of(settings: FeedSettings, directory: VenueDirectory, depth: int = 1) -
     return read_feed(
         settings.files, settings.symbols or None, settings.start, settings.end, depth, instruments, directory
     )
+
+
+@contextlib.contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Says, where a command that writes all or nothing is stopped by hand, that it was nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        report.warning("sor: stopped before the end, so nothing was written")
+        raise
 
 
 class Progress:

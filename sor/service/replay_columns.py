@@ -15,8 +15,7 @@ from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.routing.many import Routing
 from sor.routing.table import ResultsFile
-from sor.service.feeds import Progress
-from sor.service.logs import report
+from sor.service.feeds import Progress, all_or_nothing
 from sor.service.pipelines import order_of, plan_of
 from sor.service.run import ended, tell_summary
 from sor.service.settings import ReplaySettings
@@ -37,15 +36,11 @@ def replay_in_columns(
     run = Routing(order, plan.router, directory, 1, instruments)
     feed = read_feed(settings.csv_file, settings.symbol, depth=plan.depth, instruments=instruments, directory=directory)
     summary, started = RunSummary(), time.perf_counter()
-    try:
-        with Progress(feed) as progress, ResultsFile(str(settings.output), run, plan.router) as file:
-            for answers in run.answers(_watched(feed, summary, settings.max_symbols)):
-                file.add(answers)
-                summary.add_many(answers, order.quantity, run.currencies)
-                progress.tell()
-    except KeyboardInterrupt:
-        report.warning("sor: stopped before the end, so nothing was written")
-        raise
+    with all_or_nothing(), Progress(feed) as progress, ResultsFile(str(settings.output), run, plan.router) as file:
+        for answers in run.answers(_watched(feed, summary, settings.max_symbols)):
+            file.add(answers)
+            summary.add_many(answers, order.quantity, run.currencies if instruments else ())
+            progress.tell()
     summary.messages, summary.skipped, summary.bad = feed.rows, feed.skipped, feed.bad
     tell_summary(settings.summary, summary, time.perf_counter() - started)
     return ended(summary, settings.allow_bad)
