@@ -139,10 +139,8 @@ class Feed:
             tally = _Tally(self, path)
             if form.batches is None:
                 batches = read_rows(file, form, self.depth, tally, most, self.instruments, self._directory)
-            elif form.decimals:
-                batches = form.batches(file, self.depth, tally, self.instruments, self._directory)
             else:
-                batches = form.batches(file, self.depth, tally)
+                batches = form.batches(file, self.depth, tally, self.instruments, self._directory)
             for batch in batches:
                 self.rows += len(batch)
                 if self.instruments and not form.decimals:

@@ -18,10 +18,10 @@ from sor.market.dbn import MAGIC as DBN
 from sor.market.dbn import batches as dbn_batches
 from sor.market.dbn import messages as dbn_messages
 from sor.market.instruments import SHARES, InLots, Instruments
-from sor.market.packed import packing_of
+from sor.market.packed import Unpacked, packing_of
 from sor.market.parquet import BEGINS, read_parquet
 from sor.market.parquet import messages as parquet_messages
-from sor.market.update import Decoder
+from sor.market.update import Decoder, Tally
 from sor.market.venues import VenueDirectory
 
 FIRST_BYTES = 4  # which tell a format without lines
@@ -69,13 +69,15 @@ class Format:
     quick : callable, optional
         Reads many rows at once where they are written as usual; the decoder then decodes the others only.
     batches : callable, optional
-        Of a format without lines: the file's rows as columns, in its order, with as many levels as asked for. It
-        numbers symbols as it likes; they may become more from batch to batch.
+        Of a format without lines: the file's rows as columns, in its order, with as many levels as asked for, from
+        the file, the depth, the tally, the instruments and the directory. It numbers symbols as it likes; they may
+        become more from batch to batch.
     decimals : bool
         Sizes may be decimals of an instrument's unit, so that its decoder and its batches give lots; where they are
         whole shares or coins, who calls them turns these into lots.
     messages : callable, optional
-        Of a format without lines: the rows as JSON that `JsonDecoder` takes or refuses, each with its number from 1 on.
+        Of a format without lines: the rows as JSON that `JsonDecoder` takes or refuses, each with its number from 1
+        on, from the file, the instruments and the directory.
     """
 
     name: str
@@ -124,8 +126,16 @@ def _plain(
     return plain.decoder(first, directory or VenueDirectory.load(), depth, events=events, instruments=instruments)
 
 
+def _dbn_batches(file: Unpacked, depth: int, tally: Tally, *_: Any) -> Iterator[Batch]:
+    return dbn_batches(file, depth, tally)
+
+
+def _dbn_messages(file: Unpacked, *_: Any) -> Iterator[list[tuple[int, bytes]]]:
+    return dbn_messages(file)
+
+
 FORMATS = (  # the first that fits
-    Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, dbn_batches, dbn_messages),
+    Format("Databento DBN", lambda first: first.startswith(DBN), None, False, None, _dbn_batches, _dbn_messages),
     Format("Databento JSON", lambda first: first.lstrip().startswith(b"{"), _json, has_header=False, decimals=True),
     Format(
         "Parquet",

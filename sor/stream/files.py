@@ -32,7 +32,7 @@ from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-WRITTEN = 64  # lines in a write: megabytes in one piece would cost eight times as much
+WRITTEN = 64  # lines in a write: megabytes in one piece would come on fresh pages
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
@@ -177,8 +177,7 @@ class RecordSource(FileSource):
         self.name = "-" if path == "-" else shown(os.path.basename(path))
         self.format = form
         self._file = file
-        more = (instruments, directory) if form.decimals else ()
-        self._records = form.messages(file, *more)  # type: ignore[misc]
+        self._records = form.messages(file, instruments, directory)  # type: ignore[misc]
         self._ready: deque[tuple[int, bytes]] = deque()
         self._ended = False
         self._count = 0
