@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from sor.errors import Exit
 from sor.service.settings import OPTIONS
 
 T = TypeVar("T")
@@ -138,3 +140,14 @@ def children(job: Job) -> list[int]:
     """Process ids of a supervisor's workers."""
     ids = Path(f"/proc/{job.process.pid}/task/{job.process.pid}/children").read_text().split()
     return [int(pid) for pid in ids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def stopped_while_writing(start: Start, command: str, output: Path, feed: bytes) -> Job:
+    """A command that reads a feed from a pipe and is stopped by hand once it has begun its output."""
+    pipe = output.with_name("pipe")
+    os.mkfifo(pipe)
+    job = start(command, pipe, "--output", output)
+    with pipe.open("wb", buffering=0) as file:
+        file.write(feed)
+        wait_for(output.with_name(f"{output.name}.part").exists, "it has begun")
+        return job.signal(signal.SIGINT).finish(Exit.INTERRUPTED)

@@ -654,9 +654,10 @@ def told(raw: list[bytes], learn: bool, **options: Any) -> list[Any]:
     """Updates and refusals, of a decoder that has seen the usual message; a message's words are told, too."""
     decoder = JsonDecoder(**options)
     found: list[Any] = []
-    if learn:
-        with contextlib.suppress(DataError):
-            decoder.learn(raw)
+    try:
+        decoder.learn(raw if learn else [])
+    except DataError as error:
+        found.append((error.reason, str(error)))
     for message in [json.dumps(USUAL).encode(), *raw, *raw]:
         try:
             found.append(decoder.decode(message))

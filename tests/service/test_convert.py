@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
 import re
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +14,9 @@ from typing import Any
 import memory
 import numpy as np
 import pytest
-from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, wait_for
+from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, stopped_while_writing
 
 import sor
-from sor.errors import Exit
 from sor.market import parquet
 from sor.service import convert, feeds
 from sor.stream.summary import total
@@ -150,13 +147,7 @@ def test_a_damaged_archive_leaves_nothing(start: Start, tmp_path: Path) -> None:
 
 def test_stopped_by_hand(start: Start, tmp_path: Path) -> None:
     """Nothing is left, and that is said."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    job = start("convert", pipe, "--output", tmp_path / "day.parquet")
-    with pipe.open("wb", buffering=0) as feed:
-        feed.write(SAMPLE.read_bytes()[:20_000])
-        wait_for(lambda: (tmp_path / "day.parquet.part").exists(), "it has begun")
-        job.signal(signal.SIGINT).finish(Exit.INTERRUPTED)
+    job = stopped_while_writing(start, "convert", tmp_path / "day.parquet", SAMPLE.read_bytes()[:20_000])
     assert job.err.splitlines()[-1] == "sor: stopped before the end, so nothing was written"
     assert list(tmp_path.glob("day*")) == []
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, wait_for
+from commands import BAD, DONE, STREAM_FAILED, WRONG_CALL, Jobs, Start, stopped_while_writing
 
-from sor.errors import Exit
 from sor.routing import many, table
 from sor.service import replay_columns
 from sor.service.settings import ReplaySettings
@@ -172,13 +169,7 @@ def test_a_damaged_archive_leaves_nothing(start: Start, tmp_path: Path) -> None:
 
 
 def test_stopped_by_hand(start: Start, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    job = start("replay", pipe, "--output", tmp_path / "results.parquet")
-    with pipe.open("wb", buffering=0) as feed:
-        feed.write(SAMPLE.read_bytes()[:20_000])
-        wait_for(lambda: (tmp_path / "results.parquet.part").exists(), "it has begun")
-        job.signal(signal.SIGINT).finish(Exit.INTERRUPTED)
+    job = stopped_while_writing(start, "replay", tmp_path / "results.parquet", SAMPLE.read_bytes()[:20_000])
     assert job.err.splitlines()[-1] == "sor: stopped before the end, so nothing was written"
     assert list(tmp_path.glob("*.parquet*")) == []
 
