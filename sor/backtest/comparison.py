@@ -418,8 +418,6 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 def _outside(value: float, freedom: float) -> float:
     """P(|T| >= |value|) = I_x(n / 2, 1 / 2) at x = n / (n + value^2), n the degrees of freedom."""
-    if math.isinf(value):
-        return 0.0
     length = math.hypot(value, math.sqrt(freedom))
     return _incomplete_beta(0.5 * freedom, 0.5, freedom / length / length, (value / length) ** 2)
 

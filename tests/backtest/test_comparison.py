@@ -116,6 +116,17 @@ def test_dependence_beyond_a_block_shows_in_the_autocorrelation() -> None:
     assert compare(*a_block_each(noise)).autocorrelation == pytest.approx(0.0, abs=0.1)
 
 
+def test_an_end_that_depends_on_how_an_order_went_moves_the_mean() -> None:
+    """Dear orders that last longer are left out more often; with the longest life for all the mean is right, 0.5."""
+    random = np.random.default_rng(7)
+    share, days = random.random(50_000), random.integers(0, 100, 50_000)
+    arrivals = random.integers(0, 8 * BLOCK - HORIZON, 50_000)
+    known = compare(share, lives(arrivals, days, HORIZON), HORIZON)
+    seen = compare(share, lives(arrivals, days, (share * HORIZON).astype(int)), HORIZON)
+    assert known.low < 0.5 < known.high
+    assert seen.high < 0.49
+
+
 # --- blocks ----------------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +267,8 @@ def test_a_difference_beyond_all_doubt() -> None:
 def test_autocorrelation_by_hand() -> None:
     turning = [1.0, -1.0] * 8
     assert compare(*a_block_each(turning)).autocorrelation == pytest.approx(-1.0)
+    rounded = [0.5412268555474342, 0.2768912040453708] * 7  # whose quotient of sums is -1.0000000000000004
+    assert compare(*a_block_each(rounded)).autocorrelation == -1.0
     rising = [float(number) for number in range(11)]
     before, after = np.arange(-5.0, 5.0), np.arange(-4.0, 6.0)
     expected = before @ after / math.sqrt((before @ before) * (after @ after))
@@ -268,9 +281,9 @@ def test_autocorrelation_is_of_neighbours_on_one_day() -> None:
     days = np.repeat(np.arange(12), 2)
     overnight = compare(values, lives(np.tile([0, BLOCK], 12), days), HORIZON)
     assert overnight.autocorrelation == pytest.approx(-1.0)
-    first, last = lives(np.tile([0, 2 * BLOCK], 12), days), lives(np.zeros(24), np.arange(24))
-    assert compare(values, first, HORIZON).autocorrelation is None
-    assert compare(values, last, HORIZON).autocorrelation is None
+    apart, alone = lives(np.tile([0, 2 * BLOCK], 12), days), lives(np.zeros(24), np.arange(24))
+    later = lives(BLOCK * np.arange(24), np.arange(24))  # each in the next block, but of the next day
+    assert [compare(values, one, HORIZON).autocorrelation for one in (apart, alone, later)] == [None] * 3
     together = [-2.0, -1.0, 1.0, 2.0] * 6  # on one day alike, from one day to the next not
     alike = compare(together, lives(np.tile([0, BLOCK], 12), days), HORIZON)
     assert alike.autocorrelation == pytest.approx(0.8)
@@ -288,6 +301,12 @@ def small(parents: list[tuple[int, int, int, float]]) -> tuple[np.ndarray, Lives
     """With a horizon of 100 ns, so that there are some twenty blocks."""
     days, offsets, spans, values = (np.array(column) for column in zip(*parents, strict=True))
     return values.astype(float), lives(offsets, days, spans), 100
+
+
+def test_a_mean_is_that_of_exact_sums() -> None:
+    values = [1e12, 0.1, -1e12, 0.2]
+    found = {compare(one, lives([0] * 4), HORIZON).difference_bps for one in itertools.permutations(values)}
+    assert found == {math.fsum(values) / 4}
 
 
 @given(st.data())
@@ -466,6 +485,7 @@ FEW = made(-0.4, None, None, blocks=7, p_value=None, p_adjusted=None, why="too f
             made(12.3456, 12.3123, 12.3789),
             "x was 12.35 bps dearer than nbbo, 95 % interval 12.31 to 12.38 over 38 blocks",
         ),
+        (made(-0.4, -0.6, -0.2), "x was 0.40 bps cheaper than nbbo, 95 % interval 0.20 to 0.60 over 38 blocks"),
         (made(-0.3, -0.3, -0.3), "x was 0.3000 bps cheaper than nbbo, 95 % interval 0.3000 to 0.3000 over 38 blocks"),
         (made(-2e-9, -3e-9, -1e-9), "x was 2e-09 bps cheaper than nbbo, 95 % interval 1e-09 to 3e-09 over 38 blocks"),
         (made(250.0, 50.0, 450.0), "x was 250.0 bps dearer than nbbo, 95 % interval 50.0 to 450.0 over 38 blocks"),
@@ -484,6 +504,8 @@ def test_several_strategies_are_one_sentence() -> None:
         "nothing can be said of equal: too few blocks (7; 10 are needed)"
     )
     assert sentence([], "nbbo") == "nothing was compared with nbbo"
+    nothing = compare([], Lives([], [], [], []), HORIZON)
+    assert sentence([("x", nothing)], "nbbo") == "nothing can be said of x: too few blocks (0; 10 are needed)"
 
 
 def test_the_adjusted_p_value_decides() -> None:
