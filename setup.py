@@ -16,6 +16,10 @@ PURE = os.environ.get("SOR_PURE_PYTHON") == "1"
 KERNELS = {  # extension: its source; types for one that is Python stand in the .pxd of the extension's name
     "sor._core": "sor/_core.pyx",
     "sor._placement": "sor/_placement.pyx",
+    "sor.backtest._market": "sor/backtest/_market_py.py",
+    "sor.execution._routings": "sor/execution/_routings_py.py",
+    "sor.execution._view": "sor/execution/_view_py.py",
+    "sor.execution._worker": "sor/execution/_worker_py.py",
     "sor.market._messages": "sor/market/_messages_py.py",
     "sor.market._quotes": "sor/market/_quotes_py.py",
     "sor.market._rows": "sor/market/_rows_py.py",

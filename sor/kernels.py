@@ -15,6 +15,10 @@ from typing import Any
 COMPILED = (  # each beside its NAME_py
     "sor._core",
     "sor._placement",
+    "sor.backtest._market",
+    "sor.execution._routings",
+    "sor.execution._view",
+    "sor.execution._worker",
     "sor.market._messages",
     "sor.market._quotes",
     "sor.market._rows",

@@ -1,1 +1,1 @@
-"""What working an order would have cost on recorded data, and whether the difference between two ways is real."""
+"""What would it have cost? Simulated venues, measures that add up, and comparisons."""

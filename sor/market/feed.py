@@ -49,6 +49,8 @@ class Feed:
         Rows that the last iteration has read: those that it gave, and those below.
     bad : Counter
         Rows that could not be used, by reason; the log tells the first ones, by file and line.
+    spans : dict
+        By path the earliest and the latest event time of its rows, as far as they were read.
     skipped : Counter
         Rows left out on purpose: ``symbol`` and ``time``, as they were not asked for, ``blank`` lines, and what a
         format names.
@@ -75,6 +77,7 @@ class Feed:
         self._symbols, self._start, self._end = symbols, start, end
         self._directory = directory
         self.formats: dict[str, str] = {}
+        self.spans: dict[str, tuple[int, int]] = {}
         self._used_up: set[str] = set()  # pipes that have been read
         self._shares: list[Callable[[], float]] = []  # of each file that has been read
         for path in self.paths:
@@ -145,6 +148,9 @@ class Feed:
                 self.rows += len(batch)
                 if self.instruments and not form.decimals:
                     batch = self._in_lots(batch, path)
+                if len(batch):
+                    known = self.spans.get(path, (LARGEST_TIME, 0))
+                    self.spans[path] = min(known[0], int(batch.time.min())), max(known[1], int(batch.time.max()))
                 keys = np.maximum.accumulate(np.maximum(batch.time, newest))
                 newest = int(keys[-1]) if len(keys) else newest
                 wanted = self._wanted(batch)

@@ -1,0 +1,179 @@
+# C types for `_market_py.py` where it is compiled as `sor.backtest._market`: the names are that module's own.
+cimport cython
+from libc.stdint cimport int16_t, int64_t, uint8_t
+from sor.execution cimport _view as views
+from sor.execution cimport _worker as workers
+
+cdef int64_t NEVER, NOTHING, NO_PRICE, STANDS
+cdef int PESSIMISTIC, PROPORTIONAL, OPTIMISTIC
+cdef int ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW
+cdef uint8_t TRADED, BUYER, SELLER
+cdef double UNKNOWN
+
+
+cdef class Rows:
+    cdef const int64_t[::1] time, known, price, size
+    cdef const int16_t[::1] slot, bid_slot, ask_slot
+    cdef const uint8_t[::1] action, side
+    cdef const int64_t[:, ::1] bid_price, bid_size, ask_price, ask_size
+    cdef bint consolidated
+    cdef readonly Py_ssize_t count
+
+
+cdef class Used(views.Taken):
+    cdef public int64_t refresh, print, printed
+    cdef public bint shared
+
+    @cython.locals(at=Py_ssize_t)
+    cpdef take(self, int side, Py_ssize_t slot, int64_t price, int64_t shares, int64_t now)
+
+    @cython.locals(
+        entry=Py_ssize_t, at=Py_ssize_t, side=int, price=int64_t, shown=int64_t, other=Py_ssize_t, reached=bint,
+        removed=bint,
+    )
+    cpdef follow(self, views.View view, Py_ssize_t slot, int64_t now)
+
+
+cdef class Rest:
+    cdef public Sim sim
+    cdef public workers.Child child
+    cdef public int side
+    cdef public int64_t price, left, last, printed, stamp
+    cdef public double front
+
+
+cdef class Sim:
+    cdef public object number, seed, at_begin, at_window, at_last, at_end
+    cdef public workers.Worker worker
+    cdef public int queue
+    cdef public Used used, seen
+    cdef public list rests, fills
+    cdef public int64_t timer, late, first_fill, last_fill, executions
+    cdef public bint gap
+
+
+cdef class Fill:
+    cdef public int64_t number, time, price, shares
+    cdef public bint maker
+    cdef public workers.Child child
+    cdef public list later
+
+
+cdef class Market:
+    cdef public views.View book, view
+    cdef public bint same, sighted
+    cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
+    cdef public int64_t crossed, locked, one_sided
+    cdef public list latency, due, live, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
+    cdef public Py_ssize_t resters, seen_at
+    cdef public int changed
+    cdef public double mids, lasting, turnover
+
+    cpdef begin(self, Sim sim)
+
+    @cython.locals(at=Py_ssize_t, end=Py_ssize_t, now=int64_t)
+    cpdef run(self, Rows rows)
+
+    cpdef finish(self)
+
+    @cython.locals(due=int64_t, known=int64_t)
+    cdef _advance(self, int64_t until)
+
+    cdef _push(self, int64_t time, int kind, Sim sim, object what, int64_t number)
+
+    @cython.locals(row=Py_ssize_t)
+    cdef _stamp(self, Rows rows, Py_ssize_t at, Py_ssize_t end, int64_t now)
+
+    @cython.locals(due=int64_t, fill=Fill, i=Py_ssize_t)
+    cdef _mark(self, int64_t now)
+
+    @cython.locals(begin=int64_t, span=int64_t, spread=int64_t, sim=Sim)
+    cdef _last(self, int64_t now)
+
+    @cython.locals(slot=Py_ssize_t, changed=int)
+    cdef _quote(self, Rows rows, Py_ssize_t row, int64_t now)
+
+    @cython.locals(
+        side=int, owner=int, price=int64_t, shares=int64_t, signed=int64_t, slot=Py_ssize_t, at=Py_ssize_t
+    )
+    cdef _consolidated(self, views.View view, Rows rows, Py_ssize_t row, int64_t now, bint happens)
+
+    @cython.locals(table=Used)
+    cdef _shown(self, Py_ssize_t slot, int changed, int64_t now)
+
+    @cython.locals(table=Used)
+    cdef _seen(self, Py_ssize_t slot, int changed, int64_t now)
+
+    @cython.locals(rows=Rows, time=int64_t)
+    cdef int64_t _known(self) except? -1
+
+    cdef Rows _first_behind(self)
+
+    @cython.locals(rows=Rows, row=Py_ssize_t, slot=Py_ssize_t, changed=int)
+    cdef _learn(self, int64_t known)
+
+    @cython.locals(changed=int, ended=bint, sim=Sim, worker=workers.Worker)
+    cdef _ask(self)
+
+    @cython.locals(worker=workers.Worker, child=workers.Child)
+    cdef bint _do(self, Sim sim) except -1
+
+    cdef int64_t _lag(self, Sim sim, workers.Child child) except? -1
+
+    @cython.locals(worker=workers.Worker)
+    cdef _begin(self, Sim sim)
+
+    @cython.locals(view=views.View, span=int64_t)
+    cdef _so_far(self, int side)
+
+    @cython.locals(rest=Rest)
+    cdef _end(self, Sim sim)
+
+    @cython.locals(time=int64_t, kind=int, sim=Sim, number=int64_t, worker=workers.Worker, was_live=bint)
+    cdef _happen(self, object due)
+
+    cdef bint _do_once(self, Sim sim) except -1
+
+    @cython.locals(taken=int64_t, lag=int64_t)
+    cdef _arrive(self, Sim sim, workers.Child child)
+
+    @cython.locals(
+        book=views.View, side=int, slot=Py_ssize_t, first=Py_ssize_t, at=Py_ssize_t, size=int64_t, price=int64_t,
+        taken=int64_t,
+    )
+    cdef int64_t _take(self, Sim sim, workers.Child child) except? -1
+
+    @cython.locals(fill=Fill, due=int64_t, i=Py_ssize_t)
+    cdef _fill(self, Sim sim, workers.Child child, int64_t price, int64_t shares, bint maker)
+
+    @cython.locals(worker=workers.Worker, child=workers.Child)
+    cdef _tell(self, Sim sim, Fill fill)
+
+    @cython.locals(rest=Rest)
+    cdef _withdraw(self, Sim sim, workers.Child child)
+
+    @cython.locals(rest=Rest, shown=int64_t)
+    cdef _join(self, Sim sim, workers.Child child, int64_t taken)
+
+    cdef _leave(self, Rest rest)
+
+    @cython.locals(shares=int64_t, price=int64_t, slot=Py_ssize_t, aggressor=uint8_t, rest=Rest, signed=int64_t)
+    cdef _print(self, Rows rows, Py_ssize_t row, int64_t now)
+
+    @cython.locals(used=Used, over=double, filled=int64_t)
+    cdef _printed(self, Rest rest, int64_t price, int64_t shares, int64_t now)
+
+    @cython.locals(child=workers.Child)
+    cdef _made(self, Rest rest, int64_t shares)
+
+    @cython.locals(book=views.View, rest=Rest, first=Py_ssize_t, shown=int64_t, other=Py_ssize_t)
+    cdef _queue(self, Py_ssize_t slot, int64_t now)
+
+    @cython.locals(gone=int64_t, printed=int64_t)
+    cdef _less(self, Rest rest, int64_t shown, int64_t now)
+
+    @cython.locals(
+        sim=Sim, left=int64_t, side=int, book=views.View, first=Py_ssize_t, filled=int64_t, at=Py_ssize_t,
+        size=int64_t, price=int64_t,
+    )
+    cdef _reached(self, Rest rest, Py_ssize_t slot, int64_t now)

@@ -1,0 +1,664 @@
+"""The simulated market of one symbol and day: recorded rows go by, and orders are worked on them.
+
+One source for both backends, as `sor.market._quotes`. The rules stand in docs/rules.md, by these numbers:
+1 no look-ahead, 2 a displayed share is used once, 3 latency, 4 queues, 5 and 6 prints, 7 what fills nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import Any
+
+from sor.execution import _view_py as views  # compiled, these are `_view` and `_worker`, as `_market.pxd` says
+from sor.execution import _worker_py as workers
+from sor.market.columns import NO_PRICE, STANDS
+
+NEVER, NOTHING = 2**62, 2**62
+PESSIMISTIC, PROPORTIONAL, OPTIMISTIC = 0, 1, 2
+TRADED, BUYER, SELLER = ord("T"), ord("B"), ord("A")
+ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW = range(8)  # kinds of what is due
+MARKS = (50 * 10**6, 10**9, 15 * 10**9, 60 * 10**9, 300 * 10**9)  # nanoseconds after a fill at which the mid is marked
+UNKNOWN = -1.0  # as the front of an order at a level that was never seen
+MIX, GOLDEN = 0xBF58476D1CE4E5B9, 0x9E3779B97F4A7C15  # of splitmix64
+
+
+class Rows:
+    """A batch of one symbol, in the order of `time`, with whole stamps: no row that comes later has a time of these."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.time = columns["time"]
+        self.known = columns["known"]
+        self.slot = columns["slot"]
+        self.action, self.side = columns["action"], columns["side"]
+        self.price, self.size = columns["price"], columns["size"]
+        self.bid_price, self.bid_size = columns["bid_price"], columns["bid_size"]
+        self.ask_price, self.ask_size = columns["ask_price"], columns["ask_size"]
+        self.consolidated = "bid_slot" in columns
+        self.bid_slot: Any = columns.get("bid_slot")
+        self.ask_slot: Any = columns.get("ask_slot")
+        self.count = len(self.time)
+
+
+class Used(views.Taken):
+    """Rule 2: what we have taken of displayed shares and the feed still shows, at each venue, side and price."""
+
+    def __init__(self, refresh: int, shared: bool = False) -> None:
+        views.Taken.__init__(self)
+        self.refresh = refresh
+        self.shared = shared  # by orders of all times, so that it is followed all day
+        self.print = -1  # number of the print of which ``printed`` shares have filled orders of this group
+        self.printed = 0
+
+    def take(self, side: int, slot: int, price: int, shares: int, now: int) -> None:
+        for at in range(0, 6 * self.count, 6):
+            if self.entries[at + 2] == price and self.entries[at + 1] == slot and self.entries[at] == side:
+                self.entries[at + 3] += shares
+                self.entries[at + 4] = now
+                return
+        self.add(side, slot, price, shares, now, 0)
+
+    def follow(self, view: views.View, slot: int, now: int) -> None:
+        """After a row of a venue: what it shows less of than was used is gone, and so is what its feed removes."""
+        entry = 0
+        while entry < self.count:
+            at = 6 * entry
+            if self.entries[at + 1] != slot:
+                entry += 1
+                continue
+            side, price = self.entries[at], self.entries[at + 2]
+            shown = view.shown(side, slot, price)
+            other = (1 - side) * view.width + slot * view.depth
+            reached = view.size[other] > 0 and view.price[other] <= -price
+            removed = shown == 0 and view.depth > 1
+            if reached or removed or now - self.entries[at + 4] >= self.refresh:
+                self.remove(entry)
+                continue
+            if 0 < shown < self.entries[at + 3]:
+                self.entries[at + 3] = shown
+            entry += 1
+
+
+class Rest:
+    """An order of ours in a queue; ``price`` is that of its child, signed as who takes sees it."""
+
+    def __init__(self, sim: Sim, child: workers.Child) -> None:
+        self.sim, self.child = sim, child
+        self.side = 1 - sim.worker.side  # of the book that it stands in
+        self.price = -child.price  # as that side has it
+        self.left = child.shares - child.executed
+        self.front = UNKNOWN
+        self.last = -1  # shares shown at its price when last seen; -1: never
+        self.printed = 0  # shares printed there within the stamp, which the book may not show yet
+        self.stamp = -1
+
+
+class Sim:
+    """One order, worked in one way under one queue model."""
+
+    def __init__(self, number: int, worker: workers.Worker, queue: int, used: Used, seen: Used, seed: int) -> None:
+        self.number, self.worker, self.queue, self.used, self.seen = number, worker, queue, used, seen
+        self.seed = seed
+        self.rests: list[Rest] = []
+        self.timer = NEVER
+        self.gap = False
+        self.fills: list[Any] = []  # (Fill, its shares by release)
+        self.late = 0  # shares sent for and not there
+        # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
+        self.at_begin: Any = None
+        self.at_window: Any = None
+        self.at_last: Any = None
+        self.at_end: Any = None
+        self.first_fill = self.last_fill = 0
+        self.executions = 0
+
+
+class Fill:
+    """Shares that were traded at the venue of a child, and the mids after that; ``price`` is signed as the child's."""
+
+    def __init__(self, number: int, time: int, price: int, shares: int, maker: bool, child: workers.Child) -> None:
+        self.number, self.time, self.price, self.shares = number, time, price, shares
+        self.maker, self.child = maker, child
+        self.later: list[int | None] = [None] * len(MARKS)  # twice the mid
+
+
+class Market:
+    """The day of one symbol: the book at the venues, the book that is known, and what is due.
+
+    Parameters
+    ----------
+    venues, rates
+        Ids and `Rates`, by slot.
+    depth : int
+    latency : list of sequences of int
+        By slot: nanoseconds from us to the venue, and back; of several, one is drawn for each order.
+    delay : int
+        Of the feed, after the times of receipt that it has.
+    same : bool
+        Whether rows are known as soon as they happen, so that there is one book only.
+    longest : int
+        Nanoseconds without a row of the symbol that are a gap.
+    opens, close : int
+        The session: times of the market's state count within it, and there are no mids after it.
+    """
+
+    def __init__(
+        self,
+        venues: list[str],
+        rates: list[Any],
+        depth: int,
+        latency: list[Any],
+        delay: int,
+        same: bool,
+        longest: int,
+        opens: int,
+        close: int,
+    ) -> None:
+        self.book = views.View(venues, rates, depth)
+        self.view = self.book if same else views.View(venues, rates, depth)
+        self.same, self.delay, self.longest = same, delay, longest
+        self.opens, self.close = opens, close
+        self.latency = latency
+        self.now = 0
+        self.due: list[Any] = []
+        self.sequence = 0
+        self.live: list[Sim] = []
+        self.tables: list[Used] = []  # those of live orders, each once
+        self.sight: list[Used] = []
+        self.resting: list[list[Rest]] = [[] for _ in venues]
+        self.resters = 0
+        self.changed = 0  # sides of the known book, since orders were asked
+        self.behind: list[Rows] = []  # rows that happened and are not known yet, from `seen_at` on
+        self.seen_at = 0
+        self.rows = self.prints = 0
+        self.mids = self.lasting = 0.0  # sum of twice the mid times its time, and that time
+        self.turnover = 0.0
+        self.volume = 0
+        self.gaps: list[Any] = []
+        self.first = self.last = 0
+        self.marks: list[Any] = [deque() for _ in MARKS]  # fills that wait for a later mid
+        self.next_mark = NEVER
+        self.crossed = self.locked = self.one_sided = 0
+        self.finished: list[Sim] = []
+        self.listeners: list[Any] = []  # told of what becomes known: prints, and what venues show
+        self.blind: list[list[int]] = []  # times from and to which there was no mid
+        self.sighted = False
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def begin(self, sim: Sim) -> None:
+        """Let an order arrive at its start."""
+        self._push(sim.worker.start, BEGINS, sim, None, 0)
+        self._push(sim.worker.end, WINDOW, sim, None, 0)
+
+    def run(self, rows: Rows) -> None:
+        """All that happens up to the last stamp of some rows."""
+        at = 0
+        if not self.same:
+            self.behind.append(rows)
+        while at < rows.count:
+            now = rows.time[at]
+            if self.changed or self.due or not self.same:
+                self._advance(now)
+            end = at + 1
+            while end < rows.count and rows.time[end] == now:
+                end += 1
+            self._stamp(rows, at, end, now)
+            at = end
+
+    def finish(self) -> None:
+        """No more rows: time goes on until all orders are at their end."""
+        self._advance(NEVER)
+        if self.next_mark <= self.close:
+            self._mark(self.close)
+
+    def _advance(self, until: int) -> None:
+        """Whatever is due before a time, in its order; at one time books, then reports, then decisions."""
+        while True:
+            due = self.due[0][0] if self.due else NEVER
+            known = NEVER if self.same else self._known()
+            if self.changed and (due if due < known else known) > self.now:
+                self._ask()
+                continue
+            if (due if due < known else known) >= until:
+                return
+            if known <= due:
+                self._learn(known)
+            else:
+                self.now = due
+                self._happen(heappop(self.due))
+
+    def _push(self, time: int, kind: int, sim: Sim, what: Any, number: int) -> None:
+        self.sequence += 1
+        heappush(self.due, (time, self.sequence, kind, sim, what, number))
+
+    # --- rows -----------------------------------------------------------------------------------------------------
+
+    def _stamp(self, rows: Rows, at: int, end: int, now: int) -> None:
+        """The rows of one time: prints first, then the quotes after them."""
+        if self.next_mark < now:
+            self._mark(now)
+        if self.rows:
+            self._last(now)
+        else:
+            self.first = now
+            self.blind.append([now, NEVER])
+        self.now = self.last = now
+        self.rows += end - at
+        for row in range(at, end):
+            if rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0:
+                self._print(rows, row, now)
+        for row in range(at, end):
+            if rows.consolidated and rows.bid_size[row, 0] != STANDS:
+                self._consolidated(self.book, rows, row, now, True)
+            elif rows.slot[row] >= 0 and rows.bid_size[row, 0] != STANDS:
+                self._quote(rows, row, now)
+        if self.same:
+            self.view.volume = self.volume
+        if self.book.has_mid is not self.sighted:
+            self.sighted = self.book.has_mid
+            if self.sighted:
+                self.blind[-1][1] = now
+            else:
+                self.blind.append([now, NEVER])
+
+    def _mark(self, now: int) -> None:
+        """Fills for which it is time get the mid as it has been up to now."""
+        self.next_mark = NEVER
+        for i, waiting in enumerate(self.marks):
+            while waiting:
+                due = waiting[0].time + MARKS[i]
+                if due >= now and not now == self.close == due:
+                    self.next_mark = due if due < self.next_mark else self.next_mark
+                    break
+                fill = waiting.popleft()
+                if due <= self.close and self.book.has_mid:
+                    fill.later[i] = self.book.mid2
+
+    def _last(self, now: int) -> None:
+        """What the book has shown since the last stamp, by its time."""
+        begin = self.last if self.last > self.opens else self.opens
+        span = (now if now < self.close else self.close) - begin
+        if span <= 0:
+            return
+        if span > self.longest:
+            self.gaps.append((begin, begin + span))
+            for sim in self.live:
+                sim.gap = True
+        if self.book.has_mid:
+            self.mids += float(self.book.mid2) * span
+            self.lasting += span
+            spread = self.book.best[0] + self.book.best[1]
+            if spread == 0:
+                self.locked += span
+            elif spread < 0:
+                self.crossed += span
+        else:
+            self.one_sided += span
+
+    def _quote(self, rows: Rows, row: int, now: int) -> None:
+        slot = rows.slot[row]
+        changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, now)
+        self._shown(slot, changed, now)
+
+    def _consolidated(self, view: views.View, rows: Rows, row: int, now: int, happens: bool) -> None:
+        """A new best of all venues: whose it is, and nothing more of those that are not at it."""
+        for side in range(2):
+            owner = rows.bid_slot[row] if side else rows.ask_slot[row]
+            price = rows.bid_price[row, 0] if side else rows.ask_price[row, 0]
+            shares = rows.bid_size[row, 0] if side else rows.ask_size[row, 0]
+            signed = NOTHING if price == NO_PRICE or shares <= 0 else -price if side else price
+            for slot in range(view.slots):
+                at = side * view.width + slot * view.depth
+                if slot == owner and signed != NOTHING:
+                    view.price[at], view.size[at] = signed, shares
+                    view.updates[slot] += 1
+                    view.times[slot] = now
+                elif view.size[at] and view.price[at] != signed:
+                    view.clear(side, slot)
+                    view.updates[slot] += 1
+        view.refresh()
+        for slot in range(view.slots):
+            if happens:
+                self._shown(slot, 3, now)
+            else:
+                self._seen(slot, 3, now)
+
+    def _shown(self, slot: int, changed: int, now: int) -> None:
+        """After a venue's row: what was used, our orders in its queues, and what is known."""
+        if changed:
+            for table in self.tables:
+                if table.count:
+                    table.follow(self.book, slot, now)
+            if self.resters and self.resting[slot]:
+                self._queue(slot, now)
+        if self.same:
+            self._seen(slot, changed, now)
+
+    def _seen(self, slot: int, changed: int, now: int) -> None:
+        if changed:
+            self.changed |= changed
+            for table in self.sight:
+                if table.count:
+                    table.follow(self.view, slot, now)
+        for listener in self.listeners:
+            listener.seen(slot, now)
+
+    def _known(self) -> int:
+        """When the next row becomes known."""
+        while self.behind and self.seen_at == self._first_behind().count:
+            self.behind.pop(0)
+            self.seen_at = 0
+        if not self.behind:
+            return NEVER
+        rows = self._first_behind()
+        time: int = rows.known[self.seen_at]
+        return time if time > self.now else self.now
+
+    def _first_behind(self) -> Rows:
+        return self.behind[0]
+
+    def _learn(self, known: int) -> None:
+        """The next row becomes known."""
+        rows, row = self._first_behind(), self.seen_at
+        self.now = known
+        self.seen_at += 1
+        if rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0:
+            self.view.volume += rows.size[row]
+            self.changed |= 4
+            for listener in self.listeners:
+                listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], known)
+        if rows.bid_size[row, 0] == STANDS:
+            return
+        if rows.consolidated:
+            self._consolidated(self.view, rows, row, known, False)
+        elif rows.slot[row] >= 0:
+            slot = rows.slot[row]
+            changed = self.view.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, known)
+            self._seen(slot, changed, known)
+
+    # --- decisions ------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Orders that may want something of the book as it is known now."""
+        changed, self.changed = self.changed, 0
+        ended = False
+        for sim in self.live:
+            worker = sim.worker
+            if (worker.wants and changed & (1 << worker.side)) or (changed & 4 and worker.schedule.follows_volume):
+                worker.on_book(self.now)
+                if self._do(sim):
+                    ended = True
+        if ended:
+            self.live = [sim for sim in self.live if not sim.worker.done]
+
+    def _do(self, sim: Sim) -> bool:
+        """What an order wants done; whether it is at its end."""
+        worker = sim.worker
+        if worker.out:
+            for action in worker.out:
+                if isinstance(action, workers.Child):
+                    self._push(self.now + self._lag(sim, action), ARRIVES, sim, action, 0)
+                else:
+                    child = action.child
+                    self._push(self.now + self._lag(sim, child), ENDS, sim, child, 0)
+            worker.out.clear()
+        if worker.done:
+            self._end(sim)
+            return True
+        if worker.wake < sim.timer:
+            sim.timer = worker.wake
+            self._push(worker.wake, TIME, sim, None, 0)
+        return False
+
+    def _lag(self, sim: Sim, child: workers.Child) -> int:
+        """One way to a venue, or back: the same for all that goes for one child."""
+        drawn = self.latency[child.slot]
+        if len(drawn) == 1:
+            return int(drawn[0])
+        mixed = (sim.seed + (child.number + 1) * GOLDEN) & (2**64 - 1)
+        mixed = ((mixed ^ (mixed >> 30)) * MIX) & (2**64 - 1)
+        return int(drawn[(mixed ^ (mixed >> 27)) % len(drawn)])
+
+    def _begin(self, sim: Sim) -> None:
+        worker = sim.worker
+        sim.at_begin = self._so_far(worker.side)
+        self.live.append(sim)
+        if not any(sim.used is table for table in self.tables):
+            self.tables.append(sim.used)
+            self.sight.append(sim.seen)
+        worker.begin(self.view, sim.seen, self.now)
+        if self._do(sim):
+            self.live.remove(sim)
+
+    def _so_far(self, side: int) -> Any:
+        view = self.view
+        span = self.now - self.last if self.rows and self.book.has_mid else 0
+        mids = self.mids + float(self.book.mid2) * span
+        far, near = ((view.last[one], view.last_slot[one], view.best_slot[one] >= 0) for one in (side, 1 - side))
+        return self.now, view.mid2, view.has_mid, self.volume, self.turnover, mids, self.lasting + span, far, near
+
+    def _end(self, sim: Sim) -> None:
+        sim.at_end = self._so_far(sim.worker.side)
+        self.finished.append(sim)
+        for rest in list(sim.rests):
+            self._leave(rest)
+        if not sim.used.shared:
+            self.tables = [table for table in self.tables if table is not sim.used]
+            self.sight = [table for table in self.sight if table is not sim.seen]
+
+    # --- what is due ----------------------------------------------------------------------------------------------
+
+    def _happen(self, due: Any) -> None:
+        time, _, kind, sim, what, number = due
+        if kind == BEGINS:
+            self._begin(sim)
+            return
+        if kind == ARRIVES:
+            self._arrive(sim, what)
+            return
+        if kind == WINDOW:
+            sim.at_window = self._so_far(sim.worker.side)
+            return
+        if kind == ENDS:
+            self._withdraw(sim, what)
+            return
+        worker = sim.worker
+        if kind == SEEN:
+            sim.seen.take(worker.side, what.child.slot, what.price, what.shares, time)
+        if worker.done and kind in (TIME, SEEN):
+            return
+        if kind == REPORTED:
+            self._tell(sim, what)
+        elif kind == ENDED:
+            worker.on_ended(what.number, number, time)
+        else:
+            sim.timer = NEVER if kind == TIME else sim.timer
+            worker.on_time(time)
+        was_live = sim.at_end is None
+        if self._do_once(sim) and was_live:
+            self.live.remove(sim)
+
+    def _do_once(self, sim: Sim) -> bool:
+        return sim.at_end is None and self._do(sim)
+
+    def _arrive(self, sim: Sim, child: workers.Child) -> None:
+        """Rule 3: a child meets the book that its venue has now."""
+        taken = self._take(sim, child)
+        lag = self._lag(sim, child)
+        if child.rests and taken < child.shares:
+            self._join(sim, child, taken)
+            return
+        sim.late += child.shares - taken
+        self._push(self.now + lag, ENDED, sim, child, taken)
+
+    def _take(self, sim: Sim, child: workers.Child) -> int:
+        """Displayed shares that are not used, best level first, up to the child's price; each level is a fill."""
+        book, side, slot = self.book, sim.worker.side, child.slot
+        first = side * book.width + slot * book.depth
+        taken = 0
+        for at in range(first, first + book.depth):
+            size, price = book.size[at], book.price[at]
+            if size == 0 or price > child.price or taken == child.shares:
+                break
+            size -= sim.used.of(side, slot, price)
+            if size > 0:
+                size = size if size < child.shares - taken else child.shares - taken
+                sim.used.take(side, slot, price, size, self.now)
+                taken += size
+                self._fill(sim, child, price, size, False)
+        return taken
+
+    def _fill(self, sim: Sim, child: workers.Child, price: int, shares: int, maker: bool) -> None:
+        """A fill, which is reported later."""
+        sim.executions += 1
+        fill = Fill(sim.executions, self.now, price, shares, maker, child)
+        for i, waiting in enumerate(self.marks):
+            waiting.append(fill)
+            due = self.now + MARKS[i]
+            self.next_mark = due if due < self.next_mark else self.next_mark
+        sim.at_last = self._so_far(sim.worker.side)
+        self._push(self.now + self._lag(sim, child), REPORTED, sim, fill, 0)
+
+    def _tell(self, sim: Sim, fill: Fill) -> None:
+        """A fill's report; from then on, or when its feed would show it, the order sees these shares no more."""
+        worker, child = sim.worker, fill.child
+        if not fill.maker:
+            if self.delay:
+                self._push(self.now + self.delay, SEEN, sim, fill, 0)
+            else:
+                sim.seen.take(worker.side, child.slot, fill.price, fill.shares, self.now)
+        sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now)))
+        sim.first_fill = sim.first_fill or fill.time
+        sim.last_fill = fill.time
+
+    def _withdraw(self, sim: Sim, child: workers.Child) -> None:
+        """The end of a child that rests, where it is not over."""
+        for rest in sim.rests:
+            if rest.child is child:
+                self._leave(rest)
+                self._push(self.now + self._lag(sim, child), ENDED, sim, child, child.shares - rest.left)
+                return
+
+    # --- queues: rule 4 -------------------------------------------------------------------------------------------
+
+    def _join(self, sim: Sim, child: workers.Child, taken: int) -> None:
+        rest = Rest(sim, child)
+        rest.left = child.shares - taken
+        shown = self.book.shown(rest.side, child.slot, rest.price)
+        if shown >= 0:
+            rest.front, rest.last = float(shown), shown
+        elif sim.queue == OPTIMISTIC:
+            rest.front = 0.0
+        sim.rests.append(rest)
+        self.resting[child.slot].append(rest)
+        self.resters += 1
+
+    def _leave(self, rest: Rest) -> None:
+        rest.sim.rests.remove(rest)
+        self.resting[rest.child.slot].remove(rest)
+        self.resters -= 1
+
+    def _print(self, rows: Rows, row: int, now: int) -> None:
+        """A trade of others: it counts as volume, and where its venue has orders of ours, it may fill them."""
+        shares, price, slot = rows.size[row], rows.price[row], rows.slot[row]
+        self.volume += shares
+        self.turnover += float(price) * shares
+        self.prints += 1
+        if self.same:
+            self.changed |= 4
+            for listener in self.listeners:
+                listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], now)
+        if slot < 0 or not self.resting[slot]:
+            return
+        aggressor = rows.side[row]
+        for rest in list(self.resting[slot]):
+            if aggressor == (SELLER if rest.side == 0 else BUYER):
+                continue  # it took from the other side
+            signed = -price if rest.side else price
+            if signed >= rest.price:
+                self._printed(rest, signed, shares, now)
+
+    def _printed(self, rest: Rest, price: int, shares: int, now: int) -> None:
+        used = rest.sim.used
+        if used.print != self.prints:
+            used.print, used.printed = self.prints, 0
+        over = float(shares - used.printed)
+        if price == rest.price:
+            if rest.stamp != now:
+                rest.stamp, rest.printed = now, 0
+            rest.printed += shares
+            if rest.front == UNKNOWN:
+                return
+            over -= rest.front
+            rest.front = rest.front - shares if rest.front > shares else 0.0
+        elif rest.sim.queue != PESSIMISTIC:
+            over = float(rest.left)
+        filled = int(over + 0.5) if over > 0.0 else 0
+        filled = filled if filled < rest.left else rest.left
+        if filled > 0:
+            used.printed += filled
+            self._made(rest, filled)
+
+    def _made(self, rest: Rest, shares: int) -> None:
+        """Shares of ours that were taken."""
+        child = rest.child
+        rest.left -= shares
+        self._fill(rest.sim, child, child.price, shares, True)
+        if rest.left == 0:
+            self._leave(rest)
+            self._push(self.now + self._lag(rest.sim, child), ENDED, rest.sim, child, child.shares)
+
+    def _queue(self, slot: int, now: int) -> None:
+        """After a row of a venue: what has left the queues before our orders, and whether the other side is there."""
+        book = self.book
+        for rest in list(self.resting[slot]):
+            first = rest.side * book.width + slot * book.depth
+            shown = book.shown(rest.side, slot, rest.price)
+            if shown >= 0 and book.size[first]:
+                self._less(rest, shown, now)
+            elif rest.sim.queue == OPTIMISTIC:
+                rest.front = 0.0
+            other = (1 - rest.side) * book.width + slot * book.depth
+            if book.size[other] and book.price[other] <= rest.child.price:
+                self._reached(rest, slot, now)
+
+    def _less(self, rest: Rest, shown: int, now: int) -> None:
+        """The queue is seen to hold so many shares."""
+        if rest.stamp != now:
+            rest.printed = 0
+        if rest.front == UNKNOWN:
+            rest.front = float(shown)
+        elif rest.last > shown:
+            gone = rest.last - shown
+            printed = gone if gone < rest.printed else rest.printed
+            rest.printed -= printed
+            gone -= printed
+            if rest.sim.queue == OPTIMISTIC:
+                rest.front = rest.front - gone if rest.front > gone else 0.0
+            elif rest.sim.queue == PROPORTIONAL and gone:
+                rest.front -= gone * rest.front / (rest.last - printed)
+        if rest.front > shown:
+            rest.front = float(shown)
+        rest.last = shown
+
+    def _reached(self, rest: Rest, slot: int, now: int) -> None:
+        """The other side shows our price, or a better one: whoever shows it would have taken us."""
+        sim, left = rest.sim, rest.left
+        side, book = 1 - rest.side, self.book
+        if sim.queue != PESSIMISTIC:
+            self._made(rest, left)
+            return
+        first = side * book.width + slot * book.depth
+        filled = 0
+        for at in range(first, first + book.depth):
+            size, price = book.size[at], book.price[at]
+            if size == 0 or price > rest.child.price or filled == left:
+                break
+            size -= sim.used.of(side, slot, price)
+            if size > 0:
+                size = size if size < left - filled else left - filled
+                sim.used.take(side, slot, price, size, now)
+                filled += size
+        if filled:
+            self._made(rest, filled)

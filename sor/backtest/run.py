@@ -1,0 +1,130 @@
+"""From a feed to a study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sor.backtest.days import Session, survey
+from sor.backtest.orders import Orders, ParentOrder, Plan, ways_of
+from sor.backtest.study import Study, study_of
+from sor.backtest.work import Found, Job, Rules, Source, in_processes, work
+from sor.errors import InputError
+from sor.market.columns import Batch
+from sor.market.feed import Feed
+from sor.market.instruments import SHARES, Instruments
+from sor.market.venues import VenueDirectory
+from sor.types import whole_number
+
+
+def backtest(
+    feed: Feed | Batch | Sequence[Batch],
+    orders: Orders | Sequence[ParentOrder],
+    strategies: Iterable[tuple[Any, Any]] = (("immediate", "brute_force"),),
+    *,
+    baseline: str = "nbbo",
+    rules: Rules | None = None,
+    session: Session | None = None,
+    directory: VenueDirectory | None = None,
+    instruments: Instruments | None = None,
+    jobs: int = 1,
+    told: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Work orders on recorded markets in several ways, and compare what they cost.
+
+    Parameters
+    ----------
+    feed : Feed, Batch or several
+        What `sor.read_feed` gives; it is read twice.
+    orders : Orders or list of ParentOrder
+        To be drawn, or one's own.
+    strategies : iterable of (schedule, routing)
+        By name, such as ``("twap:10", "brute_force")``, or objects of one's own; see `sor.execution.strategies`.
+    baseline : str
+        The routing that others are held against, added to each schedule where it is missing.
+    rules : Rules, optional
+    session : Session, optional
+        By default 09:30 to 16:00 in New York.
+    directory, instruments, optional
+        As for `sor.read_feed`; instruments by default those of the feed.
+    jobs : int
+        Processes; results are the same bytes for any number. More than one needs a `Feed` of files.
+    told : callable, optional
+        Called with the numbers of orders worked and of all, a strategy and queue model each.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    InputError
+        Where an argument is not what it may be, or the feed has nothing for these orders; it says what.
+    StreamError
+        The feed cannot be read to its end.
+    """
+    rules = Rules() if rules is None else rules
+    session = Session() if session is None else session
+    directory = VenueDirectory.load() if directory is None else directory
+    instruments = getattr(feed, "instruments", SHARES) if instruments is None else instruments
+    batches: Any = [feed] if isinstance(feed, Batch) else feed
+    ways = ways_of(strategies, baseline)
+    days = survey(batches, session, directory)
+    if not days:
+        raise InputError(_nothing(batches))
+    planned = Plan(days, ways, orders, rules, instruments)
+    found = _found(planned, batches, rules, session, directory, instruments, jobs, told)
+    return study_of(planned, found, batches, rules, session, baseline)
+
+
+def _nothing(feed: Any) -> str:
+    skipped = getattr(feed, "skipped", None)
+    if skipped:
+        left_out = ", ".join(f"{why} {rows:,}" for why, rows in skipped.items())
+        return f"the feed has no row that was asked for: left out {left_out}"
+    return "the feed has no rows"
+
+
+def _found(
+    planned: Plan,
+    feed: Any,
+    rules: Rules,
+    session: Session,
+    directory: VenueDirectory,
+    instruments: Instruments,
+    processes: int,
+    told: Callable[[int, int], None] | None,
+) -> Found:
+    whole_number("jobs", processes, 1, 1024)
+    depth = feed.depth if isinstance(feed, Feed) else next(iter(feed)).depth
+    found = Found()
+
+    def tell(done: int) -> None:
+        if told is not None:
+            told(done, planned.lives)
+
+    if processes == 1:
+        for job in planned.jobs(rules, session, depth, 1)[:1]:
+            everything = replace(job, days=tuple(planned.days), orders=planned.orders)
+            found = work(everything, feed, directory, instruments, tell)
+    else:
+        if not isinstance(feed, Feed):
+            raise InputError("jobs is more than 1: the feed must be one of files, as sor.read_feed gives it")
+        jobs = [(job, _source(feed, job, directory)) for job in planned.jobs(rules, session, depth, processes)]
+        for one in in_processes(jobs, processes, tell):
+            found.join(one)
+    found.parents.sort(key=lambda row: row[0])
+    found.fills.sort(key=lambda row: row[0])
+    return found
+
+
+def _source(feed: Feed, job: Job, directory: VenueDirectory) -> Source:
+    """Of a feed the files that have rows of a job's days."""
+    first, last = min(day.first for day in job.days), max(day.last for day in job.days)
+    paths = tuple(path for path in feed.paths if path not in feed.spans or _meet(feed.spans[path], first, last))
+    return Source(paths, tuple(day.symbol for day in job.days), None, last + 1, feed.depth, feed.instruments, directory)
+
+
+def _meet(span: tuple[int, int], first: int, last: int) -> bool:
+    return span[0] <= last and first <= span[1]

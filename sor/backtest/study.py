@@ -1,0 +1,364 @@
+"""What orders cost when worked in several ways: tables, comparisons, and what cannot be told."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from sor.backtest import comparison, tables
+from sor.backtest.comparison import Comparison, Lives
+from sor.backtest.days import SECOND, Day, Session
+from sor.backtest.measures import Fill, Parent
+from sor.backtest.orders import Plan
+from sor.backtest.work import QUEUES, Found, Rules, concatenated
+from sor.errors import InputError
+from sor.kernels import BACKEND
+from sor.market.feed import Feed
+from sor.market.fields import iso_of
+from sor.types import SIDES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+LARGE = 0.1  # participation above which the recorded market would have reacted
+PARTS = ("timing", "waiting", "spread", "fees", "end")
+
+
+@dataclass
+class Study:
+    """What orders cost when worked in several ways on the same market.
+
+    Attributes
+    ----------
+    parents, fills : dict of str to array
+        A row an order and way, and a row a fill: the fields of `sor.backtest.measures.Parent` and `Fill`.
+    strategies : list of (schedule, routing)
+    baseline : str
+        The routing that others are held against, at the same schedule.
+    days : list of Day
+    notes : list of str
+        What the data cannot tell, and what else must be said of the result.
+    """
+
+    parents: dict[str, NDArray[Any]]
+    fills: dict[str, NDArray[Any]]
+    strategies: list[tuple[str, str]]
+    baseline: str
+    days: list[Day]
+    rules: Rules
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    command: str | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a strategy and queue model: means over orders, basis points of size x mid at arrival."""
+        return [self._row(*names, queue, chosen) for names, queue, chosen in self._groups()]
+
+    def _groups(self) -> list[tuple[tuple[str, str], int, NDArray[np.intp]]]:
+        columns, found = self.parents, []
+        for names in self.strategies:
+            for queue in range(len(QUEUES)):
+                mine = (
+                    (columns["schedule"] == names[0]) & (columns["routing"] == names[1]) & (columns["queue"] == queue)
+                )
+                if mine.any():
+                    found.append((names, queue, np.flatnonzero(mine)))
+        return found
+
+    def _row(self, schedule: str, routing: str, queue: int, chosen: NDArray[np.intp]) -> dict[str, Any]:
+        columns = {name: values[chosen] for name, values in self.parents.items()}
+        row: dict[str, Any] = {
+            "schedule": schedule,
+            "routing": routing,
+            "queue": QUEUES[queue] if self._rests(schedule, routing) else None,
+            "orders": len(chosen),
+            "filled": _ratio(columns["filled"] - columns["overfill"], columns["size"]),
+            "shortfall_bps": _mean(columns["shortfall_bps"]),
+        }
+        row |= {f"{part}_bps": _mean(columns[f"{part}_bps"]) for part in PARTS}
+        row |= {
+            "maker": _ratio(columns["maker"], columns["filled"]),
+            "overfill": float(columns["overfill"].sum()),
+            "children": int(columns["children"].sum()),
+            "cancels": int(columns["cancels"].sum()),
+            "not_there": float(columns["not_there"].sum()),
+            "seconds": _mean((columns["done"] - columns["arrival"]) / SECOND),
+            "participation": _ratio(columns["filled"], columns["window_volume"]),
+            "life_participation": _ratio(columns["filled"], columns["life_volume"]),
+        }
+        beside = ("vwap", "twap", "effective_spread", "quoted_spread", "price_improvement", "realised_spread")
+        row |= {f"{name}_bps": _mean(columns[f"{name}_bps"]) for name in beside}
+        quoted = row["quoted_spread_bps"]
+        row["effective_to_quoted"] = row["effective_spread_bps"] / quoted if quoted else None
+        return row
+
+    def _rests(self, schedule: str, routing: str) -> bool:
+        return any(
+            one == (schedule, routing) and rests
+            for one, rests in zip(self.strategies, self.settings["rests"], strict=True)
+        )
+
+    # --- comparisons ----------------------------------------------------------------------------------------------
+
+    def compare(self, baseline: str | None = None) -> list[tuple[tuple[str, str], str | None, Comparison]]:
+        """Every other way against the baseline's routing at the same schedule, then the schedules by that routing.
+
+        Returns
+        -------
+        list of ((schedule, routing), queue model or None, Comparison)
+            Differences are strategy less baseline, paired by order: negative is cheaper. Adjusted p-values are by Holm,
+            over all of the list.
+
+        Raises
+        ------
+        InputError
+            The baseline is no routing of the study.
+        """
+        wanted = self.baseline if baseline is None else baseline
+        if wanted not in {routing for _, routing in self.strategies}:
+            known = ", ".join(dict.fromkeys(routing for _, routing in self.strategies))
+            raise InputError(f"baseline is {wanted!r}: it must be a routing of the study, {known}")
+        groups = self._groups()
+        by_names: dict[tuple[str, str], NDArray[np.intp]] = {}
+        for names, _, chosen in groups:
+            by_names.setdefault(names, chosen)
+        first = self.strategies[0][0]
+        pairs: list[tuple[tuple[str, str], str | None]] = []
+        found = []
+        for names, queue, chosen in groups:
+            if names == (first, wanted):
+                continue
+            other = by_names[(first if names[1] == wanted else names[0], wanted)]
+            pairs.append((names, QUEUES[queue] if self._rests(*names) else None))
+            found.append(self._compared(chosen, other))
+        adjusted = comparison.adjust(found)
+        return [(names, queue, one) for (names, queue), one in zip(pairs, adjusted, strict=True)]
+
+    def _compared(self, mine: NDArray[np.intp], other: NDArray[np.intp]) -> Comparison:
+        columns, rules = self.parents, self.rules
+        longest = 2 * max(max(drawn) for drawn in rules.latency.values()) + rules.delay
+        over = rules.grace if rules.complete else 0
+        opened = np.array([day.opens for day in self.days])
+        numbers = {day.day: i for i, day in enumerate(self.days)}
+        opens = opened[[numbers[day] for day in columns["day"][mine].tolist()]]
+        opens = np.minimum(opens, columns["arrival"][mine])
+        lives = Lives(columns["day"][mine], columns["arrival"][mine], columns["end"][mine] + over + longest, opens)
+        with_price = columns["shortfall_bps"][mine] - columns["shortfall_bps"][other]
+        kept = np.isfinite(with_price)
+        lives = Lives(*(np.asarray(one)[kept] for one in lives))
+        life = rules.horizon + over + longest
+        horizons = max(comparison.BLOCK_HORIZONS, -(-3 * life // rules.horizon))
+        return comparison.compare(with_price[kept], lives, rules.horizon, horizons)
+
+    def sentences(self) -> list[str]:
+        """What can be said, in plain words: routings at each schedule, then schedules."""
+        said = []
+        compared = self.compare()
+        first = self.strategies[0][0]
+        schedules = list(dict.fromkeys(schedule for schedule, _ in self.strategies))
+        for schedule in schedules:
+            clauses = [
+                (_titled(names[1], queue), one)
+                for names, queue, one in compared
+                if names[0] == schedule and names[1] != self.baseline
+            ]
+            if clauses:
+                told = comparison.sentence(self._held(clauses), self.baseline)
+                said.append(f"{schedule}: {told}." if len(schedules) > 1 else f"{told}.")
+        timed = [(names[0], one) for names, _, one in compared if names[1] == self.baseline]
+        if timed:
+            told = comparison.sentence(timed, f"{first}, both by {self.baseline}")
+            said.append(f"What schedules did, which is no routing: {told}.")
+        return said or [f"Nothing is compared: {self.baseline} is the only routing."]
+
+    def _held(self, clauses: list[tuple[str, Comparison]]) -> list[tuple[str, Comparison]]:
+        """Of a strategy that rests only what holds under the pessimistic model is said."""
+        return [(name, one) for name, one in clauses if not name.endswith((QUEUES[1], QUEUES[2]))]
+
+    # --- for people -----------------------------------------------------------------------------------------------
+
+    def table(self) -> str:
+        """The answer as text: a line a strategy, what can be said, and what the data cannot tell."""
+        compared = {(*names, queue): one for names, queue, one in self.compare()}
+        head = tables.head(self.data, self.settings, self.parents)
+        return "\n".join(tables.lines(head, self.baseline, self.rows(), compared, self.sentences(), self.notes))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The answer as what goes into JSON; absent is None."""
+        compared = [
+            {
+                "schedule": names[0],
+                "routing": names[1],
+                "queue": queue,
+                "baseline": {
+                    "schedule": self.strategies[0][0] if names[1] == self.baseline else names[0],
+                    "routing": self.baseline,
+                },
+                **msgspec.structs.asdict(one),
+            }
+            for names, queue, one in self.compare()
+        ]
+        settings = {name: value for name, value in self.settings.items() if name != "rests"}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": self.command,
+            "settings": settings,
+            "versions": _versions(),
+            "seed": self.rules.seed,
+            "data": self.data,
+            "orders": len(set(self.parents["order"].tolist())),
+            "strategies": self.rows(),
+            "comparisons": compared,
+            "notes": self.notes,
+        }
+
+
+def _titled(routing: str, queue: str | None) -> str:
+    return routing if queue is None else f"{routing} {queue}"
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
+    total = float(whole.sum())
+    return float(part.sum()) / total if total else None
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "sor": metadata.version("sor"),
+        "kernels": BACKEND,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def study_of(planned: Plan, found: Found, feed: Any, rules: Rules, session: Session, baseline: str) -> Study:
+    parents = concatenated([row for _, row in found.parents], Parent)
+    fills = concatenated([fill for _, rows in found.fills for fill in rows], Fill)
+    strategies = [(one.schedule, one.routing) for _, _, one in planned.ways]
+    settings = {
+        "strategies": [f"{schedule} x {routing}" for schedule, routing in strategies],
+        "baseline": baseline,
+        "rests": [one.rests for _, _, one in planned.ways],
+        "horizon_seconds": rules.horizon / SECOND,
+        "end_rule": "complete" if rules.complete else "leave",
+        "grace_seconds": rules.grace / SECOND,
+        "latency_ns": {venue: list(drawn) for venue, drawn in rules.latency.items()},
+        "feed_delay_ns": rules.delay,
+        "queues": list(rules.queues),
+        "together": rules.together,
+        "refresh_seconds": rules.refresh / SECOND,
+        "session": list(session),
+        "parameters": msgspec.structs.asdict(rules.parameters),
+    }
+    study = Study(parents, fills, strategies, baseline, planned.days, rules, settings, data_of(planned, feed))
+    study.notes = planned.notes + notes_of(study, found, planned)
+    return study
+
+
+def data_of(planned: Plan, feed: Any) -> dict[str, Any]:
+    """What the feed is: rows, venues, gaps, and the state of the market within the sessions."""
+    days = planned.days
+    span = sum(day.closes - day.opens for day in days)
+    return {
+        "files": list(getattr(feed, "paths", ())),
+        "rows": sum(day.rows for day in days),
+        "symbols": sorted({day.symbol for day in days}),
+        "days": sorted({day.name for day in days}),
+        "publishers": sorted(set().union(*(day.publishers for day in days))),
+        "depth": feed.depth if isinstance(feed, Feed) else None,
+        "consolidated": any(day.consolidated for day in days),
+        "trades": sum(day.prints for day in days),
+        "volume": sum(day.volume for day in days),
+        "off_exchange_volume": sum(day.off_exchange for day in days),
+        "backwards": sum(day.backwards for day in days),
+        "gaps": [
+            {"symbol": day.symbol, "from": iso_of(begin), "seconds": (end - begin) / SECOND}
+            for day in days
+            for begin, end in day.gaps
+        ],
+        "crossed": sum(day.crossed for day in days) / span,
+        "locked": sum(day.locked for day in days) / span,
+        "one_sided": sum(day.one_sided for day in days) / span,
+        "arrivals_redrawn": planned.redrawn,
+        "bad": dict(getattr(feed, "bad", {})),
+        "skipped": dict(getattr(feed, "skipped", {})),
+    }
+
+
+def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
+    """What the data cannot tell, and what else must be said, each time."""
+    data, columns = study.data, study.parents
+    notes = ["Our orders move nobody here: that is a bound, not a fact."]
+    for name, what in (
+        ("participation", "the market's volume in their windows"),
+        ("life_participation", "what was traded while they were worked"),
+    ):
+        share = _mean(columns[name])
+        if share is not None and share > LARGE:
+            notes.append(
+                f"Orders were {share:.0%} of {what}: a real market would have reacted, so these costs are no evidence."
+            )
+    if not data["trades"]:
+        notes.append(
+            "The feed has no trades: participation is not known, and what rests fills between not at all and always."
+            if any(study.settings["rests"])
+            else "The feed has no trades: participation is not known."
+        )
+    if len(data["publishers"]) == 1:
+        notes.append(
+            "One venue quotes, so there is nothing to route between: levels of one book are no venues, and what is "
+            "saved by splitting over them is saved by waiting, which is the schedule's doing."
+        )
+    if data["consolidated"]:
+        notes.append("Quotes are consolidated: what venues show behind the best is not known, and is not taken.")
+    elif data["depth"] == 1 and any(routing == "greedy_l2" for _, routing in study.strategies):
+        notes.append("The feed was read with one level a venue: greedy_l2 can do no more than brute_force.")
+    if found.fees_from:
+        notes.append(f"Fees are from outside their dates at {', '.join(sorted(found.fees_from))}.")
+    if found.default_fees:
+        notes.append(f"Fees are a default, which nobody stated, at {', '.join(sorted(found.default_fees))}.")
+    if data["gaps"]:
+        hit = len(set(columns["order"][columns["gap"]].tolist()))
+        notes.append(f"{len(data['gaps'])} gaps of more than 5 minutes without a row; {hit} orders live in one.")
+    if data["backwards"]:
+        notes.append(f"Time goes back in {data['backwards']:,} rows: they count as of the newest time before them.")
+    if data["crossed"] > 0.01:
+        notes.append(
+            f"The market is crossed {data['crossed']:.0%} of the session: quotes are not all of the same time."
+        )
+    blind = int(columns["no_mid"].sum())
+    if blind:
+        notes.append(
+            f"{blind:,} of {len(columns['no_mid']):,} results had no mid at arrival or end: the last one stands for it."
+        )
+    if found.unplaced:
+        notes.append(f"cont_kukanov could not place {found.unplaced:,} times, and took what was shown.")
+    return notes
+
+
+def day_name(number: int) -> str:
+    return date.fromordinal(number).isoformat()
+
+
+def as_columns(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns as they are written: days, sides and queue models by name."""
+    found = dict(columns)
+    if "day" in found:
+        found["day"] = np.array([day_name(day) for day in found["day"].tolist()])
+        found["side"] = np.array([SIDES[side] for side in found["side"].tolist()])
+    found["queue"] = np.array([QUEUES[queue] for queue in found["queue"].tolist()])
+    return found

@@ -1,0 +1,106 @@
+"""A study on the terminal: the answer in one look."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sor.backtest.comparison import Comparison
+from sor.types import SIDES
+
+WIDTH = 118
+PARTS = ("timing", "waiting", "spread", "fees", "end")
+SHORT = {"pessimistic": "pess.", "proportional": "prop.", "optimistic": "opt."}
+
+
+def lines(
+    title: str,
+    baseline: str,
+    rows: Sequence[dict[str, Any]],
+    compared: Mapping[tuple[str, str, str | None], Comparison],
+    sentences: Sequence[str],
+    notes: Sequence[str],
+) -> list[str]:
+    """A line a strategy and queue model, then what can be said, then what cannot."""
+    titles = [_title(row) for row in rows]
+    width = max(len(title) for title in ["strategy", *titles])
+    found = [title, ""]
+    above = f"{'bps of size x mid at arrival':^51}   less {baseline}, 95 % interval"
+    found.append(f"{'':<{width}}{'':>16}{above}")
+    names = "".join(f"{name:>8}" for name in PARTS)
+    found.append(
+        f"{'strategy':<{width}}{'orders':>8}{'filled':>8}{'shortfall':>11} ={names[1:]}   {'bps':<26}{'better':>7}"
+    )
+    for title, row in zip(titles, rows, strict=True):
+        parts = "".join(_number(row[f"{name}_bps"], 8) for name in PARTS)
+        one = compared.get((row["schedule"], row["routing"], row["queue"]))
+        found.append(
+            f"{title:<{width}}{row['orders']:>8,}{_percent(row['filled']):>8}{_number(row['shortfall_bps'], 11)} ="
+            f"{parts[1:]}   {_difference(one)}".rstrip()
+        )
+    found.append("")
+    for sentence in sentences:
+        found += textwrap.wrap(sentence, WIDTH)
+    found += ["", "What this cannot tell:"]
+    for note in notes:
+        found += textwrap.wrap(note, WIDTH, initial_indent="- ", subsequent_indent="  ")
+    return found
+
+
+def head(data: dict[str, Any], settings: dict[str, Any], parents: dict[str, Any]) -> str:
+    """What was worked: symbols, days, orders and their sizes."""
+    symbols, days = data["symbols"], data["days"]
+    what = ", ".join(symbols[:3]) + (f" and {len(symbols) - 3} more" if len(symbols) > 3 else "")
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    orders = len(set(parents["order"].tolist()))
+    sides = " and ".join(SIDES[side] for side in sorted(set(parents["side"].tolist())))
+    sizes = sorted(set(parents["size"].tolist()))
+    size = f"{sizes[0]:,g}" if len(sizes) == 1 else f"{sizes[0]:,g} to {sizes[-1]:,g}"
+    end = "then taken" if settings["end_rule"] == "complete" else "then left"
+    lasting = _duration(settings["horizon_seconds"])
+    return f"{what}, {when}: {orders:,} orders to {sides} {size}, each worked for {lasting}, {end}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
+
+
+def _title(row: dict[str, Any]) -> str:
+    title = f"{row['schedule']} x {row['routing']}"
+    return title if row["queue"] is None else f"{title}, {SHORT[row['queue']]}"
+
+
+def _number(value: float | None, width: int) -> str:
+    if value is None:
+        return f"{'-':>{width}}"
+    text = f"{value:.2f}"
+    return f"{'0.00' if text == '-0.00' else text:>{width}}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _difference(one: Comparison | None) -> str:
+    if one is None:
+        return "baseline"
+    if one.difference_bps is None:
+        return f"{'-':<26}{_better(one):>7}"
+    if one.low is None or one.high is None:
+        shown = [_digits(one.difference_bps, 0.01), "no interval"]
+    else:
+        shown = [_digits(number, one.high - one.low) for number in (one.difference_bps, one.low, one.high)]
+    interval = " to ".join(shown[1:])
+    return f"{f'{shown[0]} ({interval})':<26}{_better(one):>7}"
+
+
+def _better(one: Comparison) -> str:
+    return f"{one.better / one.orders:.0%}" if one.orders else "-"
+
+
+def _digits(number: float, width: float) -> str:
+    """With a sign, and as many digits as an interval of this width is worth: two at least, four at most."""
+    decimals = 2 if width >= 0.02 else 3 if width >= 0.002 else 4
+    text = f"{number:+.{decimals}f}"
+    return text if float(text) else f"{0.0:.{decimals}f}"

@@ -1,0 +1,293 @@
+"""Orders worked on a recorded market: pieces of work, each a pure function of its inputs, on one process or many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sor.backtest.days import LONGEST_GAP, Day, Rows, Session, parts_of
+from sor.backtest.measures import Fill, Order, Parent, fills_of, measured
+from sor.errors import InputError
+from sor.execution.resting import Follower
+from sor.execution.strategies import Setting, Strategy, strategy
+from sor.kernels import pick
+from sor.market.book import Books
+from sor.market.columns import Batch
+from sor.market.feed import Feed
+from sor.market.instruments import SHARES, Instruments
+from sor.market.outflow import Outflows
+from sor.market.venues import VenueDirectory
+from sor.types import CostParameters
+
+if TYPE_CHECKING:
+    from sor.backtest import _market_py as market
+    from sor.execution import _routings_py as routings
+    from sor.execution import _worker_py as workers
+else:
+    market = pick("sor.backtest._market")
+    routings = pick("sor.execution._routings")
+    workers = pick("sor.execution._worker")
+
+SECOND = 10**9
+QUEUES = ("pessimistic", "proportional", "optimistic")
+ANYWHERE = "*"  # the venues that a latency names by no other name
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How orders are worked and the market is simulated; all times in nanoseconds.
+
+    Attributes
+    ----------
+    horizon : int
+        From arrival to the end of orders that were drawn.
+    complete : bool
+        Whether what is left at the end is taken, for at most ``grace``; or left.
+    latency : mapping of venue to sequence of int
+        One way; ``*``: all others. Of several, one is drawn for each child order.
+    delay : int
+        Of the feed, beyond its times of receipt.
+    queues : tuple of str
+        Models under which strategies that rest are worked; others need one only.
+    together : bool
+        Whether orders of one symbol use up what they take for each other.
+    refresh : int
+        After which a level that went out of sight is taken to hold other shares.
+    placement, windows, min_windows
+        Horizon of `cont_kukanov`, and the samples that its outflows keep and need.
+    """
+
+    horizon: int = 300 * SECOND
+    complete: bool = True
+    grace: int = 60 * SECOND
+    latency: Mapping[str, Sequence[int]] = field(default_factory=lambda: {ANYWHERE: (500_000,)})
+    delay: int = 0
+    queues: tuple[str, ...] = QUEUES
+    together: bool = False
+    refresh: int = 300 * SECOND
+    seed: int = 1
+    parameters: CostParameters = field(default_factory=CostParameters)
+    placement: int = 60 * SECOND
+    windows: int = 500
+    min_windows: int = 60
+
+    def __post_init__(self) -> None:
+        longest = max(max(drawn) for drawn in self.latency.values())
+        if longest >= self.horizon:
+            raise InputError(
+                f"latency is {longest} ns and horizon {self.horizon} ns: no order would arrive before its end"
+            )
+        for queue in self.queues:
+            if queue not in QUEUES:
+                raise InputError(f"queue is {queue!r}: it must be one of {', '.join(QUEUES)}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work: some strategies on the orders of some days."""
+
+    days: tuple[Day, ...]
+    orders: Mapping[tuple[str, int], Sequence[Order]]
+    strategies: tuple[tuple[int, Any, Any], ...]  # number, schedule, routing: names or objects of the user's own
+    profiles: Mapping[tuple[str, int], tuple[list[int], list[int]]]
+    rules: Rules
+    session: Session
+    depth: int
+
+
+@dataclass
+class Found:
+    """What became of a piece of work: rows of each, with the places that they are sorted by."""
+
+    parents: list[tuple[tuple[int, ...], Parent]] = field(default_factory=list)
+    fills: list[tuple[tuple[int, ...], list[Fill]]] = field(default_factory=list)
+    unplaced: int = 0
+    fees_from: set[str] = field(default_factory=set)  # venues whose fees are not of that day
+    default_fees: set[str] = field(default_factory=set)
+
+    def join(self, other: Found) -> None:
+        self.parents += other.parents
+        self.fills += other.fills
+        self.unplaced += other.unplaced
+        self.fees_from |= other.fees_from
+        self.default_fees |= other.default_fees
+
+
+def work(
+    job: Job,
+    feed: Iterable[Batch],
+    directory: VenueDirectory,
+    instruments: Instruments = SHARES,
+    told: Callable[[int], None] | None = None,
+) -> Found:
+    """Work a job's orders while its feed goes by.
+
+    Parameters
+    ----------
+    told : callable, optional
+        Called now and then with the number of orders, times their strategies, that are done.
+    """
+    wanted = {(day.symbol, day.day): day for day in job.days}
+    going: dict[str, _Going] = {}
+    found = Found()
+    ended = 0
+    for symbol, number, batch in parts_of(feed, job.session):
+        day = wanted.get((symbol, number))
+        if day is None:
+            continue
+        one = going.get(symbol)
+        if one is None or one.day is not day:
+            if one is not None:
+                ended += one.finish(found)
+            one = going[symbol] = _Going(job, day, directory, instruments)
+        one.add(batch)
+        if told is not None:
+            told(ended + sum(len(other.market.finished) for other in going.values()))
+    for one in going.values():
+        ended += one.finish(found)
+    if told is not None:
+        told(ended)
+    return found
+
+
+class _Going:
+    """A symbol's day that is going by."""
+
+    def __init__(self, job: Job, day: Day, directory: VenueDirectory, instruments: Instruments) -> None:
+        self.day, self._job = day, job
+        instrument = instruments.get(day.symbol)
+        self._lot = (1, 1) if instrument is None else instrument.ratio
+        books = Books(directory)
+        rated = [books.venue(publisher, day.opens) for publisher in sorted(day.publishers)]
+        orders = sorted({one.entry.publisher_ids[0] for one in rated})
+        slots = {
+            publisher: orders.index(one.entry.publisher_ids[0])
+            for publisher, one in zip(sorted(day.publishers), rated, strict=True)
+        }
+        by_order = {one.entry.publisher_ids[0]: one for one in rated}
+        self.venues = [by_order[order].entry.venue_id for order in orders]
+        self.rates = [by_order[order].rates for order in orders]
+        self.stale = {one.entry.venue_id for one in rated if one.end <= one.entry.figures[0].start}
+        self.unknown = {one.entry.venue_id for one in rated if not one.entry.known}
+        rules = job.rules
+        same = not day.late and rules.delay == 0
+        latency = [tuple(rules.latency.get(venue, rules.latency[ANYWHERE])) for venue in self.venues]
+        self.market = market.Market(
+            self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST_GAP, day.opens, day.closes
+        )
+        self._rows = Rows(slots, rules.delay)
+        self._sims: list[tuple[int, Order, Strategy, Any]] = []
+        self._routings: list[Any] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        job, rules = self._job, self._job.rules
+        strategies = [(number, strategy(*names)) for number, *names in job.strategies]
+        outflows = None
+        if any(one.needs_outflows for _, one in strategies):
+            outflows = Outflows(rules.placement, rules.windows)
+            self.market.listeners.append(Follower(self.market.view, outflows))
+        profile = job.profiles.get((self.day.symbol, self.day.day))
+        setting = Setting(rules.parameters, rules.min_windows, outflows, profile)
+        crossing = routings.Sweep(True) if rules.complete else None
+        for number, one in strategies:
+            routing = one.make_routing(setting)
+            self._routings.append(routing)
+            for queue, name in enumerate(QUEUES):
+                if name not in (rules.queues if one.rests else rules.queues[:1]):
+                    continue
+                shared = market.Used(rules.refresh, True), market.Used(rules.refresh, True)
+                if rules.together:
+                    self.market.tables.append(shared[0])
+                    self.market.sight.append(shared[1])
+                for order in job.orders.get((self.day.symbol, self.day.day), ()):
+                    worker = workers.Worker(
+                        order.side,
+                        order.size,
+                        order.limit,
+                        order.arrival,
+                        order.end,
+                        one.make_schedule(setting),
+                        routing,
+                        crossing,
+                        rules.grace,
+                        rules.delay,
+                    )
+                    tables = shared if rules.together else (market.Used(rules.refresh), market.Used(rules.refresh))
+                    sim = market.Sim(order.number, worker, queue, *tables, rules.seed * 1_000_003 + order.number)
+                    self._sims.append((number, order, one, sim))
+                    self.market.begin(sim)
+
+    def add(self, batch: Batch) -> None:
+        rows = self._rows.of(batch)
+        if rows is not None:
+            self.market.run(rows)
+
+    def finish(self, found: Found) -> int:
+        """The rest of the day, and what became of its orders."""
+        rows = self._rows.rest()
+        if rows is not None:
+            self.market.run(rows)
+        self.market.finish()
+        units = self._lot[0] / self._lot[1]
+        for number, order, one, sim in self._sims:
+            place = (self.day.day, order.number, number, sim.queue)
+            names = one.schedule, one.routing
+            row, _ = measured(order, self.day.day, names, sim, self.rates, self._lot)
+            found.parents.append((place, row))
+            found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
+        found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
+        found.fees_from |= self.stale
+        found.default_fees |= self.unknown
+        return len(self._sims)
+
+
+# --- many processes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a process reads a feed from: the arguments of `sor.read_feed`."""
+
+    paths: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    start: int | None
+    end: int | None
+    depth: int
+    instruments: Instruments
+    directory: VenueDirectory
+
+    def feed(self) -> Feed:
+        from sor.market.feed import read_feed
+
+        return read_feed(self.paths, self.symbols, self.start, self.end, self.depth, self.instruments, self.directory)
+
+
+def in_processes(jobs: Sequence[tuple[Job, Source]], processes: int, told: Callable[[int], None]) -> Iterator[Found]:
+    """What became of each job, in their order, however many work on them."""
+    import multiprocessing
+
+    done = 0
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            waiting = [pool.submit(_worked, job, source) for job, source in jobs]
+            for one in as_completed(waiting):
+                done += len(one.result().parents)
+                told(done)
+            yield from (one.result() for one in waiting)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _worked(job: Job, source: Source) -> Found:
+    return work(job, source.feed(), source.directory, source.instruments)
+
+
+def concatenated(rows: Sequence[Any], kind: type[Any]) -> dict[str, Any]:
+    """Rows as columns by the names of their fields."""
+    return {name: np.array([row[i] for row in rows]) for i, name in enumerate(kind._fields)}

@@ -1,0 +1,55 @@
+# C types for `_routings_py.py` where it is compiled as `sor.execution._routings`: the names are that module's own.
+cimport cython
+from libc.stdint cimport int64_t
+from sor.execution cimport _worker as workers
+
+cdef double FREE
+
+
+cdef class Taking(workers.Routing):
+    @cython.locals(row=Py_ssize_t, shares=int64_t, child=workers.Child)
+    cdef list children(self, workers.Offers offers, list taken)
+
+
+cdef class Sweep(Taking):
+    cdef bint every_level
+    cdef object quotes
+
+    @cython.locals(offers=workers.Offers, row=Py_ssize_t, total=int64_t, size=int64_t)
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+    @cython.locals(offers=workers.Offers, count=Py_ssize_t, row=Py_ssize_t, cells="double[:, ::1]", price=double)
+    cdef list cheapest(self, workers.Worker worker, list sizes, int64_t shares)
+
+
+cdef class Nbbo(Taking):
+    @cython.locals(offers=workers.Offers, best=int64_t, row=Py_ssize_t)
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+
+cdef class BestVenue(Taking):
+    @cython.locals(offers=workers.Offers, best=Py_ssize_t, row=Py_ssize_t, price=int64_t, size=int64_t)
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+
+cdef class ProRata(Taking):
+    @cython.locals(offers=workers.Offers, row=Py_ssize_t)
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+
+cdef class Equal(Taking):
+    @cython.locals(
+        offers=workers.Offers, row=Py_ssize_t, venues=int64_t, part=int64_t, over=int64_t, wanted=int64_t, size=int64_t,
+    )
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+
+cdef class Single(Taking):
+    cdef public str venue
+
+    @cython.locals(offers=workers.Offers, row=Py_ssize_t, size=int64_t)
+    cpdef list split(self, workers.Worker worker, int64_t shares)
+
+
+@cython.locals(total=int64_t, size=int64_t, over=int64_t, part=int64_t, i=Py_ssize_t)
+cdef list in_proportion(list shown, int64_t shares)

@@ -1,0 +1,248 @@
+"""Strategies by name: schedule x routing, two names, so that what timing did is never passed off as what routing did.
+
+One of the user's own is a class with one method; its routing sees a `Market`::
+
+    class Cheapest:
+        def split(self, market, shares):
+            best = min(market.offers, key=lambda offer: offer.price + offer.fee, default=None)
+            return [] if best is None else [market.take(best.venue, min(shares, best.size), best.price)]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sor.errors import InputError
+from sor.execution.resting import ContKukanov
+from sor.execution.schedules import Immediate, Pov, Twap, Vwap
+from sor.kernels import pick
+from sor.types import SIDES, CostParameters, Side, whole_number
+
+if TYPE_CHECKING:
+    from sor.execution import _routings_py as routings
+    from sor.execution import _worker_py as workers
+    from sor.market.outflow import Outflows
+else:
+    routings = pick("sor.execution._routings")
+    workers = pick("sor.execution._worker")
+
+SCHEDULES = ("immediate", "twap:SLICES", "vwap", "pov:RATE")
+ROUTINGS = (
+    "brute_force",
+    "greedy_l2",
+    "cont_kukanov",
+    "nbbo",
+    "best_venue",
+    "pro_rata",
+    "equal",
+    "single:MIC",
+)
+TAKING: dict[str, Callable[[], Any]] = {
+    "brute_force": lambda: routings.Sweep(False),
+    "greedy_l2": lambda: routings.Sweep(True),
+    "nbbo": routings.Nbbo,
+    "best_venue": routings.BestVenue,
+    "pro_rata": routings.ProRata,
+    "equal": routings.Equal,
+}
+MOST_SLICES = 100_000
+
+
+class Setting(NamedTuple):
+    """What a strategy may need of the day that it works in."""
+
+    parameters: CostParameters
+    min_windows: int
+    outflows: Outflows | None = None
+    profile: tuple[list[int], list[int]] | None = None  # `Vwap`'s times and volumes
+
+
+class Strategy(NamedTuple):
+    """Two names, and how objects of them are made."""
+
+    schedule: str
+    routing: str
+    make_schedule: Callable[[Setting], Any]
+    make_routing: Callable[[Setting], Any]
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has limit orders, so that results depend on the queue model."""
+        return self.routing not in TAKING and not self.routing.startswith("single:")
+
+    @property
+    def needs_outflows(self) -> bool:
+        return self.routing == "cont_kukanov"
+
+    @property
+    def needs_profile(self) -> bool:
+        return self.schedule == "vwap"
+
+    @property
+    def needs_trades(self) -> bool:
+        return self.schedule.startswith("pov")
+
+
+def strategy(schedule: Any, routing: Any) -> Strategy:
+    """A schedule and a routing, each by its name or an object of the user's own.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    schedule_name, make_schedule = _schedule(schedule)
+    routing_name, make_routing = _routing(routing)
+    return Strategy(schedule_name, routing_name, make_schedule, make_routing)
+
+
+def _schedule(value: Any) -> tuple[str, Callable[[Setting], Any]]:
+    if hasattr(value, "released"):
+        return _name_of(value), lambda _: OwnSchedule(value)
+    name, _, argument = str(value).partition(":")
+    if name == "immediate" and not argument:
+        return name, lambda _: Immediate()
+    if name == "vwap" and not argument:
+        return name, lambda setting: Vwap(*setting.profile)
+    if name == "twap" and argument.isascii() and argument.isdecimal() and len(argument) < 10:
+        slices = whole_number("slices of twap", int(argument), 1, MOST_SLICES)
+        return f"twap:{slices}", lambda _: Twap(slices)
+    if name == "pov":
+        rate = _rate(argument)
+        return f"pov:{rate:g}", lambda _: Pov(rate)
+    raise InputError(
+        f"schedule is {str(value)[:80]!r}: it must be one of {', '.join(SCHEDULES)}, such as twap:10, pov:0.1"
+    )
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+        if 0.0 < rate <= 1.0:
+            return rate
+    except ValueError:
+        pass
+    raise InputError(f"rate of pov is {text[:40]!r}: it must be a number above 0, at most 1, such as pov:0.1")
+
+
+def _routing(value: Any) -> tuple[str, Callable[[Setting], Any]]:
+    if not isinstance(value, str) and hasattr(value, "split"):
+        return _name_of(value), lambda _: OwnRouting(value)
+    name, _, argument = str(value).partition(":")
+    if name in TAKING and not argument:
+        return name, lambda _: TAKING[name]()
+    if name == "single" and argument:
+        return f"single:{argument}", lambda _: routings.Single(argument)
+    if name == "cont_kukanov" and not argument:
+        return name, lambda setting: ContKukanov(setting.outflows, setting.parameters, setting.min_windows)
+    raise InputError(f"routing is {str(value)[:80]!r}: it must be one of {', '.join(ROUTINGS)}, such as single:XNAS")
+
+
+def _name_of(own: Any) -> str:
+    return str(getattr(own, "name", type(own).__name__))
+
+
+# --- the user's own --------------------------------------------------------------------------------------------------
+
+
+class Offer(NamedTuple):
+    """Shares that may be taken: dollars per share, fee included in none."""
+
+    venue: str
+    price: float
+    size: int
+    fee: float
+
+
+class Market:
+    """What a routing of the user's own sees: what may be taken now, and what its own side shows.
+
+    Attributes
+    ----------
+    side : {"buy", "sell"}
+    time : int
+        Nanoseconds since the epoch, UTC.
+    bid, ask, mid : float or None
+        Of all venues, dollars.
+    offers : list of Offer
+        Each venue's levels on the side that is taken, best first, less what is used or under way, within the limit.
+    queues : dict of venue to (price, size)
+        The best level of each venue on our own side.
+    fresh : int
+        Of the shares to split, those that were not asked for before.
+    """
+
+    def __init__(self, worker: workers.Worker) -> None:
+        self._worker = worker
+        view = worker.view
+        self.side: Side = SIDES[worker.side]
+        self.time, self.fresh = worker.now, worker.fresh
+        self.ask = view.best[0] / 1e9 if view.best_slot[0] >= 0 else None
+        self.bid = -view.best[1] / 1e9 if view.best_slot[1] >= 0 else None
+        self.mid = view.mid2 / 2e9 if view.has_mid else None
+
+    @property
+    def offers(self) -> list[Offer]:
+        worker, found = self._worker, []
+        offers, view = worker.offers, worker.view
+        for row in range(offers.count):
+            slot, price = offers.slot[row], abs(offers.price[row]) / 1e9
+            found.append(Offer(view.venues[slot], price, offers.size[row], view.rates[slot].fee_at(price)))
+        return found
+
+    @property
+    def queues(self) -> dict[str, tuple[float, int]]:
+        view = self._worker.view
+        first = (1 - self._worker.side) * view.width
+        places = ((view.venues[slot], first + slot * view.depth) for slot in range(view.slots))
+        return {venue: (abs(view.price[at]) / 1e9, view.size[at]) for venue, at in places if view.size[at]}
+
+    def take(self, venue: str, shares: int, price: float) -> Any:
+        """An order for so many shares at this price or a better one; what is not there then comes back."""
+        return workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1))
+
+    def rest(self, venue: str, shares: int, price: float, seconds: float | None = None) -> Any:
+        """An order that rests at a price, at most for so long."""
+        until = workers.NEVER if seconds is None else self.time + int(seconds * 1e9)
+        return workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1), True, until)
+
+    def _slot(self, venue: str) -> int:
+        venues = self._worker.view.venues
+        if venue not in venues:
+            raise InputError(f"venue is {venue!r}: it must be one that quotes: {', '.join(venues)}")
+        return int(venues.index(venue))
+
+    def _signed(self, price: float) -> int:
+        units = round(price * 1e9)
+        return -units if self._worker.side else units
+
+
+class OwnRouting(workers.Routing):
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
+        found = list(self.own.split(Market(worker), shares))
+        for order in found:
+            if not isinstance(order, workers.Child):
+                raise InputError(
+                    f"split of {_name_of(self.own)} gave {order!r}: it must give what take() and rest() do"
+                )
+        return found
+
+
+class OwnSchedule(workers.Schedule):
+    """One that says shares by the time since arrival; it is asked once a second, and when shares are printed."""
+
+    follows_volume = True
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def released(self, worker: workers.Worker, now: int, volume: int) -> int:
+        found = self.own.released(worker.shares, (now - worker.start) / 1e9, (worker.end - worker.start) / 1e9, volume)
+        return whole_number(f"released of {_name_of(self.own)}", found, 0)
+
+    def next(self, worker: workers.Worker, now: int) -> int:
+        return now + 10**9
