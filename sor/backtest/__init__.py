@@ -1,0 +1,1 @@
+"""What would it have cost: simulated venues and markets, measures, comparisons."""
