@@ -176,10 +176,11 @@ def _columns(orders: list[RestingOrder]) -> dict[str, NDArray[Any]]:
     found: dict[str, NDArray[Any]] = {
         "id": np.array([order.id for order in orders], np.int64),
         "venue": np.array([order.side.book.mic for order in orders], "U4"),
-        "side": np.array([chr(order.side.code) for order in orders], "U1"),
+        "side": np.array(["buy" if order.side.sign < 0 else "sell" for order in orders], "U4"),
         "price": np.array([order.key * order.side.sign for order in orders], np.int64) * TICK,
+        "size": np.array([order.size for order in orders], np.int64),
         "hidden": np.array([order.hidden for order in orders], bool),
     }
-    for name in ("size", "grown", "time", "front", "executed", "first_fill", "completed", "cancelled"):
+    for name in ("time", "front", "grown", "executed", "first_fill", "completed", "cancelled"):
         found[name] = np.array([getattr(order, name) for order in orders], np.int64)
     return found

@@ -46,7 +46,7 @@ class PlainFile(WholeFile):
         super().__init__(path)
         self.rows = 0
         self._depth = depth
-        self._prices = _Prices()
+        self._prices = Prices()
         self._venues = _Venues(directory)
         self._side = lru_cache(KNOWN)(self._levels)  # the side that a row does not change is as it was
         levels = [
@@ -84,7 +84,7 @@ class PlainFile(WholeFile):
             self.file.write((",".join(cells) + "\n").encode())
 
     def _levels(self, prices: tuple[int, ...], sizes: tuple[int, ...]) -> str:
-        """Prices and sizes in turn; a best level that shows nothing has the size 0, as empty cells alone are no quote."""
+        """Prices and sizes in turn; a best level that shows nothing has the size 0, as empty cells are no quote."""
         if sizes[0] == STANDS:
             return "," * (2 * len(sizes) - 1)
         cells = []
@@ -99,7 +99,7 @@ class PlainFile(WholeFile):
         return self._prices[price], str(size), SIDES.get(side, "")
 
 
-class _Prices(dict[int, str]):
+class Prices(dict[int, str]):
     """Exact dollars of integers of 1e-9 dollars, two decimals at least."""
 
     def __missing__(self, units: int) -> str:

@@ -48,17 +48,23 @@ class WholeFile:
     def end(self) -> None:
         """Write what is held, as there is no more to come."""
 
+    def complete(self) -> None:
+        """Write all to the disk, so that only the name is missing: where files belong together, to all before the end."""
+        if not self.file.closed:
+            self.end()
+            with self.writing():
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             if kind is None:
-                self.end()
+                self.complete()
                 with self.writing():
-                    self.file.flush()
-                    os.fsync(self.file.fileno())
-                    self.file.close()
                     os.replace(self._part, self.path)
         finally:
             with contextlib.suppress(OSError):  # of a full disk, again

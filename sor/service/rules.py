@@ -20,8 +20,10 @@ from sor.service.settings import (
     ReplaySettings,
     RoutingSettings,
     SendSettings,
+    SimulateSettings,
     StreamSettings,
     in_columns,
+    truth_files,
 )
 from sor.types import MAX_NUMBER
 
@@ -47,6 +49,8 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
+    if isinstance(settings, SimulateSettings):
+        _check_market(settings)
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
@@ -169,6 +173,16 @@ def _check_feed(settings: FeedSettings) -> None:
         raise InputError(f"--output is missing: it must be {what}")
 
 
+# --- a synthetic market ----------------------------------------------------------------------------------------------
+
+
+def _check_market(settings: SimulateSettings) -> None:
+    name = settings.output
+    if name is None or not name.endswith((".parquet", ".csv")):
+        what = "missing" if name is None else repr(name)
+        raise InputError(f"--output is {what}: it must be a file whose name ends in .parquet or .csv")
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -217,6 +231,9 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
+    if isinstance(settings, SimulateSettings):
+        for path in truth_files(str(settings.output)):
+            yield "the truth beside --output", path, None
     if not isinstance(settings, OutputSettings) or settings.output in (None, "-"):
         yield "standard output", "-", sys.stdout
     yield "standard error", "-", sys.stderr
