@@ -7,6 +7,7 @@ size``; or, of trades alone, ``time, venue, symbol, price, size``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections import Counter
@@ -146,6 +147,13 @@ class TableFile(WholeFile):
         self.flush()
         with self.writing():
             self._writer.close()
+
+    def leave(self) -> None:
+        """A writer that is still open would write on when it is collected."""
+        if self._writer is not None and self._writer.is_open:
+            with contextlib.suppress(Exception):
+                self._writer.close()
+            self._writer.is_open = False
 
 
 class ParquetFile(TableFile):

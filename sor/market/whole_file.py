@@ -48,8 +48,14 @@ class WholeFile:
     def end(self) -> None:
         """Write what is held, as there is no more to come."""
 
+    def leave(self) -> None:
+        """Let go of what writes to the file, whether or not it was completed."""
+
     def complete(self) -> None:
-        """Write all to the disk, so that only the name is missing: where files belong together, to all before the end."""
+        """Write all to the disk, so that only the name is missing.
+
+        Of files that belong together each is completed before the first ``with`` ends.
+        """
         if not self.file.closed:
             self.end()
             with self.writing():
@@ -67,6 +73,7 @@ class WholeFile:
                 with self.writing():
                     os.replace(self._part, self.path)
         finally:
+            self.leave()
             with contextlib.suppress(OSError):  # of a full disk, again
                 self.file.close()
             if os.path.exists(self._part):

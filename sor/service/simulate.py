@@ -28,9 +28,11 @@ def simulate(settings: SimulateSettings) -> int:
     columnar = output.endswith(".parquet")
     with all_or_nothing(), contextlib.ExitStack() as stack:
         market = SyntheticMarket(scenario_of(settings), directory)
+        day: ParquetFile | PlainFile
         day = ParquetFile(output) if columnar else PlainFile(output, settings.levels, directory)
         stack.enter_context(day)
-        orders = stack.enter_context(OrdersTable(orders_path) if columnar else OrdersCsv(orders_path))
+        orders = OrdersTable(orders_path) if columnar else OrdersCsv(orders_path)
+        stack.enter_context(orders)
         facts = stack.enter_context(Facts(facts_path))
         for batch in market.batches():
             day.add(batch)
@@ -55,9 +57,8 @@ def scenario_of(settings: SimulateSettings) -> Scenario:
     InputError
         They describe none; it names the flag.
     """
-    venues = {"venues": settings.mics} if settings.mics else {}
     try:
-        return Scenario(depth=settings.levels, **venues, **settings.knobs)
+        return Scenario(venues=settings.mics or Scenario.venues, depth=settings.levels, **settings.knobs)
     except InputError as error:
         name, _, rest = str(error).partition(" ")
         flag = {"venues": "mics", "depth": "levels"}.get(name, name).replace("_", "-")
