@@ -49,8 +49,6 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
-    if isinstance(settings, SimulateSettings):
-        _check_market(settings)
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
@@ -173,16 +171,6 @@ def _check_feed(settings: FeedSettings) -> None:
         raise InputError(f"--output is missing: it must be {what}")
 
 
-# --- a synthetic market ----------------------------------------------------------------------------------------------
-
-
-def _check_market(settings: SimulateSettings) -> None:
-    name = settings.output
-    if name is None or not name.endswith((".parquet", ".csv")):
-        what = "missing" if name is None else repr(name)
-        raise InputError(f"--output is {what}: it must be a file whose name ends in .parquet or .csv")
-
-
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -232,7 +220,7 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
     if isinstance(settings, SimulateSettings):
-        for path in truth_files(str(settings.output)):
+        for path in truth_files(settings.output) or ():
             yield "the truth beside --output", path, None
     if not isinstance(settings, OutputSettings) or settings.output in (None, "-"):
         yield "standard output", "-", sys.stdout

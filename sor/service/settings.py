@@ -596,8 +596,10 @@ class SimulateSettings(LogSettings):
         return {name: getattr(self, name) for name in (*names, "feed_delay")}
 
 
-def truth_files(output: str) -> tuple[str, str]:
-    """Where the truth of a synthetic market stands: its orders, and the rest."""
+def truth_files(output: str | None) -> tuple[str, str] | None:
+    """Where the truth of a synthetic market stands, its orders and the rest; None: no form of a feed is called so."""
+    if output is None or not output.endswith((".parquet", ".csv")):
+        return None
     name, _, form = output.rpartition(".")
     return f"{name}.truth.{form}", f"{name}.truth.json"
 

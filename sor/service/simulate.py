@@ -22,8 +22,11 @@ NEXT = "backtest" if "backtest" in CLASSES else "info"  # the command to try
 
 def simulate(settings: SimulateSettings) -> int:
     """Write a day's feed, the fate of its orders, and what is known of it; all of them or none."""
-    output = str(settings.output)
-    orders_path, facts_path = truth_files(output)
+    output, beside = str(settings.output), truth_files(settings.output)
+    if beside is None:
+        what = "missing" if settings.output is None else repr(output)
+        raise InputError(f"--output is {what}: it must be a file whose name ends in .parquet or .csv")
+    orders_path, facts_path = beside
     directory = VenueDirectory.load(settings.venues)
     columnar = output.endswith(".parquet")
     with all_or_nothing(), contextlib.ExitStack() as stack:
