@@ -187,6 +187,30 @@ def whole(low: int, high: int = MAX_ORDER) -> Callable[[str], int]:
     return parse
 
 
+def quantities(value: str) -> tuple[int | Decimal, ...]:
+    """Several, with commas between: no thousands separators then."""
+    found = tuple(quantity(part) for part in names(value))
+    if not found:
+        raise ValueError("a whole number above 0, or several of them with commas between")
+    return found
+
+
+def duration(low: float, high: float = 86_400.0) -> Callable[[str], float]:
+    """Seconds, from a number of them or one with a unit."""
+
+    def parse(value: str) -> float:
+        match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ns|us|ms|s|m|h|)\s*", value, re.ASCII)
+        seconds = float(match[1]) * UNITS[match[2]] if match else -1.0
+        if not low <= seconds <= high:
+            raise ValueError(f"a time from {low:g} to {high:g} s, such as 500us, 250ms, 30s, 5m or 1h")
+        return seconds
+
+    return parse
+
+
+UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}  # seconds
+
+
 def quantity(value: str) -> int | Decimal:
     """A whole number, or one with decimals, which only a symbol with an instrument may have."""
     digits = value.strip().replace(",", "")
