@@ -39,7 +39,7 @@ def write(study: Study, path: str) -> tuple[str, str]:
     paths = path, parents_path(path)
     with contextlib.ExitStack() as stack:
         kind = _Table if path.endswith(".parquet") else _Csv
-        files = [stack.enter_context(kind(name)) for name in paths]
+        files: list[Any] = [stack.enter_context(kind(name)) for name in paths]
         for file, columns in zip(files, (study.fills, study.parents), strict=True):
             file.add(as_columns(columns))
         for file in files:

@@ -205,10 +205,11 @@ class Plan:
     def _why_none(self) -> str:
         spans = [(day.name, day.first, day.last, day.opens, day.closes) for day in self.days]
         name, first, last, opens, closes = spans[0]
+        needed = self.rules.horizon / SECOND
         return (
             f"no order can arrive: on {name} rows are from {iso_of(first)} to {iso_of(last)} and the session from "
-            f"{iso_of(opens)} to {iso_of(closes)}; an order needs {self.rules.horizon / SECOND:g} s of both, a mid when "
-            "it arrives, and what its strategies need to warm up"
+            f"{iso_of(opens)} to {iso_of(closes)}; an order needs {needed:g} s of both, a mid when it arrives, and "
+            "what its strategies need to warm up"
         )
 
     def everything(self) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -269,7 +268,8 @@ class Source:
 
 def in_processes(jobs: Sequence[tuple[Job, Source]], processes: int, told: Callable[[int], None]) -> Iterator[Found]:
     """What became of each job, in their order, however many work on them."""
-    import multiprocessing
+    import multiprocessing  # here, as most runs do without
+    from concurrent.futures import ProcessPoolExecutor, as_completed
 
     done = 0
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
