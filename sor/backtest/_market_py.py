@@ -101,7 +101,6 @@ class Sim:
         self.seed = seed
         self.rests: list[Rest] = []
         self.timer = NEVER
-        self.gap = False
         self.fills: list[Any] = []  # (Fill, its shares by release)
         self.late = 0  # shares sent for and not there
         # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
@@ -283,8 +282,6 @@ class Market:
             return
         if span > self.longest:
             self.gaps.append((begin, begin + span))
-            for sim in self.live:
-                sim.gap = True
         if self.book.has_mid:
             self.mids += float(self.book.mid2) * span
             self.lasting += span

@@ -158,12 +158,14 @@ def fee_of(rates: Any, price: int, maker: bool) -> float:
 
 
 def measured(
-    order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], lot: tuple[int, int]
+    order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], gaps: list[Any], lot: tuple[int, int]
 ) -> tuple[Parent, Parts]:
     """One order's row: its parts, and what stands beside them.
 
     Parameters
     ----------
+    gaps : list of (from, to)
+        When the feed had no rows.
     lot : (units, lots)
         What a lot is, as `sor.Instrument.ratio` has it.
     """
@@ -210,7 +212,7 @@ def measured(
         "participation": executed / window if window else NAN,
         "life_participation": executed / life if life else NAN,
         "no_mid": not (sim.at_begin[2] and sim.at_end[2]),
-        "gap": sim.gap,
+        "gap": any(begin < sim.at_end[0] and order.arrival < end for begin, end in gaps),
     }
     values |= {name if name == "shortfall" else f"{name}_cost": cost for name, cost in dollars.items()}
     values |= {f"{name}_bps": cost * bps for name, cost in dollars.items()}

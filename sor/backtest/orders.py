@@ -12,9 +12,9 @@ from sor.backtest.measures import Order
 from sor.backtest.work import Job, Rules
 from sor.errors import InputError
 from sor.execution.strategies import Strategy, strategy
-from sor.market.fields import iso_of
+from sor.market.fields import LARGEST_PRICE, LARGEST_TIME, iso_of
 from sor.market.instruments import Instruments
-from sor.types import SIDES, Side, one_of, text, whole_number
+from sor.types import SIDES, Side, one_of, real_number, text, whole_number
 
 NOTHING = 2**62  # a limit that binds nothing
 MOST_ORDERS = 10**7
@@ -79,7 +79,11 @@ class ParentOrder(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         text("symbol", self.symbol)
         one_of("side", self.side, SIDES)
-        whole_number("arrival", self.arrival, 0)
+        whole_number("arrival", self.arrival, 0, LARGEST_TIME)
+        if self.end is not None:
+            whole_number("end", self.end, 0, LARGEST_TIME)
+        if self.limit_price is not None:
+            real_number("limit_price", self.limit_price, 1e-9, LARGEST_PRICE)
 
 
 def ways_of(strategies: Iterable[tuple[Any, Any]], baseline: str) -> list[tuple[Any, Any, Strategy]]:

@@ -236,7 +236,7 @@ class _Going:
         for number, order, one, sim in self._sims:
             place = (self.day.day, order.number, number, sim.queue)
             names = one.schedule, one.routing
-            row, _ = measured(order, self.day.day, names, sim, self.rates, self._lot)
+            row, _ = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
