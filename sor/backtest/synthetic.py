@@ -69,6 +69,7 @@ class SyntheticMarket:
         self.directory = VenueDirectory.load() if directory is None else directory
         self._publishers = [self.directory.publisher_of(mic) for mic in scenario.venues]
         self._made: _Day | None = None
+        self._truth: Truth | None = None
 
     def batches(self) -> Iterator[Batch]:
         """The feed: a row an event that its venue shows, with the book after it."""
@@ -77,8 +78,10 @@ class SyntheticMarket:
     @property
     def truth(self) -> Truth:
         """What no feed tells."""
-        day = self._day()
-        return Truth(self.scenario, self.directory, day.orders, day.samples, day.announcements)
+        if self._truth is None:
+            day = self._day()
+            self._truth = Truth(self.scenario, self.directory, day.orders, day.samples, day.announcements)
+        return self._truth
 
     def _day(self) -> _Day:
         if self._made is None:
