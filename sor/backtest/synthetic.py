@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.random import Generator, default_rng  # numpy imports it late, and an interrupt meanwhile is lost
 
 from sor.backtest.limit_book import CANCELLATIONS, TICK, BookSide, LimitBook, RestingOrder
 from sor.backtest.scenario import (
@@ -159,7 +160,7 @@ class _Day:
         self.samples: list[Sample] = []
         self.value = scenario.ticks
         self._now = 0
-        self._rng = np.random.default_rng(scenario.seed)
+        self._rng = default_rng(scenario.seed)
         self._uniform = _uniform(self._rng)
         self._pick = CANCELLATIONS[scenario.cancellations]
         self._flow = [1.0 / (1 + i) for i in range(len(books))]
@@ -367,7 +368,7 @@ class _Day:
         return live[int(len(live) * self._uniform())] if live else None
 
 
-def _uniform(rng: np.random.Generator) -> Callable[[], float]:
+def _uniform(rng: Generator) -> Callable[[], float]:
     """Uniform numbers one by one, drawn many at a time."""
 
     def drawn() -> Iterator[float]:
