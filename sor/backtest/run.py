@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sor.backtest.days import Session, survey
@@ -15,6 +15,8 @@ from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.types import whole_number
+
+MOST_HELD = 2**28  # bytes of a feed that is read once
 
 
 def backtest(
@@ -69,12 +71,31 @@ def backtest(
     instruments = getattr(feed, "instruments", SHARES) if instruments is None else instruments
     batches: Any = [feed] if isinstance(feed, Batch) else feed
     ways = ways_of(strategies, baseline)
-    days = survey(batches, session, directory)
+    held = _Held(batches)
+    days = survey(held, session, directory)
     if not days:
         raise InputError(_nothing(batches))
     planned = Plan(days, ways, orders, rules, session, instruments)
-    found = _found(planned, batches, directory, jobs, told)
+    found = _found(planned, batches, held, directory, jobs, told)
     return study_of(planned, found, feed, baseline)
+
+
+class _Held:
+    """A feed that goes by, and is kept as long as it is small: then it need not be read again."""
+
+    def __init__(self, feed: Iterable[Batch]) -> None:
+        self.batches: list[Batch] = []
+        self._feed = feed
+
+    def __iter__(self) -> Iterator[Batch]:
+        room = MOST_HELD
+        for batch in self._feed:
+            room -= sum(column.nbytes for column in batch.columns().values())
+            if room < 0:
+                self.batches = []
+            else:
+                self.batches.append(batch)
+            yield batch
 
 
 def _nothing(feed: Any) -> str:
@@ -86,7 +107,12 @@ def _nothing(feed: Any) -> str:
 
 
 def _found(
-    planned: Plan, feed: Any, directory: VenueDirectory, processes: int, told: Callable[[int, int], None] | None
+    planned: Plan,
+    feed: Any,
+    held: _Held,
+    directory: VenueDirectory,
+    processes: int,
+    told: Callable[[int, int], None] | None,
 ) -> Found:
     """What became of all orders, in the order of days, orders, strategies and queue models."""
     found = Found()
@@ -96,8 +122,8 @@ def _found(
             told(done, planned.lives)
 
     if whole_number("jobs", processes, 1, 1024) == 1:
-        shallow = feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed
-        found = work(planned.everything(), shallow, directory, planned.instruments, tell)
+        again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
+        found = work(planned.everything(), again, directory, planned.instruments, tell)
     else:
         if not isinstance(feed, Feed):
             raise InputError("jobs is more than 1: the feed must be one of files, as sor.read_feed gives it")

@@ -88,7 +88,7 @@ def rules_of(settings: BacktestSettings) -> Rules:
         complete=settings.end_rule == "complete",
         grace=round(settings.grace * SECOND),
         latency=latency_of(settings.latency),
-        delay=round(settings.feed_delay * SECOND),
+        delay=round(settings.data_delay * SECOND),
         queues=QUEUES if settings.queue == "all" else (settings.queue,),
         together=settings.together,
         refresh=horizon if settings.refresh is None else round(settings.refresh * SECOND),

@@ -660,9 +660,9 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
         str,
         Option("SOR_LATENCY", text, "from us to a venue, and back; or a CSV file with the columns venue and latency"),
     ] = "500us"
-    feed_delay: Annotated[
+    data_delay: Annotated[
         float,
-        Option("SOR_KNOWN_DELAY", options.duration(0), "from a row's time of receipt, or else of its event, to us"),
+        Option("SOR_DATA_DELAY", options.duration(0), "from a row's time of receipt, or else of its event, to us"),
     ] = 0.0
     queue: Annotated[
         str,
