@@ -9,42 +9,23 @@ from typing import Any
 import numpy as np
 
 from sor.backtest.study import Study, as_columns
-from sor.errors import InputError
 from sor.market.columns import arrow
 from sor.market.fields import iso_of
 from sor.market.parquet import TableFile
 from sor.market.whole_file import WholeFile
 
-FORMS = (".parquet", ".csv")
 TIMES = ("time", "sent", "arrival", "end", "done", "first_fill", "last_fill")
-GROUP = 2**17  # rows of a row group
 
 
-def parents_path(path: str) -> str:
-    """Where the orders go beside the fills.
-
-    Raises
-    ------
-    InputError
-        The name ends in no form that is known.
-    """
-    for form in FORMS:
-        if path.endswith(form):
-            return f"{path.removesuffix(form)}.parents{form}"
-    raise InputError(f"output is {path!r}: its name must end in {' or '.join(FORMS)}")
-
-
-def write(study: Study, path: str) -> tuple[str, str]:
-    """Write both files, or none; their names."""
-    paths = path, parents_path(path)
+def write(study: Study, fills: str, parents: str) -> None:
+    """Write both files, or none."""
     with contextlib.ExitStack() as stack:
-        kind = _Table if path.endswith(".parquet") else _Csv
-        files: list[Any] = [stack.enter_context(kind(name)) for name in paths]
+        kind = _Table if fills.endswith(".parquet") else _Csv
+        files: list[Any] = [stack.enter_context(kind(path)) for path in (fills, parents)]
         for file, columns in zip(files, (study.fills, study.parents), strict=True):
             file.add(as_columns(columns))
         for file in files:
             file.complete()
-    return paths
 
 
 class _Table(TableFile):

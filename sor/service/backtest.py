@@ -23,7 +23,7 @@ from sor.service import options
 from sor.service.feeds import feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
-from sor.service.settings import BacktestSettings
+from sor.service.settings import BacktestSettings, beside
 from sor.types import SIDES, CostParameters
 
 SECOND = 10**9
@@ -61,8 +61,9 @@ def tell(study: Study, settings: BacktestSettings) -> None:
     """The table on standard output, or there the JSON; and the files."""
     found = json.dumps(study.as_dict(), indent=1, allow_nan=False)
     if settings.output is not None:
-        fills, parents = files.write(study, settings.output)
-        report.info(f"wrote {len(study.fills['order']):,} fills to {fills}, the orders to {parents}")
+        parents = str(beside(settings.output, "parents"))
+        files.write(study, settings.output, parents)
+        report.info(f"wrote {len(study.fills['order']):,} fills to {settings.output}, the orders to {parents}")
     if settings.json == "-":
         say(found)
         return

@@ -200,7 +200,7 @@ def duration(low: float, high: float = 86_400.0) -> Callable[[str], float]:
 
     def parse(value: str) -> float:
         match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ns|us|ms|s|m|h|)\s*", value, re.ASCII)
-        seconds = float(match[1]) * UNITS[match[2]] if match else -1.0
+        seconds = float(Decimal(match[1]) * UNITS[match[2]]) if match else -1.0
         if not low <= seconds <= high:
             raise ValueError(f"a time from {low:g} to {high:g} s, such as 500us, 250ms, 30s, 5m or 1h")
         return seconds
@@ -208,7 +208,15 @@ def duration(low: float, high: float = 86_400.0) -> Callable[[str], float]:
     return parse
 
 
-UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}  # seconds
+UNITS = {  # seconds
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
 
 
 def quantity(value: str) -> int | Decimal:

@@ -601,12 +601,16 @@ class SimulateSettings(LogSettings):
         return {name: getattr(self, name) for name in (*names, "feed_delay")}
 
 
+def beside(output: str, what: str) -> str | None:
+    """The name of what stands beside a file of columns or CSV; None: its name ends in neither."""
+    name, dot, form = output.rpartition(".")
+    return f"{name}.{what}.{form}" if name and dot and form in ("parquet", "csv") else None
+
+
 def truth_files(output: str | None) -> tuple[str, str] | None:
     """Where the truth of a synthetic market stands, its orders and the rest; None: no form of a feed is called so."""
-    if output is None or not output.endswith((".parquet", ".csv")):
-        return None
-    name, _, form = output.rpartition(".")
-    return f"{name}.truth.{form}", f"{name}.truth.json"
+    orders = None if output is None else beside(output, "truth")
+    return None if orders is None else (orders, f"{orders.rpartition('.')[0]}.json")
 
 
 class BacktestSettings(FeedSettings, ModelSettings, LogSettings):

@@ -205,9 +205,9 @@ def test_the_same_bytes_by_any_number_of_processes(two_days: list[Path], tmp_pat
     for jobs in (1, 2, 3):
         rules = Rules(horizon=60 * SECOND, together=together, min_windows=20, placement=10 * SECOND)
         study = sor.backtest(sor.read_feed(two_days, depth=5), Orders(number=10), WAYS, rules=rules, jobs=jobs)
-        path = tmp_path / f"{jobs}.csv"
-        files.write(study, str(path))
-        found.append((path.read_bytes(), Path(files.parents_path(str(path))).read_bytes(), json.dumps(study.as_dict())))
+        fills, parents = tmp_path / f"{jobs}.csv", tmp_path / f"{jobs}.parents.csv"
+        files.write(study, str(fills), str(parents))
+        found.append((fills.read_bytes(), parents.read_bytes(), json.dumps(study.as_dict())))
     assert found[0] == found[1] == found[2]
 
 
