@@ -35,7 +35,6 @@ HUGE, LARGE, SMALL, TOUCH = 10_000, 5_000, 1_000, 100  # shares of an order; the
 MINUTE = 60 * SECOND  # that a decision looks at
 PATIENCE = 10  # s that an order rests before its venue is chosen anew
 LATE = 250_000_000  # ns to a venue, where latency is judged
-AT_ONCE = 1  # ns after which a level is taken to hold other shares, once its venue has sent a row
 BLOCK_HORIZONS = 7  # three lives: a horizon, the grace of the end rule, and latency
 WIDTH = 44
 
@@ -190,6 +189,21 @@ def without_fees(directory: VenueDirectory) -> VenueDirectory:
     return VenueDirectory(entries, change(directory.default, **free))
 
 
+def shown_anew(feed: list[Batch]) -> list[Batch]:
+    """A feed in which a venue shows a share a level just before each of its quotes, so that all others are new."""
+    found = []
+    for batch in feed:
+        rows = np.repeat(np.arange(len(batch)), np.where(batch.quotes, 2, 1))
+        before = np.append(rows[1:] == rows[:-1], False)
+        copies = batch.take(rows)
+        sizes = {
+            name: np.where(before[:, None], np.minimum(getattr(copies, name), 1), getattr(copies, name))
+            for name in ("bid_size", "ask_size")
+        }
+        found.append(replace(copies, action=np.where(before, 0, copies.action).astype(np.uint8), **sizes))
+    return found
+
+
 def printed_at(feed: list[Batch], publisher: int) -> list[Batch]:
     """A feed whose prints off exchange are told as those of a venue."""
     return [
@@ -239,7 +253,7 @@ class Trials:
         return result
 
     def filled_twice(self) -> Lie:
-        right, wrong = (self.study("nbbo", HUGE, **more)("nbbo") for more in ({}, {"refresh": AT_ONCE}))
+        right, wrong = (self.study("nbbo", HUGE, feed=feed)("nbbo") for feed in (self.feed, shown_anew(self.feed)))
         return Lie(
             "2",
             "displayed shares are filled again at each row",
