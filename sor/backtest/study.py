@@ -15,7 +15,7 @@ import numpy as np
 from sor.backtest import comparison, tables
 from sor.backtest.comparison import Comparison, Lives
 from sor.backtest.days import SECOND, Day
-from sor.backtest.measures import Fill, Parent
+from sor.backtest.measures import BESIDE, Fill, Parent
 from sor.backtest.orders import Plan
 from sor.backtest.work import QUEUES, Found, Rules, concatenated
 from sor.errors import InputError
@@ -94,8 +94,7 @@ class Study:
             "participation": _ratio(columns["filled"], columns["window_volume"]),
             "life_participation": _ratio(columns["filled"], columns["life_volume"]),
         }
-        beside = ("vwap", "twap", "effective_spread", "quoted_spread", "price_improvement", "realised_spread")
-        row |= {f"{name}_bps": _mean(columns[f"{name}_bps"]) for name in beside}
+        row |= {name: _mean(columns[name]) for name in BESIDE}
         quoted = row["quoted_spread_bps"]
         row["effective_to_quoted"] = row["effective_spread_bps"] / quoted if quoted else None
         return row
@@ -340,7 +339,12 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append(
             f"The market is crossed {data['crossed']:.0%} of the session: quotes are not all of the same time."
         )
-    blind = int(columns["no_mid"].sum())
+    unknown = np.isnan(columns["mid"])
+    if unknown.any():
+        notes.append(
+            f"{int(unknown.sum()):,} of {len(unknown):,} results have no cost, as there was no mid until they arrived."
+        )
+    blind = int((columns["no_mid"] & ~unknown).sum())
     if blind:
         notes.append(
             f"{blind:,} of {len(columns['no_mid']):,} results had no mid at arrival or end: the last one stands for it."
