@@ -1,6 +1,6 @@
-"""docs/measures.md and docs/strategies.md: their examples print what they say, and no column is left out.
+"""The pages on backtests: their examples print what they say, and no column is left out.
 
-``python tests/backtest/test_pages.py`` puts the output of docs/strategies.md in anew.
+``python tests/backtest/test_pages.py`` puts the outputs of docs/strategies.md and docs/backtest.md in anew.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_readme import BLOCK, commands, output_of, steady
@@ -19,7 +20,9 @@ from sor.backtest.comparison import Comparison
 from sor.backtest.measures import Fill, Parent
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURES, STRATEGIES, RULES = (ROOT / "docs" / f"{name}.md" for name in ("measures", "strategies", "rules"))
+MEASURES, STRATEGIES, RULES, GUIDE = (
+    ROOT / "docs" / f"{name}.md" for name in ("measures", "strategies", "rules", "backtest")
+)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -67,7 +70,25 @@ def test_a_strategy_of_ones_own_prints_what_the_page_says(tmp_path: Path, monkey
         assert steady(printed(command, tmp_path)) == steady(expected)
 
 
-@pytest.mark.parametrize("page", [MEASURES, STRATEGIES, RULES], ids=lambda page: page.name)
+def test_the_guide_prints_what_it_says(tmp_path: Path) -> None:
+    """Its commands one after the other, as a reader runs them."""
+    for block in BLOCK.findall(GUIDE.read_text()):
+        for command, expected in commands(block):
+            assert steady(output_of(command, tmp_path)) == steady(expected), command
+
+
+def test_the_guides_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one, on a short day of its own."""
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    assert output_of("sor simulate --output day.parquet --duration 2400", tmp_path)
+    (example,) = PYTHON.findall(GUIDE.read_text())
+    names: dict[str, Any] = {}
+    exec(example.replace("jobs=4", "jobs=1"), names)  # noqa: S102
+    assert len(names["study"].compare("brute_force")) > 0
+
+
+@pytest.mark.parametrize("page", [MEASURES, STRATEGIES, RULES, GUIDE], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
         other = (page.parent / target) if target else page
@@ -91,10 +112,16 @@ def test_the_code_that_rules_name_is_there() -> None:
             assert re.search(rf"(class|def) {re.escape(name.rpartition('.')[2])}\b|\b{name}\b", sources), name
 
 
+def renewed(page: Path, folder: Path) -> None:
+    text = page.read_text()
+    for block in BLOCK.findall(text):
+        for command, expected in commands(block):
+            text = text.replace(f"$ {command}\n{expected}", f"$ {command}\n{printed(command, folder)}", 1)
+    page.write_text(text)
+
+
 if __name__ == "__main__":
-    page = STRATEGIES.read_text()
     with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "mine.py").write_text(PYTHON.findall(page)[0])
-        for command, expected in commands(BLOCK.findall(page)[0]):
-            page = page.replace(f"$ {command}\n{expected}", f"$ {command}\n{printed(command, Path(name))}", 1)
-    STRATEGIES.write_text(page)
+        (Path(name) / "mine.py").write_text(PYTHON.findall(STRATEGIES.read_text())[0])
+        for page in (STRATEGIES, GUIDE):
+            renewed(page, Path(name))
