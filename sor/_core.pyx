@@ -147,7 +147,7 @@ def cost_many(const double[:, ::1] splits, const double[:, :, ::1] quotes, const
             costs[i] = split_cost(&splits[i, 0], <const Quote*>&quotes[i, 0, 0], quotes.shape[1], &pen)
 
 
-cdef object answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
+cdef tuple answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
     cdef Py_ssize_t i
     cdef list shares = [0] * k
@@ -218,8 +218,8 @@ cdef double* sweep_memory(Py_ssize_t k) except NULL:
     return split
 
 
-def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
-          double theta_queue, double reference):
+cpdef tuple sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
+                  double theta_queue, double reference):
     """Whole displayed shares at the least price + fee, until the order is filled or nothing is left."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
     cdef Py_ssize_t k = quotes.shape[0]
