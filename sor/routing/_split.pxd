@@ -25,8 +25,9 @@ cdef class Fills:
 
 @cython.locals(
     buying=bint, depth=Py_ssize_t, allocation=list, children=list, texts=list, executed=cython.longlong,
-    executed_cash=double, resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t, at=Py_ssize_t,
-    quote=quotes.VenueQuote, flat="double[::1]", price=double, taken=cython.longlong, fills=Fills,
+    executed_cash=double, resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t,
+    venue=Py_ssize_t, at=Py_ssize_t, quote=quotes.VenueQuote, flat="double[::1]", price=double,
+    taken=cython.longlong, fills=Fills,
 )
 cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
 

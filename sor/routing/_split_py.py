@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec import UNSET, Raw
 
 # Compiled, their functions and classes are those of `_core` and `_quotes`, as `_split.pxd` says.
 from sor import _core_py as core
@@ -63,7 +63,7 @@ def routed(
             shown = rows
         size: Any = order.quantity  # whole, as shares and lots are
         split, total_cost = core.sweep(shown, size, over, under, queue, 0.0)
-        fills, value, placement = tally(market.side, book, places, split), total_cost, msgspec.UNSET
+        fills, value, placement = tally(market.side, book, places, split), total_cost, UNSET
     else:
         fills, total_cost, value, placement = solve(order, book, market, rows, places, warnings)
     return assemble(
@@ -137,7 +137,7 @@ def taking(quote: VenueQuote, side: Side, price: float, shares: int) -> ChildOrd
     """The order that takes shares at a venue's best level; most venues get the same one from row to row."""
     if quote.sent is None or shares != quote.sent_shares or price != quote.sent_price or side != quote.sent_side:
         quote.sent = ChildOrder(quote.venue_id, "market", side, price, shares)
-        quote.sent_text = msgspec.Raw(encode(quote.sent))
+        quote.sent_text = Raw(encode(quote.sent))
         quote.sent_side, quote.sent_price, quote.sent_shares = side, price, shares
     return quote.sent  # type: ignore[no-any-return]
 
@@ -186,7 +186,7 @@ def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> V
             quote.bid_size,
             status,
         )
-        quote.text = msgspec.Raw(encode(quote.said))
+        quote.text = Raw(encode(quote.said))
         quote.said_shares = shares
         quote.said_status = status
         quote.said_buying = buying
