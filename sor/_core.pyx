@@ -13,6 +13,7 @@ cdef enum:
     BLOCK = 64  # splits costed at a time by the enumeration
     RUNS = 3    # of steps that cost the same at a venue: whole ones up to the displayed size, one across it, the others
     ROOM = 512  # doubles of memory on the stack: enough for 16 venues
+    MANY = 1000  # rows that it is worth while to let go of Python's lock for
 
 
 cdef struct Quote:  # one row
@@ -61,16 +62,24 @@ cdef inline Quote* rows_of(const double[:, ::1] quotes) noexcept nogil:
     return <Quote*>&quotes[0, 0]
 
 
-def find_unusable(const double[:, ::1] quotes, double limit):
-    """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
-    cdef const Quote* row = rows_of(quotes)
+cdef inline Py_ssize_t first_unusable(const Quote* row, Py_ssize_t k, double limit) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(quotes.shape[0]):
+    for i in range(k):
         if not (within(row.price, limit) and within(row.size, limit) and row.size >= 0.0
                 and within(row.fee, limit) and within(row.rebate, limit)):
             return i
         row += 1
     return -1
+
+
+def find_unusable(const double[:, ::1] quotes, double limit):
+    """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
+    cdef Py_ssize_t found, k = quotes.shape[0]
+    if k < MANY:
+        return first_unusable(rows_of(quotes), k, limit)
+    with nogil:
+        found = first_unusable(rows_of(quotes), k, limit)
+    return found
 
 
 cdef inline double plain(object number) except? -1.0:

@@ -81,7 +81,7 @@ def _numbers_of(where: str, venue: Any) -> list[float]:
 
 
 def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np.ndarray:
-    """Contiguous quotes of one snapshot, or with three dimensions of any number of them."""
+    """Contiguous quotes of one snapshot; or with three dimensions of any number, which `_check_rows` has to see yet."""
     if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array: it must be a plain one, without the venues that are masked")
     shape = array.shape
@@ -93,11 +93,18 @@ def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np
     if not shape[ndim - 2] and 0 not in shape[:-2]:
         raise InputError(f"{name} is empty: at least one venue is needed")
     array = np.ascontiguousarray(array)
-    unusable = core.find_unusable(array if ndim == 2 else array.reshape(-1, 4), MAX_NUMBER)
-    if unusable >= 0:
-        place = np.unravel_index(unusable, shape[:-1])
-        _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*array[place].tolist()))
+    if ndim == 2:
+        _check_rows(array, name)
     return array
+
+
+def _check_rows(quotes: np.ndarray, name: str, first: int = 0) -> None:
+    """Refuse a number that no quote has; of many snapshots these are those from the ``first`` one on."""
+    unusable = core.find_unusable(quotes if quotes.ndim == 2 else quotes.reshape(-1, 4), MAX_NUMBER)
+    if unusable >= 0:
+        place = np.unravel_index(unusable, quotes.shape[:-1])
+        wrong = Venue(*quotes[place].tolist())
+        _numbers_of(name + "".join(f"[{i}]" for i in (first + place[0], *place[1:])), wrong)
 
 
 def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
@@ -332,6 +339,7 @@ def allocate_many(
     splits, costs = np.empty((n, k), np.int64), np.empty(n)
 
     def solve(part: slice) -> None:
+        _check_rows(quotes[part], "quotes", part.start)
         orders, answers = (quotes[part], sizes[part], *penalties), (references[part], splits[part], costs[part])
         if rests:
             core.allocate_many(*orders, grid, *answers)
