@@ -234,8 +234,11 @@ cpdef tuple sweep(const double[:, ::1] quotes, int64_t order_size, double lambda
     cdef Py_ssize_t k = quotes.shape[0]
     cdef double* split = sweep_memory(k)
     try:
-        with nogil:
+        if k < MANY:
             fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
+        else:
+            with nogil:
+                fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
         return answer(split, rows_of(quotes), k, &pen)
     finally:
         free(split)
