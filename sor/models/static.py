@@ -81,7 +81,7 @@ def _numbers_of(where: str, venue: Any) -> list[float]:
 
 
 def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np.ndarray:
-    """Contiguous quotes of one snapshot; or with three dimensions of any number, which `_check_rows` has to see yet."""
+    """Contiguous quotes of one snapshot; or with three dimensions of any number, whose numbers are looked at later."""
     if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array: it must be a plain one, without the venues that are masked")
     shape = array.shape
@@ -94,17 +94,16 @@ def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np
         raise InputError(f"{name} is empty: at least one venue is needed")
     array = np.ascontiguousarray(array)
     if ndim == 2:
-        _check_rows(array, name)
+        unusable = core.find_unusable(array, MAX_NUMBER)
+        if unusable >= 0:
+            _refuse_row(array, name, unusable)
     return array
 
 
-def _check_rows(quotes: np.ndarray, name: str, first: int = 0) -> None:
-    """Refuse a number that no quote has; of many snapshots these are those from the ``first`` one on."""
-    unusable = core.find_unusable(quotes if quotes.ndim == 2 else quotes.reshape(-1, 4), MAX_NUMBER)
-    if unusable >= 0:
-        place = np.unravel_index(unusable, quotes.shape[:-1])
-        wrong = Venue(*quotes[place].tolist())
-        _numbers_of(name + "".join(f"[{i}]" for i in (first + place[0], *place[1:])), wrong)
+def _refuse_row(quotes: np.ndarray, name: str, row: int) -> None:
+    """Raise for a row of quotes, counted over all snapshots, that has a number which no quote has."""
+    place = np.unravel_index(row, quotes.shape[:-1])
+    _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*quotes[place].tolist()))
 
 
 def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
@@ -339,7 +338,9 @@ def allocate_many(
     splits, costs = np.empty((n, k), np.int64), np.empty(n)
 
     def solve(part: slice) -> None:
-        _check_rows(quotes[part], "quotes", part.start)
+        unusable = core.find_unusable(quotes[part].reshape(-1, 4), MAX_NUMBER)
+        if unusable >= 0:
+            _refuse_row(quotes, "quotes", part.start * k + unusable)
         orders, answers = (quotes[part], sizes[part], *penalties), (references[part], splits[part], costs[part])
         if rests:
             core.allocate_many(*orders, grid, *answers)
