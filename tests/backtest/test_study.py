@@ -284,7 +284,7 @@ def test_the_fields_of_the_answer() -> None:
     assert list(found)[:8] == [
         "schema_version", "command", "settings", "versions", "seed", "data", "orders", "strategies",
     ]  # fmt: skip
-    assert {"rows", "symbols", "trades", "gaps", "files"} <= set(found["data"])
+    assert {"rows", "symbols", "venues", "trades", "gaps", "files"} <= set(found["data"])
     row = found["strategies"][0]
     assert {f"{name}_bps" for name in ("shortfall", "timing", "waiting", "spread", "fees", "end")} <= set(row)
     assert {"difference_bps", "low", "high", "blocks", "better", "p_value", "p_adjusted"} <= set(
