@@ -60,14 +60,21 @@ class Fee:
 Levels = Sequence[tuple[int | None, int]]
 
 
-def show(view: Any, slot: int, bids: Levels, asks: Levels, time: int = 0) -> int:
-    """Let a venue show levels of (price in cents, size); None: no price. What `View.show_row` returns."""
+def columns_of(depth: int, rows: Sequence[tuple[Levels, Levels]]) -> list[Any]:
+    """Rows of (bids, asks), each levels of (price in cents, size), as `View.show_row` takes them; None: no price."""
     columns = []
-    for levels in (bids, asks):
-        padded = [*levels, *[(None, 0)] * (view.depth - len(levels))]
-        columns.append(np.array([[NO_PRICE if price is None else price * TICK for price, _ in padded]], np.int64))
-        columns.append(np.array([[size for _, size in padded]], np.int64))
-    return int(view.show_row(slot, *columns, 0, time))
+    for side in (0, 1):
+        padded = [[*row[side], *[(None, 0)] * (depth - len(row[side]))] for row in rows]
+        columns.append([[NO_PRICE if price is None else price * TICK for price, _ in levels] for levels in padded])
+        columns.append([[size for _, size in levels] for levels in padded])
+    return [np.array(column, np.int64).reshape(-1, depth) for column in columns]
+
+
+def show(view: Any, slot: int, bids: Levels, asks: Levels, time: int = 0) -> int:
+    """Let a venue show levels, in arrays of their own."""
+    if hasattr(view, "begin"):  # it may know rows of the arrays before
+        view.begin()
+    return int(view.show_row(slot, *columns_of(view.depth, [(bids, asks)]), 0, time))
 
 
 def view_of(machine: Machine, depth: int, fees: Sequence[float] = (0.0, 0.0, 0.0)) -> Any:

@@ -14,7 +14,7 @@ cdef class View:
     cdef public int64_t mid2, volume
     cdef public bint has_mid, had_mid
 
-    @cython.locals(first=Py_ssize_t, before=int, changed=int)
+    @cython.locals(first=Py_ssize_t, had=int, changed=int)
     cpdef int show_row(
         self, Py_ssize_t slot, const int64_t[:, ::1] bid_price, const int64_t[:, ::1] bid_size,
         const int64_t[:, ::1] ask_price, const int64_t[:, ::1] ask_size, Py_ssize_t row, int64_t time

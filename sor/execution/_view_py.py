@@ -67,7 +67,7 @@ class View:
         self.updates[slot] += 1
         self.times[slot] = time
         first = slot * self.depth
-        before = (self.size[first] > 0) + 2 * (self.size[self.width + first] > 0)
+        had = (self.size[first] > 0) + 2 * (self.size[self.width + first] > 0)
         changed = self._set(0, slot, ask_price, ask_size, row) + 2 * self._set(1, slot, bid_price, bid_size, row)
         if (
             self.size[first]
@@ -76,7 +76,7 @@ class View:
         ):
             self.clear(0, slot)  # crossed in itself: not to be believed
             self.clear(1, slot)
-            changed = before
+            changed = had
         if changed:
             self.refresh()
         return changed

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from machines import TICK, Machine, show, view_of
+from machines import TICK, Machine, columns_of, show, view_of
 
 NOTHING = 2**62
 SLOTS = 3
@@ -49,9 +49,10 @@ def test_a_view_shows_what_its_venues_said_last(machine: Machine, feed) -> None:
     view = view_of(machine, depth, [0.0] * SLOTS)
     book = {slot: [[], []] for slot in range(SLOTS)}
     last, mid2, updates = [NOTHING, NOTHING], None, Counter()
+    columns = columns_of(depth, [row[1:] for row in rows])
     for time, (slot, bids, asks) in enumerate(rows):
         before, book[slot] = book[slot], believed(bids, asks)
-        changed = show(view, slot, bids, asks, time)
+        changed = view.show_row(slot, *columns, time, time)
         other = sum((before[side] != book[slot][side]) << side for side in (0, 1))
         in_order = bids == sorted(bids, key=lambda level: -(level[0] or 0)) and asks == sorted(asks, key=str)
         assert changed == other or (changed & other == other and not in_order)
@@ -122,6 +123,7 @@ entries = st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(1, 3), st.
 
 
 @given(added=st.lists(entries, max_size=40), removed=st.lists(st.integers(0, 39), max_size=20))
+@example(added=[(0, 0, 1, 1)] * 20, removed=[0, 3])
 def test_taken_shares_are_those_of_the_entries_that_are_left(machine: Machine, added, removed) -> None:
     """In their order: an order's levels are freed best first."""
     taken = machine.views.Taken()

@@ -599,8 +599,9 @@ def test_an_order_that_has_traded_wholly_is_over_without_another_report(machine:
 def test_a_cumulative_that_is_more_than_the_fills_counts_until_they_come(machine: Machine) -> None:
     worker = begun(machine, [[(100, 10)]])
     assert wanted(worker) == [(0, 10)]
-    worker.on_ended(0, 7, 1)
-    assert worker.executed == 7
+    for cumulative in (7, 5):  # of two reports the later one may have been sent first
+        worker.on_ended(0, cumulative, 1)
+        assert worker.executed == 7
     show(worker.view, 0, [(90, 5)], [(100, 10)])
     worker.on_book(1)
     assert wanted(worker) == [(0, 3)]
