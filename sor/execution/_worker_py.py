@@ -196,11 +196,14 @@ class Worker:
         self._decide()
 
     def on_filled(self, number: int, execution: Any, shares: int, now: int) -> list[tuple[int, int]]:
-        """A fill; its shares by release, each with twice the mid of then. One that was told before counts nothing."""
+        """A fill; its shares by release, each with twice the mid of then. One that was told before counts nothing.
+
+        ``execution`` tells the fills of one child apart: two venues may number theirs alike.
+        """
         self.now = now
-        if execution in self.executions:
+        if (number, execution) in self.executions:
             return []
-        self.executions.add(execution)
+        self.executions.add((number, execution))
         if not 0 <= number < len(self.children):
             self.strays += shares
             self.executed += shares

@@ -7,6 +7,7 @@ from collections import Counter
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+import machines
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -436,6 +437,15 @@ def test_asked_at_wake_times_alone_it_does_the_same_as_asked_each_second(
     assert (waking.now, waking.worker.executed) == (asked.now, asked.worker.executed)
 
 
+@given(plan=plans)
+def test_both_kernels_do_the_same(plan: Plan) -> None:
+    pytest.importorskip("sor.execution._worker", exc_type=ImportError)
+    python, cython = (World(machines.machine(kernel), plan, every_second=False).run() for kernel in machines.KERNELS)
+    assert python.log == cython.log
+    for name in ("executed", "rejections", "cancels", "strays", "now"):
+        assert getattr(python.worker, name) == getattr(cython.worker, name)
+
+
 def test_the_scripts_have_what_they_are_to_try(machine: Machine) -> None:
     """Rejects until a venue is left out, cancels, overfill, fills after the end, doubled and lost ones."""
     seen: Counter[str] = Counter()
@@ -512,7 +522,7 @@ def test_a_venue_that_rejects_three_times_in_a_row_is_left_out_for_a_while(machi
 
 @pytest.mark.parametrize("between", ["expired", "filled", "accepted"])
 def test_rejects_are_in_a_row_only_where_nothing_was_taken_between(machine: Machine, between: str) -> None:
-    worker = begun(machine, [[(100, 10)]], delay=LENGTH)
+    worker = begun(machine, [[(100, 10)]], shares=100)
     for number in range(2 * REJECTS):
         assert len(wanted(worker)) == 1
         if number % 2:
@@ -520,8 +530,7 @@ def test_rejects_are_in_a_row_only_where_nothing_was_taken_between(machine: Mach
         elif between == "expired":
             worker.on_ended(number, 0, number)
         elif between == "filled":
-            worker.on_filled(number, number, 1, number)
-            worker.on_ended(number, 1, number)
+            worker.on_filled(number, "all", 10, number)
         else:
             worker.on_accepted(number, number)
             worker.on_ended(number, 0, number, True)
@@ -623,6 +632,28 @@ def test_reports_of_orders_that_are_not_ours(machine: Machine) -> None:
     show(worker.view, 0, [(90, 5)], [(101, 6)])
     worker.on_book(2)
     assert wanted(worker) == [(0, 1)]
+
+
+def test_two_venues_may_number_their_fills_alike(machine: Machine) -> None:
+    worker = begun(machine, [[(100, 6)], [(101, 4)]])
+    for number in (0, 1, 0, 1):
+        worker.on_filled(number, "1", 3, 1)
+    assert worker.executed == 6
+
+
+def test_shares_that_were_used_are_taken_off(machine: Machine) -> None:
+    """Those that somebody else keeps count of; the order sees them no more."""
+    worker = begun(machine, [[(100, 6)], [(101, 9)]], shares=4)
+    worker.on_ended(0, 0, 1)
+    wanted(worker)
+    used = machine.views.Taken()
+    for side, slot, price, shares in [(0, 0, 100, 5), (0, 1, 101, 9), (1, 0, 100, 6), (0, 0, 101, 6)]:
+        used.add(side, slot, price * TICK, shares, 0, 0)
+    other = machine.workers.Worker(
+        0, 4, NOTHING, 0, LENGTH, machine.schedules.Immediate(), machine.routings.Sweep(True), None, 0, 0
+    )
+    other.begin(worker.view, used, 2)
+    assert wanted(other) == [(0, 1)]
 
 
 def test_no_child_is_worse_than_the_limit(machine: Machine) -> None:
