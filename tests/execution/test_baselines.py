@@ -137,11 +137,11 @@ def test_greedy_l2_splits_as_allocate_greedy_l2_does(machine: Machine, side, boo
 def test_below_a_dollar_the_fee_is_that_of_the_level(machine: Machine) -> None:
     class Part:
         def fee_at(self, price):
-            return 0.003 if price >= 1.0 else 0.0
+            return 0.03 if price >= 1.0 else 0.0
 
     worker = offering(machine, 1, 1, [[(100, 5)], [(99, 5)]])
     worker.view.rates[:] = [Part(), Part()]
-    assert split(machine.routings.Sweep(False), worker, 5) == {0: (5, 100)}  # 0.997 is more than 0.99
+    assert split(machine.routings.Sweep(False), worker, 7) == {1: (5, 99), 0: (2, 100)}  # 0.97 is less than 0.99
     worker = offering(machine, 0, 1, [[(100, 5)], [(99, 5)]])
     worker.view.rates[:] = [Part(), Part()]
     assert split(machine.routings.Sweep(False), worker, 7) == {1: (5, 99), 0: (2, 100)}
@@ -201,6 +201,8 @@ def single(side, rows, shares):
     [("Nbbo", nbbo), ("BestVenue", best_venue), ("ProRata", pro_rata), ("Equal", equal), ("Single", single)],
 )
 @given(side=sides, book=books(), limit=limits, shares=st.integers(1, 40))
+@example(side=0, book=(1, [[(101, 5)], [(100, 3)], [(100, 2)]]), limit=None, shares=3)
+@example(side=1, book=(2, [[(100, 5), (99, 9)], [(100, 5)], [(100, 7)], []]), limit=100, shares=11)
 def test_a_baseline_does_what_it_says(machine: Machine, name, plain, side, book, limit, shares) -> None:
     depth, venues = book
     made = getattr(machine.routings, name)

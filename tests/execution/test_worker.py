@@ -656,6 +656,16 @@ def test_shares_that_were_used_are_taken_off(machine: Machine) -> None:
     assert wanted(other) == [(0, 1)]
 
 
+def test_no_more_is_fresh_than_is_asked_for(machine: Machine) -> None:
+    """Of ten that are released anew seven are traded already."""
+    worker = begun(machine, [[(100, 40)]], schedule=machine.schedules.Twap(2), shares=20)
+    assert (worker.fresh, wanted(worker)) == (10, [(0, 10)])
+    worker.on_filled(-1, "a", 7, 1)
+    worker.on_filled(0, "b", 10, 2)
+    worker.on_time(LENGTH // 2)
+    assert (worker.fresh, wanted(worker)) == (3, [(0, 3)])
+
+
 def test_no_child_is_worse_than_the_limit(machine: Machine) -> None:
     asked = [(0, 101 * TICK, 2), (0, 102 * TICK, 2), (0, 100 * TICK, 0), (0, 102 * TICK, 2, True)]
     worker = begun(machine, [[(101, 9)]], of(machine, lambda worker, shares: asked), limit=101 * TICK)
