@@ -176,6 +176,7 @@ def test_orders_of_ones_own_take_and_rest(machine: Machine, side) -> None:
     worker = working(machine, own_split(orders), side=side)
     take, rest = ((2, 5, 98, False), (1, 95, 100, True)) if side else ((2, 5, 102, False), (1, 95, 99, True))
     assert sent(worker) == [take, rest]
+    assert all((one.price < 0) == bool(side) for one in worker.out)
     assert worker.wake == worker.out[1].until == START + 1_500_000_000
 
 
