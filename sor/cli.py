@@ -169,6 +169,12 @@ def convert(settings: config.ConvertSettings) -> int:
     return convert(settings)
 
 
+def simulate(settings: config.SimulateSettings) -> int:
+    from sor.service.simulate import simulate
+
+    return simulate(settings)
+
+
 def paper(settings: config.PaperSettings) -> int:
     from sor.models.paper import report
     from sor.report.plots import write
@@ -199,6 +205,7 @@ COMMANDS = {
     "check": Command("try what a run needs, sending nothing: settings, venues, brokers, topics, permissions", check),
     "info": Command("what is in recorded feeds: symbols, venues, times, gaps, the state of the market", info),
     "convert": Command("write recorded feeds as Parquet, in columns", convert),
+    "simulate": Command("make a market of which everything is known, and write its feed and the truth", simulate),
     "paper": Command("the tables of Cont and Kukanov's paper beside ours, and studies of their model", paper),
     "version": Command("the versions, and which kernels are in use and why", version),
 }

@@ -1,8 +1,8 @@
 """Parquet: the columnar form itself, and any file with the columns of the plain form.
 
 The columnar form has the columns of `Batch.to_arrow`; docs/formats.md lists them. Other files need ``time, venue,
-symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and so on; or, of trades, ``time, venue,
-symbol, price, size``.
+symbol, bid, ask, bid_size, ask_size``, and may have more levels: ``bid_1`` and so on, and trades beside them: ``price,
+size``; or, of trades alone, ``time, venue, symbol, price, size``.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ from sor.market.packed import Unpacked
 from sor.market.plain import taker_side
 from sor.market.update import ACTIONS, EVENT_SIDES, BookUpdate, Level, Tally, trade_of
 from sor.market.venues import VenueDirectory
+from sor.market.whole_file import WholeFile
 from sor.types import MOST_LOTS
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from numpy.typing import NDArray
 
 BEGINS = b"PAR1"
@@ -100,7 +99,7 @@ def write_parquet(
     return file.rows
 
 
-class TableFile:
+class TableFile(WholeFile):
     """A Parquet file, to be filled within a ``with``: it has its name once that has ended well.
 
     Parameters
@@ -122,20 +121,17 @@ class TableFile:
 
     def __init__(self, path: str | os.PathLike[str], rising: tuple[str, ...]) -> None:
         arrow()
-        self.path = os.fspath(path)
+        super().__init__(path)
         self.rows = 0
         self._rising = rising
-        self._part = f"{self.path}.part"
         self._writer: Any = None
-        with self._writing():
-            self._file = open(self._part, "wb")  # noqa: SIM115 - closed where the ``with`` ends
 
     def write(self, table: Any) -> None:
         """Write an Arrow table, or a batch, as a row group."""
-        with self._writing():
+        with self.writing():
             if self._writer is None:
                 self._writer = importlib.import_module("pyarrow.parquet").ParquetWriter(
-                    self._file,
+                    self.file,
                     table.schema,
                     compression="zstd",
                     use_dictionary=[name for name in table.schema.names if name not in self._rising],
@@ -147,30 +143,17 @@ class TableFile:
     def flush(self) -> None:
         """Write what has been added and is held."""
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+    def end(self) -> None:
+        self.flush()
+        with self.writing():
+            self._writer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            if kind is None:
-                self.flush()
-                with self._writing():
-                    self._writer.close()
-                    self._file.flush()
-                    os.fsync(self._file.fileno())
-                    self._file.close()
-                    os.replace(self._part, self.path)
-        finally:
-            self._file.close()
-            if os.path.exists(self._part):
-                os.unlink(self._part)
+    def leave(self) -> None:
+        """A writer that is still open would write on when it is collected."""
+        if self._writer is not None and self._writer.is_open:
+            with contextlib.suppress(Exception):
+                self._writer.close()
+            self._writer.is_open = False
 
 
 class ParquetFile(TableFile):
@@ -322,6 +305,8 @@ def _form(
             return [*names, *({"side"} & {*schema.names})], partial(_plain_rows, partial(_trade, *terms))
         levels = [[level_name(name, level) for name in PLAIN[3:]] for level in range(depth)]
         levels = [level for level in levels if {*level} <= {*names}]
+        if {*TRADES} <= {*schema.names}:
+            names += [*TRADES[3:], *({"side"} & {*schema.names})]
         return names, partial(_plain_rows, partial(_quotes, *terms, levels))
     wanted = Columns(depth, 0).take().to_arrow().schema
     for name in names:
@@ -445,6 +430,11 @@ def _values(column: Any) -> list[Any]:
 def _quotes(
     instruments: Instruments, directory: VenueDirectory, levels: list[list[str]], row: dict[str, Any]
 ) -> BookUpdate:
+    trade = None
+    if not (_absent(row.get("price")) and _absent(row.get("size"))):
+        trade = _trade(instruments, directory, row)
+        if all(_absent(row[name]) for names in levels for name in names):
+            return trade
     symbol = symbol_of(row["symbol"])
     size_of = sizes_of(instruments, symbol)
     bids: list[Level | None] = []
@@ -453,7 +443,12 @@ def _quotes(
         for side, price_name, size_name in ((bids, bid, bid_size), (asks, ask, ask_size)):
             price, size = _dollars(price_name, row[price_name]), size_of(size_name, row[size_name])
             side.append(None if price is None or not size else (price, size))
-    return BookUpdate(symbol, _publisher(directory, row["venue"]), time_of("time", row["time"]), None, bids, asks)
+    publisher, time = _publisher(directory, row["venue"]), time_of("time", row["time"])
+    return BookUpdate(symbol, publisher, time, None, bids, asks, None if trade is None else trade.event)
+
+
+def _absent(value: Any) -> bool:
+    return value is None or value != value or value == ""
 
 
 def _trade(instruments: Instruments, directory: VenueDirectory, row: dict[str, Any]) -> BookUpdate:

@@ -1,7 +1,7 @@
 """Our own plain form of market data, for everything that has no format of its own; docs/formats.md tells it.
 
 Quotes are CSV with the columns ``time, venue, symbol, bid, ask, bid_size, ask_size``, further levels ``bid_1`` and so
-on; trades, in a file of their own, ``time, venue, symbol, price, size``.
+on; trades ``time, venue, symbol, price, size``, in a file of their own or beside the columns of quotes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable
 
 from sor.errors import DataError, InputError
-from sor.market.fields import dollars_of, integer_of, symbol_of, time_of
+from sor.market.fields import ABSENT, dollars_of, integer_of, symbol_of, time_of
 from sor.market.instruments import SHARES, Instruments, sizes_of
 from sor.market.table import Table, names_of
-from sor.market.update import BookUpdate, Level, trade_of
+from sor.market.update import BookUpdate, Event, Level, trade_of
 from sor.market.venues import VenueDirectory
 
 ROW = ("time", "venue", "symbol")
@@ -21,7 +21,7 @@ LEVEL = ("bid", "ask", "bid_size", "ask_size")
 TRADE = ("price", "size")
 SIDES = {"": "N", "n": "N", "b": "B", "buy": "B", "a": "A", "sell": "A"}  # of who took, as `sor.market.Event` has them
 
-KNOWN = 10_000  # spellings of venues remembered
+KNOWN = 10_000  # spellings of venues, and of levels, remembered
 
 _LEVEL_COLUMN = re.compile(r"(?:bid|ask)(?:_size)?(?:_(0|[1-9]\d{0,2}))?", re.ASCII)
 
@@ -38,7 +38,7 @@ def decoder(
     *,
     events: bool = False,
     instruments: Instruments = SHARES,
-) -> PlainQuotes | PlainTrades:
+) -> PlainQuotes | PlainTrades | PlainBoth:
     """The decoder of the rows below a first line.
 
     Parameters
@@ -61,9 +61,8 @@ def decoder(
     names = set(names_of(header))
     if names.isdisjoint(TRADE):
         return PlainQuotes(header, directory, depth, instruments)
-    both = sorted(name for name in names if name.startswith(("bid", "ask")))
-    if both:
-        raise DataError(f"columns of trades beside {', '.join(both)[:200]}: trades are a file of their own", "header")
+    if any(name.startswith(("bid", "ask")) for name in names):
+        return PlainBoth(header, directory, depth, instruments, events=events)
     return PlainTrades(header, directory, instruments, events=events)
 
 
@@ -114,12 +113,19 @@ class PlainQuotes(_Rows):
     """Quotes: each replaces what its venue showed before, all levels of it."""
 
     def __init__(
-        self, header: bytes, directory: VenueDirectory, depth: int = 10, instruments: Instruments = SHARES
+        self,
+        header: bytes,
+        directory: VenueDirectory,
+        depth: int = 10,
+        instruments: Instruments = SHARES,
+        more: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(header, (*ROW, *LEVEL), "the plain form of quotes", directory, instruments)
+        what = "the plain form of quotes" + " with trades" * bool(more)
+        super().__init__(header, (*ROW, *LEVEL, *more), what, directory, instruments)
         levels = _levels(self.table.place)
         self._levels = [[self.table.place[name] for name in names] for names in levels[:depth]]
         self._names = levels
+        self._known: dict[tuple[str, str], Level | None] = {}  # shares at a price, as they are spelled
 
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one row.
@@ -129,28 +135,48 @@ class PlainQuotes(_Rows):
         DataError
             A wrong number of cells, or a cell that is not what its column holds.
         """
-        cells = self.table.cells(raw)
+        return self._quote(self.table.cells(raw), None)
+
+    def _quote(self, cells: list[str], event: Event | None) -> BookUpdate:
         symbol, publisher, time, sequence = self._whose(cells)
         size_of = sizes_of(self._instruments, symbol)
+        known: dict[tuple[str, str], Level | None] = {} if self._instruments else self._known
         bids: list[Level | None] = []
         asks: list[Level | None] = []
         for names, level in zip(self._names, self._levels, strict=False):
-            bid, ask, bid_size, ask_size = [cells[at] for at in level]
-            bids.append(_level(names[0], bid, names[2], bid_size, size_of))
-            asks.append(_level(names[1], ask, names[3], ask_size, size_of))
-        return BookUpdate(symbol, publisher, time, sequence, bids, asks)
+            for i, side in ((0, bids), (1, asks)):
+                price, size = spelled = cells[level[i]], cells[level[i + 2]]
+                if spelled not in known:
+                    if len(known) == KNOWN:
+                        known.clear()
+                    known[spelled] = _level(names[i], price, names[i + 2], size, size_of)
+                side.append(known[spelled])
+        return BookUpdate(symbol, publisher, time, sequence, bids, asks, event)
 
 
-class PlainTrades(_Rows):
+class _Trades(_Rows):
+    """Where a row has its trade."""
+
+    def _find_trades(self, events: bool) -> None:
+        self._price, self._size = (self.table.place[name] for name in TRADE)
+        self._side = self.table.place.get("side")
+        self._events = events
+
+    def _trade(self, cells: list[str], symbol: str) -> Event:
+        side = "" if self._side is None else cells[self._side]
+        price = dollars_of("price", cells[self._price])
+        size = sizes_of(self._instruments, symbol)("size", cells[self._size])
+        return trade_of(taker_side(side), price, size)
+
+
+class PlainTrades(_Trades):
     """Trades: each is an event of its venue, whose quote stands as it was."""
 
     def __init__(
         self, header: bytes, directory: VenueDirectory, instruments: Instruments = SHARES, *, events: bool = False
     ) -> None:
         super().__init__(header, (*ROW, *TRADE), "the plain form of trades", directory, instruments)
-        self._price, self._size = (self.table.place[name] for name in TRADE)
-        self._side = self.table.place.get("side")
-        self._events = events
+        self._find_trades(events)
 
     def decode(self, raw: bytes) -> BookUpdate:
         """The update of one row.
@@ -162,11 +188,47 @@ class PlainTrades(_Rows):
         """
         cells = self.table.cells(raw)
         symbol, publisher, time, sequence = self._whose(cells)
-        side = "" if self._side is None else cells[self._side]
-        price = dollars_of("price", cells[self._price])
-        size = sizes_of(self._instruments, symbol)("size", cells[self._size])
-        trade = trade_of(taker_side(side), price, size)
+        trade = self._trade(cells, symbol)
         return BookUpdate(symbol, publisher, time, sequence, None, None, trade if self._events else None)
+
+
+class PlainBoth(_Trades, PlainQuotes):
+    """Quotes and trades: a row is a quote, a trade, or a trade and the quote that it left behind."""
+
+    def __init__(
+        self,
+        header: bytes,
+        directory: VenueDirectory,
+        depth: int = 10,
+        instruments: Instruments = SHARES,
+        *,
+        events: bool = False,
+    ) -> None:
+        PlainQuotes.__init__(self, header, directory, depth, instruments, TRADE)
+        self._find_trades(events)
+        self._shown = [self.table.place[name] for names in self._names for name in names]
+
+    def decode(self, raw: bytes) -> BookUpdate:
+        """The update of one row: without a quote where all cells of levels are empty, and there is a trade.
+
+        Raises
+        ------
+        DataError
+            A wrong number of cells, or a cell that is not what its column holds.
+        """
+        cells = self.table.cells(raw)
+        if _absent(cells[self._price]) and _absent(cells[self._size]):
+            return self._quote(cells, None)
+        trade = self._trade(cells, symbol_of(cells[self._symbol]))
+        told = trade if self._events else None
+        if all(_absent(cells[at]) for at in self._shown):
+            symbol, publisher, time, sequence = self._whose(cells)
+            return BookUpdate(symbol, publisher, time, sequence, None, None, told)
+        return self._quote(cells, told)
+
+
+def _absent(cell: str) -> bool:
+    return not cell or cell.strip().lower() in ABSENT
 
 
 def taker_side(text: str) -> str:

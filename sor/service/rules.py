@@ -20,8 +20,10 @@ from sor.service.settings import (
     ReplaySettings,
     RoutingSettings,
     SendSettings,
+    SimulateSettings,
     StreamSettings,
     in_columns,
+    truth_files,
 )
 from sor.types import MAX_NUMBER
 
@@ -217,6 +219,9 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
+    if isinstance(settings, SimulateSettings):
+        for path in truth_files(settings.output) or ():
+            yield "the truth beside --output", path, None
     if not isinstance(settings, OutputSettings) or settings.output in (None, "-"):
         yield "standard output", "-", sys.stdout
     yield "standard error", "-", sys.stderr

@@ -35,6 +35,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 
 _penalty = number(-1e12, "a finite number, in dollars per share")
+_part = number(0, "a number from 0 to 0.9")
 _seconds = number(0, "a number of seconds, 0 or more")
 
 # Options that stand in more than one group.
@@ -63,6 +64,7 @@ _INSTRUMENTS = Option(
 )
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
+_SEED = Option("SOR_SEED", whole(0), "seed of what is drawn: the same gives the same output")
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
 _TOPIC = Option("TOPIC_NAME", topic_name, "topic of the market data")
 _ORDERS_TOPIC = Option(
@@ -466,7 +468,7 @@ class OneOrderSettings(Settings):
 class PaperSettings(Settings):
     """The paper's tables and studies."""
 
-    seed: Annotated[int, Option("SOR_SEED", whole(0), "seed of the samples: the same gives the same output")] = 1
+    seed: Annotated[int, _SEED] = 1
     training_samples: Annotated[
         int,
         Option(
@@ -534,6 +536,74 @@ class ConvertSettings(FeedSettings, LogSettings):
     ] = None
 
 
+class SimulateSettings(LogSettings):
+    """A synthetic market, and where it is written to."""
+
+    output: Annotated[
+        str | None,
+        Option(
+            "SOR_OUTPUT",
+            file_path,
+            "file to write: columns where its name ends in .parquet, the plain form where it ends in .csv",
+            file="written",
+        ),
+    ] = None
+    seed: Annotated[int, _SEED] = 1
+    date: Annotated[str, Option("SOR_DATE", text, "day of the session, which opens at 9:30 in New York")] = "2024-08-01"
+    duration: Annotated[int, Option("SOR_DURATION", whole(10, 23400), "seconds of the session")] = 23400
+    mics: Annotated[
+        tuple[str, ...],
+        Option(
+            "SOR_MICS",
+            names,
+            "venues by MIC, comma-separated, the first with the most flow; without it XNAS, ARCX, IEXG and EDGA",
+        ),
+    ] = ()
+    venues: Annotated[str | None, _VENUES] = None
+    levels: Annotated[int, Option("SOR_LEVELS", whole(1, 100), "levels shown on each side; 10 show all")] = 5
+    cancellations: Annotated[
+        str,
+        Option(
+            "SOR_CANCELLATIONS",
+            choice("uniform", "back", "front", "young"),
+            "which order of a queue is cancelled: any, its youngest, its oldest, or rather a young one",
+        ),
+    ] = "uniform"
+    grow: Annotated[
+        float, Option("SOR_GROW", _part, "part of the limit orders in whose place one that rests grows, and stays")
+    ] = 0.0
+    hidden: Annotated[float, Option("SOR_HIDDEN", _part, "part of the limit orders that trade and are not shown")] = (
+        0.05
+    )
+    jumps: Annotated[
+        float, Option("SOR_JUMPS", number(0, "a number, 0 or more"), "announced jumps of the value an hour")
+    ] = 30.0
+    jump_ticks: Annotated[int, Option("SOR_JUMP_TICKS", whole(1, 10), "how far a jump goes, in cents")] = 3
+    jump_delay: Annotated[
+        float,
+        Option(
+            "SOR_JUMP_DELAY",
+            number(0.001, "a number of seconds, 0.001 or more"),
+            "seconds from an announcement within which its jump comes: latency L costs jump-ticks * min(1, L / these)",
+        ),
+    ] = 1.0
+    feed_delay: Annotated[float, Option("SOR_FEED_DELAY", _seconds, "seconds from an event to its receipt")] = 0.0002
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """Those of `sor.backtest.scenario.Scenario` that have its names."""
+        names = ("seed", "date", "duration", "cancellations", "grow", "hidden", "jumps", "jump_ticks", "jump_delay")
+        return {name: getattr(self, name) for name in (*names, "feed_delay")}
+
+
+def truth_files(output: str | None) -> tuple[str, str] | None:
+    """Where the truth of a synthetic market stands, its orders and the rest; None: no form of a feed is called so."""
+    if output is None or not output.endswith((".parquet", ".csv")):
+        return None
+    name, _, form = output.rpartition(".")
+    return f"{name}.truth.{form}", f"{name}.truth.json"
+
+
 class VersionSettings(Settings):
     pass
 
@@ -547,6 +617,7 @@ CLASSES: dict[str, type[Settings]] = {
     "check": CheckSettings,
     "info": InfoSettings,
     "convert": ConvertSettings,
+    "simulate": SimulateSettings,
     "paper": PaperSettings,
     "version": VersionSettings,
 }
@@ -559,7 +630,7 @@ def options_of(command: str) -> list[Option]:
 def _every_option() -> tuple[Option, ...]:
     """Those of ``check`` are of the commands that it is for."""
     found: dict[str, Option] = {}
-    for command in ("replay", "produce", "consume", "order", "info", "convert", "demo", "paper"):
+    for command in ("replay", "produce", "consume", "order", "info", "convert", "simulate", "demo", "paper"):
         for option in (one for one in options_of(command) if one.variable):
             known = found.setdefault(option.variable, option)
             found[option.variable] = known._replace(commands=(*known.commands, command))

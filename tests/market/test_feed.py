@@ -920,6 +920,23 @@ def test_venues_of_a_file_of_ones_own(tmp_path: Path) -> None:
     assert (rows_of(one), one.bad) == ([], {"venue": 1})
 
 
+def test_parquet_of_quotes_and_trades(tmp_path: Path) -> None:
+    """A row is a quote, a trade, or a trade and the quote that it left behind; half a trade is wrong."""
+    pyarrow = pytest.importorskip("pyarrow")
+    nothing = {name: pyarrow.array([None], pyarrow.float64()) for name in ("bid", "ask", "bid_size", "ask_size")}
+    trade = {"price": [222.83], "size": [7], "side": ["buy"]}
+    traded = {"action": "T", "side": "B", "price": 222830000000, "size": 7}
+    alone = ((NO_PRICE, -1),)
+    for more, wanted in (
+        (trade, PLAIN_ROW._replace(**traded)),
+        (trade | nothing, PLAIN_ROW._replace(**traded, bids=alone, asks=alone)),
+        ({"price": [float("nan")], "size": pyarrow.array([None], pyarrow.int64())}, PLAIN_ROW),
+        ({"price": [222.83]}, PLAIN_ROW),  # no trade without a column of sizes
+    ):
+        assert read_table(tmp_path / "feed", table_of(**more)) == ([wanted], {}), more
+    assert read_table(tmp_path / "feed", table_of(price=[222.83], size=[0])) == ([], {"trade": 1})
+
+
 def test_parquet_of_trades(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
     path = tmp_path / "trades.parquet"

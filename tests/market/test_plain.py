@@ -8,19 +8,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from batches import feeds
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from outcomes import outcome
 
 from sor.cli import main
-from sor.errors import DataError
+from sor.errors import DataError, InputError
 from sor.market import BookUpdate, Event, plain
 from sor.market.book import Books
+from sor.market.columns import Batch, joined
 from sor.market.databento_csv import CsvDecoder
 from sor.market.databento_json import JsonDecoder, message_from
+from sor.market.feed import read_feed
 from sor.market.fields import iso_of
 from sor.market.formats import format_of
+from sor.market.plain_file import PlainFile
 from sor.market.venues import VenueDirectory
 
 SAMPLE = Path(__file__).resolve().parents[2] / "sample.csv"
@@ -127,7 +133,9 @@ def test_columns_in_any_case_and_order_and_others_beside_them():
         (QUOTES + ",bid_2,ask_2,bid_size_2,ask_size_2", "'ask_2' is of no level: no level comes before it"),
         (QUOTES + ",bid_sise_1", "'bid_sise_1' is of no level"),
         (QUOTES + ",bid_01,ask_01,bid_size_01,ask_size_01", "'ask_01' is of no level"),
-        (QUOTES + ",price,size", "trades are a file of their own"),
+        (QUOTES + ",price", "no column size in the header"),
+        (QUOTES + ",size", "no column price in the header"),
+        (TRADES + ",bid", "no column ask, bid_size, ask_size in the header"),
         ("time,venue,symbol,price", "no column size"),
         ("time,venue,symbol", "no column bid, ask, bid_size, ask_size"),
     ],
@@ -157,6 +165,118 @@ def test_cells_that_are_not_as_many_as_columns():
     for row in (b"1,2,3", b"", b"\xff,,,,,,"):
         with pytest.raises(DataError):
             decoder.decode(row)
+
+
+# --- quotes and trades in one file -----------------------------------------------------------------------------------
+
+EMPTY = dict.fromkeys(("bid", "ask", "bid_size", "ask_size"), "")
+BOTH = QUOTE | {"price": "222.83", "size": "7", "side": "buy"}
+TRADED = Event("T", "B", 222.83, 7)
+
+
+def test_a_row_is_a_quote_or_a_trade_or_both():
+    quote, trade = BookUpdate("AAPL", 2, TIME, None, [(222.82, 100)], [(222.83, 36)]), {"price": "", "size": ""}
+    assert decoded(BOTH, **trade) == quote
+    assert decoded(BOTH, **EMPTY) == BookUpdate("AAPL", 2, TIME, None, None, None, TRADED)
+    assert decoded(BOTH) == replace(quote, event=TRADED)
+    assert decoded(BOTH, events=False) == quote
+    assert decoded(BOTH, **EMPTY, events=False) == BookUpdate("AAPL", 2, TIME, None, None, None)
+    assert decoded(BOTH, side="") == replace(quote, event=Event("T", "N", 222.83, 7))
+
+
+@pytest.mark.parametrize("cells", [EMPTY, dict.fromkeys(EMPTY, " NaN "), dict.fromkeys(EMPTY, "null")])
+def test_a_trade_alone_has_no_cells_of_quotes_at_any_level(cells):
+    deeper = {"bid_1": "222.81", "ask_1": "", "bid_size_1": "5", "ask_size_1": ""}
+    assert decoded(BOTH, **cells).bids is None
+    assert decoded(BOTH, **cells | deeper).bids == [None, (222.81, 5)]
+    assert decoded(BOTH, **cells | deeper, depth=1).bids == [None]  # levels that are not wanted say that it is a quote
+
+
+def test_a_quote_of_nothing():
+    """Without a trade all cells may be empty; beside one a 0 says that the venue shows nothing now."""
+    assert decoded(BOTH, **EMPTY, price="", size="").bids == [None]
+    assert decoded(BOTH, **EMPTY | {"bid_size": "0"}) == BookUpdate("AAPL", 2, TIME, None, [None], [None], TRADED)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [({"size": ""}, "trade"), ({"price": ""}, "trade"), ({"price": "x"}, "number"), ({"side": "x"}, "event")],
+)
+def test_half_a_trade_is_wrong(cells, reason):
+    assert reason_of(BOTH, **cells) == reason
+    assert reason_of(BOTH | EMPTY, **cells) == reason
+
+
+def updates_of(folder: Path, *files: tuple[str, list[str]]) -> list[BookUpdate]:
+    """The rows of files, each of a header and rows, merged by time."""
+    paths = [folder / f"{number}.csv" for number in range(len(files))]
+    for path, (header, rows) in zip(paths, files, strict=True):
+        path.write_text("\n".join([header, *rows]) + "\n")
+    return [batch.update(i) for batch in read_feed(paths) for i in range(len(batch))]
+
+
+def test_a_file_of_both_is_that_of_quotes_and_that_of_trades(tmp_path):
+    shown, start = "222.82,222.83,100,36", [f"{TIME + i},XNAS,AAPL" for i in range(4)]
+    both = [f"{start[0]},{shown},,,", f"{start[1]},,,,,222.8,5,sell", f"{start[2]},{shown},222.83,9,"]
+    quotes = [f"{start[0]},{shown}", f"{start[2]},{shown}"]
+    trades = [f"{start[1]},222.8,5,sell", f"{start[2]},222.83,9,"]
+    one = updates_of(tmp_path, (f"{QUOTES},price,size,side", both))
+    two = updates_of(tmp_path, (f"{TRADES},side", trades), (QUOTES, quotes))
+    assert [(row.time, row.event) for row in one if row.event] == [(row.time, row.event) for row in two if row.event]
+    assert [replace(row, event=None) for row in one if row.bids] == [row for row in two if row.bids]
+    assert (len(one), len(two)) == (3, 4)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_is_written_in_the_plain_form_is_read_as_it_was(depth, tmp_path):
+    (batch,) = read_feed(SAMPLE, depth=depth)
+    path = tmp_path / "day.csv"
+    with PlainFile(path, depth, DIRECTORY) as file:
+        file.add(batch)
+    assert file.rows == len(batch)
+    (back,) = read_feed(path, depth=depth)
+    for name in ("time", "publisher", "sequence", "bid_price", "bid_size", "ask_price", "ask_size"):
+        assert np.array_equal(getattr(back, name), getattr(batch, name)), name
+    trades = batch.action == ord("T")
+    assert np.array_equal(back.action == ord("T"), trades)
+    for name in ("price", "size", "side"):
+        assert np.array_equal(getattr(back, name)[trades], getattr(batch, name)[trades]), name
+
+
+@given(feed=feeds(consolidated=False))
+def test_anything_that_columns_hold_is_read_as_it_was(tmp_path_factory, feed):
+    """One-sided, empty, and rows that are no quotes, which are trades here."""
+    path = tmp_path_factory.mktemp("plain") / "feed.csv"
+    batch = joined(feed)
+    n = len(batch)
+    columns = batch.columns() | {
+        "action": np.full(n, ord("T"), np.uint8), "side": np.full(n, ord("N"), np.uint8),
+        "price": np.arange(1, n + 1) * 123_456_789, "size": np.arange(1, n + 1),
+    }  # fmt: skip
+    batch = Batch(batch.symbols, **columns)
+    with PlainFile(path, batch.depth, DIRECTORY) as file:
+        file.add(batch)
+    back = joined(list(read_feed(path, depth=batch.depth)))
+    for name in (
+        "time",
+        "publisher",
+        "price",
+        "size",
+        "side",
+        "action",
+        "bid_price",
+        "bid_size",
+        "ask_price",
+        "ask_size",
+    ):
+        assert np.array_equal(getattr(back, name), getattr(batch, name)), name
+
+
+def test_the_plain_form_has_no_consolidated_quotes(tmp_path):
+    (batch,) = read_feed(SAMPLE)
+    with pytest.raises(InputError, match="1 levels: it must have 2"), PlainFile(tmp_path / "x", 2, DIRECTORY) as file:
+        file.add(batch)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- venues ----------------------------------------------------------------------------------------------------------

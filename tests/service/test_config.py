@@ -36,6 +36,17 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--end": ("2024-08-01T00:00:01Z", 1722470401 * 10**9, "1722470400000000008", 1722470400 * 10**9 + 8),
     "--depth": ("10", 10, "1000", 1000),
     "--by": ("day", "day", "SYMBOL", "symbol"),
+    "--date": ("2024-08-02", "2024-08-02", "2025-01-02", "2025-01-02"),
+    "--duration": ("10", 10, "23400", 23400),
+    "--mics": ("XNAS, ARCX", ("XNAS", "ARCX"), "EDGA", ("EDGA",)),
+    "--levels": ("10", 10, "1", 1),
+    "--cancellations": ("back", "back", "YOUNG", "young"),
+    "--grow": ("0.1", 0.1, "0", 0.0),
+    "--hidden": ("0.1", 0.1, "0", 0.0),
+    "--jumps": ("0", 0.0, "2.5", 2.5),
+    "--jump-ticks": ("1", 1, "10", 10),
+    "--jump-delay": ("0.5", 0.5, "2", 2.0),
+    "--feed-delay": ("0", 0.0, "0.5", 0.5),
     "--order-size": ("3000", 3000, "7", 7),
     "--side": ("sell", "sell", "BUY", "buy"),
     "--limit-price": ("10.5", 10.5, "1e3", 1000.0),
@@ -155,7 +166,7 @@ def test_defaults(monkeypatch, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "version"]
+    "command", ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "simulate", "version"]
 )
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(

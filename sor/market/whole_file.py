@@ -1,0 +1,80 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sor.errors import InputError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class WholeFile:
+    """A file to be filled within a ``with``: it has its name once that has ended well, and before that another one.
+
+    Parameters
+    ----------
+    path : path
+
+    Attributes
+    ----------
+    path : str
+    file : binary file
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._part = f"{self.path}.part"
+        with self.writing():
+            self.file = open(self._part, "wb")  # noqa: SIM115 - closed where the ``with`` ends
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Says which file it is that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def end(self) -> None:
+        """Write what is held, as there is no more to come."""
+
+    def leave(self) -> None:
+        """Let go of what writes to the file, whether or not it was completed."""
+
+    def complete(self) -> None:
+        """Write all to the disk, so that only the name is missing.
+
+        Of files that belong together each is completed before the first ``with`` ends.
+        """
+        if not self.file.closed:
+            self.end()
+            with self.writing():
+                self.file.flush()
+                os.fsync(self.file.fileno())
+                self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                self.complete()
+                with self.writing():
+                    os.replace(self._part, self.path)
+        finally:
+            self.leave()
+            with contextlib.suppress(OSError):  # of a full disk, again
+                self.file.close()
+            if os.path.exists(self._part):
+                os.unlink(self._part)
