@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Kernel(NamedTuple):
     routings: ModuleType
 
 
+@lru_cache
 def kernel(backend: str) -> Kernel:
     """Of one backend; a test is skipped where the compiled one is not there, or fails where it has to be."""
     tail = "" if backend == "cython" else "_py"
@@ -86,8 +88,8 @@ def rows(kernel: Kernel, depth: int, tape: Iterable[Row]) -> Any:
 
 def rows_of(kernel: Kernel, batch: Batch, slots: dict[int, int]) -> Any:
     """Rows of a feed, each known as it happens; a publisher without a slot never quotes."""
-    columns = batch.columns()
-    columns |= {"known": batch.time, "slot": np.array([slots.get(one, -1) for one in batch.publisher.tolist()], np.int16)}
+    where = np.array([slots.get(one, -1) for one in batch.publisher.tolist()], np.int16)
+    columns = batch.columns() | {"known": batch.time, "slot": where}
     return kernel.market.Rows({name: array.data for name, array in columns.items()})
 
 
@@ -110,26 +112,28 @@ class Resting(NamedTuple):
     end: int = FAR
 
 
-def placing(kernel: Kernel, order: Resting) -> Any:
-    """A routing that places one child, and nothing after it."""
+@lru_cache
+def placing(kernel: Kernel) -> Any:
+    """A class of routings that place one child, and nothing after it."""
 
     class Place(kernel.workers.Routing):  # type: ignore[name-defined, misc]
-        placed = False
+        def __init__(self, child: Any) -> None:
+            self.children = [child]
 
         def split(self, worker: Any, shares: int) -> list[Any]:
-            if self.placed:
-                return []
-            self.placed = True
-            return [kernel.workers.Child(order.slot, -order.price if order.side else order.price, shares, True)]
+            children, self.children = self.children, []
+            return children
 
-    return Place()
+    return Place
 
 
 def simulated(kernel: Kernel, order: Resting, queue: int, used: Any = None, number: int = 0) -> Any:
     """The order under a queue model; ``used``: the tables that it shares with others."""
     schedule, new = kernel.workers.Schedule(), lambda: kernel.market.Used(FAR)
+    child = kernel.workers.Child(order.slot, -order.price if order.side else order.price, order.shares, True)
+    routing = placing(kernel)(child)
     worker = kernel.workers.Worker(
-        order.side, order.shares, 2**62, order.time, order.end, schedule, placing(kernel, order), None, 0, 0
+        order.side, order.shares, 2**62, order.time, order.end, schedule, routing, None, 0, 0
     )
     tables = (new(), new()) if used is None else used
     return kernel.market.Sim(number, worker, queue, *tables, 1)

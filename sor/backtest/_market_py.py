@@ -283,7 +283,7 @@ class Market:
                 self.blind.append([now, NEVER])
 
     def _trades(self, rows: Rows, row: int) -> bool:
-        return rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0
+        return bool(rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0)
 
     def _mark(self, now: int) -> None:
         """Fills for which it is time get the mid as it has been up to now."""

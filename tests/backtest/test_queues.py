@@ -1,4 +1,4 @@
-"""Orders that rest (rule 4): held against orders of simulated markets whose fate is known, and on tapes made by hand."""
+"""Orders that rest (rule 4), held against orders of simulated markets whose fate is known, and on hand-made tapes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from tapes import (
-    BUY, CENT, FAR, OPTIMISTIC, PESSIMISTIC, PROPORTIONAL, SELL, Kernel, Resting, Row, fills, kernel, market, rested,
-    rows as _rows, rows_of, simulated, together,
+    BUY,
+    CENT,
+    FAR,
+    OPTIMISTIC,
+    PESSIMISTIC,
+    PROPORTIONAL,
+    SELL,
+    Kernel,
+    Resting,
+    Row,
+    fills,
+    kernel,
+    market,
+    rested,
+    rows,
+    rows_of,
+    simulated,
+    together,
 )  # fmt: skip
 
 from sor.backtest.scenario import SECOND, Scenario
@@ -191,7 +207,7 @@ def test_where_any_order_may_be_cancelled_the_proportional_model_is_fair(
     of = imitated(replace(WORLD, seed=seed))
     biases = [bias(of, queue) for queue in QUEUES]
     with capsys.disabled():
-        print(f"\n  any cancelled, seed {seed}, {len(of.orders)} orders: bias in a minute", *(f"{one:+.2f}" for one in biases))
+        print(f"\n  any cancelled, seed {seed}: bias in a minute", *(f"{one:+.2f}" for one in biases))
     assert biases[PESSIMISTIC] < biases[PROPORTIONAL] < biases[OPTIMISTIC]
     assert biases[PESSIMISTIC] < -0.5
     assert abs(biases[PROPORTIONAL]) <= 0.5
@@ -351,7 +367,7 @@ def test_what_has_reached_us_is_not_offered_again(backend: Kernel) -> None:
     sim = simulated(backend, OURS, PESSIMISTIC)
     one = market(backend, 1, 2)
     one.begin(sim)
-    one.run(_rows(backend, 2, [row(1, 300), Row(10, [(998, 1)], [(1000, 30)]), Row(20, [(998, 2)], [(1000, 30)])]))
+    one.run(rows(backend, 2, [row(1, 300), Row(10, [(998, 1)], [(1000, 30)]), Row(20, [(998, 2)], [(1000, 30)])]))
     one.finish()
     assert fills(sim) == [(10, 30)]
     assert sim.seen.of(0, 0, 1000 * CENT) == 30
@@ -449,7 +465,7 @@ def test_a_feed_without_trades(backend: Kernel, taken: int) -> None:
         one, sim = market(backend, 1, 2), simulated(backend, OURS, queue)
         one.traded = False
         one.begin(sim)
-        one.run(_rows(backend, 2, [row(1, 200), row(6, 500), row(10, 500 - taken), row(20, 470 - taken), row(30, 900)]))
+        one.run(rows(backend, 2, [row(1, 200), row(6, 500), row(10, 500 - taken), row(20, 470 - taken), row(30, 900)]))
         one.finish()
         found.append(fills(sim))
     assert found == [[], [], [(10, 50), (20, 30)] if taken else []]
