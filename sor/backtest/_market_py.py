@@ -323,6 +323,9 @@ class Market:
         slot = rows.slot[row]
         changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, now)
         self._shown(slot, changed, now)
+        # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
+        if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
+            self._queue(slot, now)
 
     def _consolidated(self, view: views.View, rows: Rows, row: int, now: int, happens: bool) -> None:
         """A new best of all venues: whose it is, and nothing more of those that are not at it."""
@@ -344,17 +347,17 @@ class Market:
         for slot in range(view.slots):
             if happens:
                 self._shown(slot, 3, now)
+                if self.resters and self.resting[slot]:
+                    self._queue(slot, now)
             else:
                 self._seen(slot, 3, now)
 
     def _shown(self, slot: int, changed: int, now: int) -> None:
-        """After a venue's row: what was used, our orders in its queues, and what is known."""
+        """After a venue's row: what was used, and what is known."""
         if changed:
             for table in self.tables:
                 if table.count:
                     table.follow(self.book, slot, now)
-        if self.resters and self.resting[slot]:  # after a row that changes nothing, too: it says so
-            self._queue(slot, now)
         if self.same:
             self._seen(slot, changed, now)
 
