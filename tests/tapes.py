@@ -93,9 +93,20 @@ def rows_of(kernel: Kernel, batch: Batch, slots: dict[int, int]) -> Any:
     return kernel.market.Rows({name: array.data for name, array in columns.items()})
 
 
-def market(kernel: Kernel, venues: int, depth: int, *, latency: int = 0, delay: int = 0, same: bool = True) -> Any:
+class Free:
+    """Rates of a venue that charges nothing."""
+
+    def fee_at(self, price: float) -> float:
+        return 0.0
+
+
+def market(
+    kernel: Kernel, venues: int, depth: int, *,
+    latency: int | tuple[int, ...] = 0, delay: int = 0, same: bool = True, longest: int = FAR,
+) -> Any:  # fmt: skip
     names = [f"V{slot}" for slot in range(venues)]
-    return kernel.market.Market(names, [None] * venues, depth, [(latency,)] * venues, delay, same, FAR, 0, FAR)
+    lags = [latency if isinstance(latency, tuple) else (latency,)] * venues
+    return kernel.market.Market(names, [Free()] * venues, depth, lags, delay, same, longest, 0, FAR)
 
 
 # --- orders that rest ------------------------------------------------------------------------------------------------

@@ -83,8 +83,10 @@ class Used(views.Taken):
             entry += 1
 
     def _ended(self, view: views.View, side: int, slot: int, price: int, shown: int) -> bool:
-        """Whether the other side has come to a price, or a depth feed has removed it in view."""
+        """Whether the other side has come to a price in its place, or a depth feed has removed it in view."""
         other = (1 - side) * view.width + slot * view.depth
+        if shown > 0:
+            return False
         return (view.size[other] > 0 and view.price[other] <= -price) or (shown == 0 and view.depth > 1)
 
     def of_print(self, number: int, now: int) -> int:
