@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import NO_HFT
-from tapes import BUY, PESSIMISTIC, PROPORTIONAL
+from small_market import BUY, PESSIMISTIC, PROPORTIONAL
 from test_queues import imitated, known
 
 from sor.backtest.scenario import Scenario

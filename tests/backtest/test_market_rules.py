@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tapes import (
+from small_market import (
     BUY, CENT, FAR, OPTIMISTIC, PESSIMISTIC, SELL, Kernel, Resting, Row, fills, kernel, market, rested, rows, simulated,
 )  # fmt: skip
 

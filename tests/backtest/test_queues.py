@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tapes import (
+from small_market import (
     BUY,
     CENT,
     FAR,
