@@ -7,17 +7,23 @@ Peers are HiGHS (`scipy.optimize.milp`), CP-SAT (OR-tools), a plain Python enume
 Python twin. Peers get their models built beforehand: only solving is timed, and every peer has to find the cost that
 `allocate` finds, to 1e-9 relative. Contestants take turns, times are medians over rounds, then over seeded random
 instances; a ratio is the median over instances of the ratio of an instance's medians.
+
+What two threads gain is judged where two cores are free: there two processes that solve the same at once take hardly
+longer than one alone. How many times one's work they get done is printed beside it, as nothing does better.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import comb, isclose
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from statistics import median
 from timeit import Timer
 
@@ -43,6 +49,7 @@ from sor.models.static import level_quotes_of
 ORDER = 5_000  # shares
 MICRO = 1_000_000  # CP-SAT wants whole numbers: micro-dollars are exact here
 SNAPSHOTS = 20_000  # of one call of allocate_many
+FREE = 1.9  # times one process's work that two at once get done, where two cores are free
 MIN_BATCH = 0.0005  # seconds that one measurement lasts at least
 
 Run = Callable[[], object]
@@ -315,6 +322,30 @@ def greedy(seed: int, rounds: int) -> Times:
     )
 
 
+def answer_calls(run: Run, calls: Connection) -> None:
+    while calls.recv():
+        run()
+        calls.send(True)
+
+
+@contextlib.contextmanager
+def beside(run: Run) -> Iterator[Run]:
+    """The same here and in another process at once."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    other = context.Process(target=answer_calls, args=(run, theirs))
+    other.start()
+
+    def both() -> None:
+        ours.send(True)
+        run()
+        ours.recv()
+
+    yield both
+    ours.send(False)
+    other.join()
+
+
 def many(size: int, resting: bool, rounds: int) -> Times:
     """Seconds a snapshot, of the same arrays."""
     cases = instances("shortfall", 10, 100, SNAPSHOTS)
@@ -332,15 +363,17 @@ def many(size: int, resting: bool, rounds: int) -> Times:
     for threads in (1, 2):
         splits, costs = at_once(threads=threads)
         assert list(zip(splits.tolist(), costs.tolist(), strict=True)) == answers
-    times = race(
-        {
-            "allocate_many, one thread": at_once,
-            "allocate_many, two threads": partial(at_once, threads=2),
-            "a loop over allocate": loop,
-        },
-        rounds,
-        rounds,
-    )
+    with beside(at_once) as both:
+        times = race(
+            {
+                "allocate_many, one thread": at_once,
+                "allocate_many, two threads": partial(at_once, threads=2),
+                "two processes, each with all": both,
+                "a loop over allocate": loop,
+            },
+            rounds,
+            rounds,
+        )
     return {name: seconds / SNAPSHOTS for name, seconds in times.items()}
 
 
@@ -383,12 +416,14 @@ def report(times: list[Times], goals: dict[str, float], leads: dict[str, float])
 
 def report_many(times: Times, rate: float) -> None:
     """``rate``: snapshots a second that one thread is to reach."""
-    one, two, loop = times.values()
+    one, two, both, loop = times.values()
     for name, seconds in times.items():
         row(name, duration(seconds), f"{seconds / one:,.2f}")
     row("snapshots a second, one thread", f"{1 / one:,.0f}", "", f"at least {rate:,.0f}", 1 / one >= rate)
     row("the loop / one thread", "", f"{loop / one:,.2f}", "at least 2.5", loop / one >= 2.5)
-    row("one thread / two", "", f"{one / two:,.2f}", "at least 1.7 on two cores", one / two >= 1.7)
+    free = 2 * one / both >= FREE
+    row("two processes at once / one", "", f"{2 * one / both:,.2f}", f"{FREE}: two cores are free")
+    row("one thread / two", "", f"{one / two:,.2f}", "at least 1.7 on two cores", one / two >= 1.7 if free else None)
 
 
 def main() -> None:

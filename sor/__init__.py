@@ -8,6 +8,7 @@
 
 import logging
 
+from sor.backtest import Orders, ParentOrder, Rules, Session, Study, backtest
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
 from sor.market.book import Book
@@ -47,17 +48,23 @@ __all__ = [
     "Level2Venue",
     "OnlinePlacement",
     "Order",
+    "Orders",
     "Outflows",
+    "ParentOrder",
     "Placement",
     "Router",
     "RoutingResult",
+    "Rules",
+    "Session",
     "SorError",
     "StreamError",
+    "Study",
     "Venue",
     "allocate",
     "allocate_exhaustive",
     "allocate_greedy_l2",
     "allocate_many",
+    "backtest",
     "compute_cost",
     "place",
     "placement_cost",

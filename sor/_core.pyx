@@ -13,6 +13,7 @@ cdef enum:
     BLOCK = 64  # splits costed at a time by the enumeration
     RUNS = 3    # of steps that cost the same at a venue: whole ones up to the displayed size, one across it, the others
     ROOM = 512  # doubles of memory on the stack: enough for 16 venues
+    MANY = 1000  # rows that it is worth while to let go of Python's lock for
 
 
 cdef struct Quote:  # one row
@@ -61,16 +62,24 @@ cdef inline Quote* rows_of(const double[:, ::1] quotes) noexcept nogil:
     return <Quote*>&quotes[0, 0]
 
 
-def find_unusable(const double[:, ::1] quotes, double limit):
-    """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
-    cdef const Quote* row = rows_of(quotes)
+cdef inline Py_ssize_t first_unusable(const Quote* row, Py_ssize_t k, double limit) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(quotes.shape[0]):
+    for i in range(k):
         if not (within(row.price, limit) and within(row.size, limit) and row.size >= 0.0
                 and within(row.fee, limit) and within(row.rebate, limit)):
             return i
         row += 1
     return -1
+
+
+def find_unusable(const double[:, ::1] quotes, double limit):
+    """Index of the first row with a number beyond +-limit, NaN or a negative size; -1 where there is none."""
+    cdef Py_ssize_t found, k = quotes.shape[0]
+    if k < MANY:
+        return first_unusable(rows_of(quotes), k, limit)
+    with nogil:
+        found = first_unusable(rows_of(quotes), k, limit)
+    return found
 
 
 cdef inline double plain(object number) except? -1.0:
@@ -147,7 +156,7 @@ def cost_many(const double[:, ::1] splits, const double[:, :, ::1] quotes, const
             costs[i] = split_cost(&splits[i, 0], <const Quote*>&quotes[i, 0, 0], quotes.shape[1], &pen)
 
 
-cdef object answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
+cdef tuple answer(const double* split, const Quote* quotes, Py_ssize_t k, const Penalties* pen):
     """(split as a list of int, cost): what every solver returns."""
     cdef Py_ssize_t i
     cdef list shares = [0] * k
@@ -218,15 +227,18 @@ cdef double* sweep_memory(Py_ssize_t k) except NULL:
     return split
 
 
-def sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
-          double theta_queue, double reference):
+cpdef tuple sweep(const double[:, ::1] quotes, int64_t order_size, double lambda_over, double lambda_under,
+                  double theta_queue, double reference):
     """Whole displayed shares at the least price + fee, until the order is filled or nothing is left."""
     cdef Penalties pen = Penalties(order_size, lambda_over, lambda_under, theta_queue, reference)
     cdef Py_ssize_t k = quotes.shape[0]
     cdef double* split = sweep_memory(k)
     try:
-        with nogil:
+        if k < MANY:
             fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
+        else:
+            with nogil:
+                fill_cheapest(pen.order_size, rows_of(quotes), k, <Py_ssize_t*>(split + k), split)
         return answer(split, rows_of(quotes), k, &pen)
     finally:
         free(split)

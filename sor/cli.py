@@ -175,6 +175,12 @@ def simulate(settings: config.SimulateSettings) -> int:
     return simulate(settings)
 
 
+def backtest(settings: config.BacktestSettings) -> int:
+    from sor.service.backtest import backtest
+
+    return backtest(settings)
+
+
 def paper(settings: config.PaperSettings) -> int:
     from sor.models.paper import report
     from sor.report.plots import write
@@ -206,6 +212,7 @@ COMMANDS = {
     "info": Command("what is in recorded feeds: symbols, venues, times, gaps, the state of the market", info),
     "convert": Command("write recorded feeds as Parquet, in columns", convert),
     "simulate": Command("make a market of which everything is known, and write its feed and the truth", simulate),
+    "backtest": Command("what orders would have cost, worked in several ways on recorded feeds", backtest),
     "paper": Command("the tables of Cont and Kukanov's paper beside ours, and studies of their model", paper),
     "version": Command("the versions, and which kernels are in use and why", version),
 }

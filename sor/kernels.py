@@ -68,16 +68,23 @@ def pick(name: str) -> Any:
 
 
 def in_threads(rows: int, threads: int, solve: Callable[[slice], None]) -> None:
-    """Call ``solve`` with slices that make up so many rows, in so many threads; it has to let go of Python's lock."""
+    """Call ``solve`` with slices that make up so many rows, in so many threads; it has to let go of Python's lock.
+
+    What is wrong with the first of them that fails is raised.
+    """
     parts = min(threads, max(rows, 1))
     edges = [rows * i // parts for i in range(parts + 1)]
-    if parts == 1:
-        solve(slice(rows))
+    first, *others = map(slice, edges, edges[1:])
+    if not others:
+        solve(first)
         return
     from concurrent.futures import ThreadPoolExecutor  # milliseconds that most runs need not wait for
 
-    with ThreadPoolExecutor(parts) as pool:
-        list(pool.map(solve, map(slice, edges, edges[1:])))  # listed, as an error shows only when it is asked for
+    with ThreadPoolExecutor(len(others)) as pool:
+        started = [pool.submit(solve, part) for part in others]
+        solve(first)
+        for one in started:
+            one.result()  # an error shows only when it is asked for
 
 
 core = pick("sor._core")

@@ -353,8 +353,8 @@ def test_the_environment_is_read_in_two_places() -> None:
 
 
 def pyx_functions(source: str) -> dict[str, list[str]]:
-    """Names of the arguments of every `def` at the top level of a Cython source."""
-    found = re.findall(r"^def (\w+)\((.*?)\)\s*:", source, re.MULTILINE | re.DOTALL)
+    """Names of the arguments of every `def` and `cpdef` at the top level of a Cython source."""
+    found = re.findall(r"^(?:def|cpdef \w+) (\w+)\((.*?)\)\s*:", source, re.MULTILINE | re.DOTALL)
     assert len(found) == len(re.findall(r"^(?:def|cpdef) ", source, re.MULTILINE))
     arguments = {name: re.sub(r"\[[^\]]*\]", "", text).split(",") for name, text in found}
     return {name: [text.split()[-1] for text in texts] for name, texts in arguments.items()}
@@ -373,7 +373,8 @@ def kernel_names(source: str) -> set[str]:
 
 def test_the_parser_of_cython_functions() -> None:
     source = "cdef int f(int a):\n    pass\n\ndef g(const double[:, ::1] quotes, list b,\n      int64_t c):\n    pass\n"
-    assert pyx_functions(source) == {"g": ["quotes", "b", "c"]}
+    source += "\ncpdef tuple h(list b, double d):\n    pass\n"
+    assert pyx_functions(source) == {"g": ["quotes", "b", "c"], "h": ["b", "d"]}
 
 
 @pytest.mark.skipif(not PYX, reason="the Cython sources are not installed")

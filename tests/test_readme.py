@@ -49,6 +49,10 @@ def runnable(command: str) -> str | None:
 def output_of(command: str, folder: Path, servers: str | None = None) -> str:
     if servers is not None:
         command = command.replace("localhost:9092", servers)
+    return "".join(_output_of(part, folder) for part in command.split(" && "))
+
+
+def _output_of(command: str, folder: Path) -> str:
     words = shlex.split(command)
     words[0] = str(Path(sys.executable).with_name(words[0]))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SOR_") or k == "SOR_PURE_PYTHON"}

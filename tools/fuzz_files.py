@@ -171,15 +171,18 @@ def taq(rows: list[Row], trades: bool) -> list[Row]:
     return found
 
 
-def plain(rows: list[Row], trades: bool) -> list[Row]:
+def plain(rows: list[Row], what: str) -> list[Row]:
+    """Quotes, trades, or both in one file, where some rows are a quote and some a trade alone."""
     found = []
-    for row in rows:
+    for number, row in enumerate(rows):
         one: Row = {"time": iso_of(row["time"]), "venue": VENUES[row["publisher"]], "symbol": row["symbol"]}
-        if trades:
-            one |= {"price": row["bid"] / 100, "size": row["size"], "side": "buy"}
-        else:
-            one |= {"bid": row["bid"] / 100, "ask": row["ask"] / 100, "bid_size": 100, "ask_size": 200}
-            one |= {"bid_1": row["bid"] / 100 - 1, "ask_1": row["ask"] / 100 + 1, "bid_size_1": 5, "ask_size_1": 6}
+        trade: Row = {"price": row["bid"] / 100, "size": row["size"], "side": "buy"}
+        quote: Row = {"bid": row["bid"] / 100, "ask": row["ask"] / 100, "bid_size": 100, "ask_size": 200}
+        quote |= {"bid_1": row["bid"] / 100 - 1, "ask_1": row["ask"] / 100 + 1, "bid_size_1": 5, "ask_size_1": 6}
+        if what == "both":
+            trade = trade if number % 3 else dict.fromkeys(trade, "")
+            quote = quote if number % 3 < 2 else dict.fromkeys(quote, "")
+        one |= {"quotes": quote, "trades": trade, "both": quote | trade}[what]
         found.append(one)
     return found
 
@@ -234,7 +237,10 @@ class Mutator:
             "json-nested": lambda rows: self._as_json(nested(rows)),
             **{f"dbn-{levels}": self._dbn(levels) for levels in (0, 1, 10)},
             **{f"taq-{trades}": lambda rows, trades=trades: self._as_csv(taq(rows, trades)) for trades in (0, 1)},
-            **{f"plain-{trades}": lambda rows, trades=trades: self._as_csv(plain(rows, trades)) for trades in (0, 1)},
+            **{
+                f"plain-{what}": lambda rows, what=what: self._as_csv(plain(rows, what))
+                for what in ("quotes", "trades", "both")
+            },
             "parquet": self._parquet,
             "parquet-plain": self._parquet_plain,
         }
@@ -345,7 +351,7 @@ class Mutator:
         return as_parquet(table)
 
     def _parquet_plain(self, rows: list[Row]) -> bytes:
-        table = arrow_of(self.table(plain(rows, False)))
+        table = arrow_of(self.table(plain(rows, "quotes")))
         for _ in range(self.random.choice(self.changes) // 2):
             table = self._column_of(table)
         return as_parquet(table)

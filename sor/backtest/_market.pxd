@@ -54,7 +54,6 @@ cdef class Sim:
     cdef public Used used, seen
     cdef public list rests, fills
     cdef public int64_t timer, late, first_fill, last_fill, executions
-    cdef public bint gap
 
 
 cdef class Fill:
@@ -95,7 +94,7 @@ cdef class Market:
     @cython.locals(due=int64_t, fill=Fill, i=Py_ssize_t)
     cdef _mark(self, int64_t now)
 
-    @cython.locals(begin=int64_t, span=int64_t, spread=int64_t, sim=Sim)
+    @cython.locals(begin=int64_t, span=int64_t, spread=int64_t)
     cdef _last(self, int64_t now)
 
     @cython.locals(slot=Py_ssize_t, changed=int)

@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The simulated market of one symbol and day: recorded rows go by, and orders are worked on them.
 
 One source for both backends, as `sor.market._quotes`. The rules stand in docs/rules.md, by these numbers:
@@ -119,7 +120,6 @@ class Sim:
         self.seed = seed
         self.rests: list[Rest] = []
         self.timer = NEVER
-        self.gap = False
         self.fills: list[Any] = []  # (Fill, its shares by release)
         self.late = 0  # shares sent for and not there
         # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
@@ -215,6 +215,7 @@ class Market:
     def run(self, rows: Rows) -> None:
         """All that happens up to the last stamp of some rows."""
         at = 0
+        self.book.begin()
         if not self.same:
             self.behind.append(rows)
         while at < rows.count:
@@ -280,7 +281,7 @@ class Market:
         if self.book.has_mid is not self.sighted:
             self.sighted = self.book.has_mid
             if self.sighted:
-                self.blind[-1][1] = now
+                self.blind[len(self.blind) - 1][1] = now
             else:
                 self.blind.append([now, NEVER])
 
@@ -308,8 +309,6 @@ class Market:
             return
         if span > self.longest:
             self.gaps.append((begin, begin + span))
-            for sim in self.live:
-                sim.gap = True
         if self.book.has_mid:
             self.mids += float(self.book.mid2) * span
             self.lasting += span
@@ -356,7 +355,7 @@ class Market:
 
     def _shown(self, slot: int, changed: int, now: int) -> None:
         """After a venue's row: what was used, and what is known."""
-        if changed:
+        if changed and self.tables:
             for table in self.tables:
                 if table.count:
                     table.follow(self.book, slot, now)
@@ -364,19 +363,22 @@ class Market:
             self._seen(slot, changed, now)
 
     def _seen(self, slot: int, changed: int, now: int) -> None:
-        if changed:
+        if changed and self.live:
             self.changed |= changed
+        if changed and self.sight:
             for table in self.sight:
                 if table.count:
                     table.follow(self.view, slot, now)
-        for listener in self.listeners:
-            listener.seen(slot, now)
+        if self.listeners:
+            for listener in self.listeners:
+                listener.seen(slot, now)
 
     def _known(self) -> int:
         """When the next row becomes known."""
         while self.behind and self.seen_at == self._first_behind().count:
             self.behind.pop(0)
             self.seen_at = 0
+            self.view.begin()
         if not self.behind:
             return NEVER
         rows = self._first_behind()

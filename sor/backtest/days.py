@@ -127,10 +127,12 @@ class Rows:
         By publisher; one that never quotes has none.
     delay : int
         Of the feed, nanoseconds.
+    depth : int
+        Levels wanted; no row shows more.
     """
 
-    def __init__(self, slots: dict[int, int], delay: int = 0) -> None:
-        self._slots, self._delay = slots, delay
+    def __init__(self, slots: dict[int, int], delay: int = 0, depth: int = 1) -> None:
+        self._slots, self._delay, self._depth = slots, delay, depth
         self._newest = self._known = 0
         self._held: list[Batch] = []
 
@@ -157,7 +159,10 @@ class Rows:
         heard = np.maximum(np.where(batch.receipt > 0, batch.receipt, batch.time), times) + self._delay
         known = np.maximum.accumulate(np.maximum(heard, self._known))
         self._known = int(known[-1])
-        columns = {name: array.data for name, array in batch.columns().items()}
+        columns = {
+            name: np.ascontiguousarray(array[:, : self._depth]).data if array.ndim == 2 else array.data
+            for name, array in batch.columns().items()
+        }
         columns |= {"time": times.data, "known": known.data, "slot": self._slot(batch.publisher).data}
         if batch.bid_publisher is not None and batch.ask_publisher is not None:
             columns["bid_slot"] = self._slot(batch.bid_publisher).data
@@ -183,6 +188,8 @@ class Day:
         Times of its rows.
     publishers : set of int
         Those that quote.
+    depth : int
+        Levels that any row shows.
     blind : list of [from, to)
         When there was no mid.
     late : bool
@@ -202,6 +209,7 @@ class Day:
     volume: int = 0
     off_exchange: int = 0
     backwards: int = 0
+    depth: int = 1
     publishers: set[int] = field(default_factory=set)
     blind: list[list[int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
@@ -264,6 +272,8 @@ class _Watched:
                     raise InputError(f"more than {MOST_VENUES} publishers quote: no market has so many venues")
                 self._slots[number] = len(self._slots)
         day.publishers.update(quoting)
+        deep = (batch.bid_size > 0).any(axis=0) | (batch.ask_size > 0).any(axis=0)
+        day.depth = max(day.depth, int(np.flatnonzero(deep).max(initial=0)) + 1)
         day.late = day.late or bool((batch.receipt > batch.time).any())
         day.backwards += int((np.diff(batch.time) < 0).sum())
         trades = (batch.action == TRADED) & (batch.size > 0)

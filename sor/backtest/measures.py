@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 HALVES = 2e9  # of a dollar: what one unit of a part is
+NOTHING = 2**62  # as the best price that a child saw: there was none
 MARKED = ("50ms", "1s", "15s", "60s", "300s")  # times of markouts, as `MARKS` of the market has them
 
 
@@ -34,6 +35,7 @@ class Parent(NamedTuple):
     """What became of one order, worked in one way.
 
     Dollars but for ``*_bps``, which are of size x mid at arrival; sizes in units; times in nanoseconds since the epoch.
+    NaN is what is not known: where there was no mid until the arrival, that are all costs.
     """
 
     order: int
@@ -78,13 +80,17 @@ class Parent(NamedTuple):
     effective_spread_bps: float
     quoted_spread_bps: float
     price_improvement_bps: float
+    price_disimprovement_bps: float
     realised_spread_bps: float
     no_mid: bool
     gap: bool
 
 
 class Fill(NamedTuple):
-    """A fill; prices and mids in dollars a share, ``fee`` in dollars (negative: received), times as in `Parent`."""
+    """A fill; prices and mids in dollars a share, ``fee`` in dollars (negative: received), times as in `Parent`.
+
+    ``national_best`` is that of the side that was taken when the child was sent. NaN is what was not there.
+    """
 
     order: int
     schedule: str
@@ -158,12 +164,14 @@ def fee_of(rates: Any, price: int, maker: bool) -> float:
 
 
 def measured(
-    order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], lot: tuple[int, int]
+    order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], gaps: list[Any], lot: tuple[int, int]
 ) -> tuple[Parent, Parts]:
     """One order's row: its parts, and what stands beside them.
 
     Parameters
     ----------
+    gaps : list of (from, to)
+        When the feed had no rows.
     lot : (units, lots)
         What a lot is, as `sor.Instrument.ratio` has it.
     """
@@ -178,9 +186,10 @@ def measured(
         "end": parts.end / HALVES + parts.end_fee,
         "shortfall": parts.exact / HALVES + parts.fees + parts.end_fee,
     }
-    dollars = {name: part * units for name, part in parts_in_dollars.items()}
-    notional = sim.at_begin[1] / HALVES * worker.shares * units
-    bps = 1e4 / notional if notional > 0.0 else NAN
+    mid = _mid(sim.at_begin[1])
+    dollars = {name: part * units if mid == mid else NAN for name, part in parts_in_dollars.items()}
+    bps = 1e4 / (mid * worker.shares * units)
+    times = [fill.time for fill, _ in sim.fills]
     window, life = _volumes(sim)
     executed = worker.executed
     values: dict[str, Any] = {
@@ -194,13 +203,13 @@ def measured(
         "schedule": names[0],
         "routing": names[1],
         "queue": sim.queue,
-        "mid": sim.at_begin[1] / HALVES,
+        "mid": mid,
         "filled": executed * units,
         "left": max(0, worker.shares - executed) * units,
         "overfill": worker.overfill() * units,
         "done": sim.at_end[0],
-        "first_fill": sim.first_fill,
-        "last_fill": sim.last_fill,
+        "first_fill": min(times, default=0),  # reports come in another order than fills, where latencies differ
+        "last_fill": max(times, default=0),
         "maker": sum(fill.shares for fill, _ in sim.fills if fill.maker) * units,
         "children": len(worker.children),
         "cancels": worker.cancels,
@@ -210,7 +219,7 @@ def measured(
         "participation": executed / window if window else NAN,
         "life_participation": executed / life if life else NAN,
         "no_mid": not (sim.at_begin[2] and sim.at_end[2]),
-        "gap": sim.gap,
+        "gap": any(begin < sim.at_end[0] and order.arrival < end for begin, end in gaps),
     }
     values |= {name if name == "shortfall" else f"{name}_cost": cost for name, cost in dollars.items()}
     values |= {f"{name}_bps": cost * bps for name, cost in dollars.items()}
@@ -227,22 +236,26 @@ def _beside(sim: Any, worker: Any, filled: int) -> dict[str, float]:
     """Slippage against the market's VWAP and TWAP of the window, spreads and price improvement: bps, by share."""
     begin, window = sim.at_begin, sim.at_window
     sign = -1 if worker.side else 1
-    if not filled:
-        return dict.fromkeys(BESIDE, NAN)
     mid = begin[1] / 2
+    if not filled or not mid:
+        return dict.fromkeys(BESIDE, NAN)
     paid = sign * sum(fill.shares * fill.price for fill, _ in sim.fills) / filled
     volume, lasting = window[3] - begin[3], window[6] - begin[6]
     vwap = (window[4] - begin[4]) / volume if volume else NAN
     twap = (window[5] - begin[5]) / lasting / 2 if lasting else NAN
-    effective = quoted = improved = realised = 0.0
-    counted = took = 0
+    effective = quoted = improved = worsened = realised = 0.0
+    counted = shown = took = 0
     for fill, _ in sim.fills:
         child = fill.child
         effective += fill.shares * (2 * fill.price - sign * child.mid2)
-        quoted += fill.shares * (2 * child.opposite - sign * child.mid2)
-        if not fill.maker:
-            improved += fill.shares * (child.opposite - fill.price)
-            took += fill.shares
+        if child.opposite != NOTHING:
+            quoted += fill.shares * (2 * child.opposite - sign * child.mid2)
+            shown += fill.shares
+            if not fill.maker:
+                better = fill.shares * (child.opposite - fill.price)
+                improved += max(better, 0)
+                worsened += max(-better, 0)
+                took += fill.shares
         later = fill.later[REALISED]
         if later is not None:
             realised += fill.shares * (2 * fill.price - sign * later)
@@ -252,8 +265,9 @@ def _beside(sim: Any, worker: Any, filled: int) -> dict[str, float]:
         "vwap_bps": sign * (paid - vwap) * scale,
         "twap_bps": sign * (paid - twap) * scale,
         "effective_spread_bps": effective / filled * scale,
-        "quoted_spread_bps": quoted / filled * scale,
+        "quoted_spread_bps": quoted / shown * scale if shown else NAN,
         "price_improvement_bps": improved / took * scale if took else NAN,
+        "price_disimprovement_bps": worsened / took * scale if took else NAN,
         "realised_spread_bps": realised / counted * scale if counted else NAN,
     }
 
@@ -264,6 +278,7 @@ BESIDE = (
     "effective_spread_bps",
     "quoted_spread_bps",
     "price_improvement_bps",
+    "price_disimprovement_bps",
     "realised_spread_bps",
 )
 REALISED = 2  # of the times of markouts that which the realised spread is told by: 15 s
@@ -289,10 +304,15 @@ def fills_of(
                 fill.shares * units,
                 abs(fill.price) / 1e9,
                 fill.shares * fee_of(rates[child.slot], abs(fill.price), fill.maker) * units,
-                released / HALVES,
-                child.mid2 / HALVES,
-                abs(child.opposite) / 1e9,
+                _mid(released),
+                _mid(child.mid2),
+                NAN if child.opposite == NOTHING else abs(child.opposite) / 1e9,
                 *(NAN if mid2 is None else mid2 / HALVES for mid2 in fill.later),
             )
         )
     return rows
+
+
+def _mid(mid2: float) -> float:
+    """Dollars, of twice a mid; 0 where there was none yet."""
+    return mid2 / HALVES if mid2 else NAN

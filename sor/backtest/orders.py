@@ -12,9 +12,9 @@ from sor.backtest.measures import Order
 from sor.backtest.work import Job, Rules
 from sor.errors import InputError
 from sor.execution.strategies import Strategy, strategy
-from sor.market.fields import iso_of
+from sor.market.fields import LARGEST_PRICE, LARGEST_TIME, iso_of
 from sor.market.instruments import Instruments
-from sor.types import SIDES, Side, one_of, text, whole_number
+from sor.types import SIDES, Side, one_of, real_number, text, whole_number
 
 NOTHING = 2**62  # a limit that binds nothing
 MOST_ORDERS = 10**7
@@ -79,7 +79,11 @@ class ParentOrder(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         text("symbol", self.symbol)
         one_of("side", self.side, SIDES)
-        whole_number("arrival", self.arrival, 0)
+        whole_number("arrival", self.arrival, 0, LARGEST_TIME)
+        if self.end is not None:
+            whole_number("end", self.end, 0, LARGEST_TIME)
+        if self.limit_price is not None:
+            real_number("limit_price", self.limit_price, 1e-9, LARGEST_PRICE)
 
 
 def ways_of(strategies: Iterable[tuple[Any, Any]], baseline: str) -> list[tuple[Any, Any, Strategy]]:
@@ -104,25 +108,28 @@ class Plan:
         ways: list[tuple[Any, Any, Strategy]],
         orders: Orders | Sequence[ParentOrder],
         rules: Rules,
+        session: Session,
         instruments: Instruments,
     ) -> None:
         self.days, self.ways = days, ways
+        self.rules, self.session, self.instruments = rules, session, instruments
+        self.depth = max(day.depth for day in days)
         self.notes: list[str] = []
         self.redrawn = 0
-        self.profiles = self._profiles(rules)
+        self.profiles = self._profiles()
         self.orders: dict[tuple[str, int], list[Order]] = {}
         self._number = 0
         if any(one.needs_trades for _, _, one in ways) and not any(day.prints for day in days):
             raise InputError("schedule pov follows the volume of trades, and the feed has none")
         if isinstance(orders, Orders):
-            self._draw(orders, rules, instruments)
+            self._draw(orders)
         else:
-            self._take(orders, rules, instruments)
+            self._take(orders)
         if not self._number:
-            raise InputError(self._why_none(rules))
+            raise InputError(self._why_none())
         self.lives = self._number * sum(len(rules.queues) if one.rests else 1 for _, _, one in ways)
 
-    def _profiles(self, rules: Rules) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
+    def _profiles(self) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
         """For each symbol and day the volumes of its days before; days without one are left out."""
         if not any(one.needs_profile for _, _, one in self.ways):
             return {}
@@ -148,7 +155,8 @@ class Plan:
         )
         return found
 
-    def _draw(self, orders: Orders, rules: Rules, instruments: Instruments) -> None:
+    def _draw(self, orders: Orders) -> None:
+        rules = self.rules
         warm_up = 0
         if any(one.needs_outflows for _, _, one in self.ways):
             warm_up = rules.placement + (rules.min_windows + 1) * SECOND
@@ -159,7 +167,7 @@ class Plan:
             self.redrawn += redrawn
             if not times:
                 short.append(f"{day.symbol} on {day.name}")
-            sizes = [_lots(instruments, day.symbol, size) for size in orders.sizes]
+            sizes = [_lots(self.instruments, day.symbol, size) for size in orders.sizes]
             for arrival in times:
                 for side in orders.sides:
                     for size in sizes:
@@ -170,7 +178,8 @@ class Plan:
                 f"no orders of {shown}: no time there has a mid, a horizon before the end, and a warm-up before it"
             )
 
-    def _take(self, orders: Sequence[ParentOrder], rules: Rules, instruments: Instruments) -> None:
+    def _take(self, orders: Sequence[ParentOrder]) -> None:
+        rules = self.rules
         by_symbol: dict[str, list[Day]] = {}
         for day in self.days:
             by_symbol.setdefault(day.symbol, []).append(day)
@@ -190,37 +199,42 @@ class Plan:
                 )
             side = SIDES.index(order.side)
             limit = NOTHING if order.limit_price is None else round(order.limit_price * 1e9) * (-1 if side else 1)
-            self._add(day, side, _lots(instruments, order.symbol, order.quantity), order.arrival, end, limit)
+            self._add(day, side, _lots(self.instruments, order.symbol, order.quantity), order.arrival, end, limit)
 
     def _add(self, day: Day, side: int, size: int, arrival: int, end: int, limit: int) -> None:
         order = Order(self._number, day.symbol, side, size, arrival, end, limit)
         self.orders.setdefault((day.symbol, day.day), []).append(order)
         self._number += 1
 
-    def _why_none(self, rules: Rules) -> str:
+    def _why_none(self) -> str:
         spans = [(day.name, day.first, day.last, day.opens, day.closes) for day in self.days]
         name, first, last, opens, closes = spans[0]
+        needed = self.rules.horizon / SECOND
         return (
             f"no order can arrive: on {name} rows are from {iso_of(first)} to {iso_of(last)} and the session from "
-            f"{iso_of(opens)} to {iso_of(closes)}; an order needs {rules.horizon / SECOND:g} s of both, a mid when it "
-            "arrives, and what its strategies need to warm up"
+            f"{iso_of(opens)} to {iso_of(closes)}; an order needs {needed:g} s of both, a mid when it arrives, and "
+            "what its strategies need to warm up"
         )
 
-    def jobs(self, rules: Rules, session: Session, depth: int, pieces: int) -> list[Job]:
+    def everything(self) -> Job:
+        """All work in one piece."""
+        return self._job(self.days, range(len(self.ways)))
+
+    def jobs(self, pieces: int) -> list[Job]:
         """The work in pieces: by calendar day, and where these are too few by strategy as well."""
         numbers = list(dict.fromkeys(day.day for day in self.days))
-        groups = [list(range(len(self.ways)))]
-        if pieces > 1 and len(numbers) < 2 * pieces:
-            count = min(len(self.ways), pieces)
-            groups = [list(range(i, len(self.ways), count)) for i in range(count)]
-        found = []
-        for number in numbers:
-            days = tuple(day for day in self.days if day.day == number)
-            orders = {(day.symbol, number): self.orders.get((day.symbol, number), []) for day in days}
-            for group in groups:
-                ways = tuple((i, *self.ways[i][:2]) for i in group)
-                found.append(Job(days, orders, ways, self.profiles, rules, session, depth))
-        return found
+        groups = 1 if len(numbers) >= 2 * pieces else min(len(self.ways), pieces)
+        return [
+            self._job([day for day in self.days if day.day == number], range(group, len(self.ways), groups))
+            for number in numbers
+            for group in range(groups)
+        ]
+
+    def _job(self, days: Sequence[Day], ways: Iterable[int]) -> Job:
+        keys = {(day.symbol, day.day) for day in days}
+        orders = {key: found for key, found in self.orders.items() if key in keys}
+        strategies = tuple((i, *self.ways[i][:2]) for i in ways)
+        return Job(tuple(days), orders, strategies, self.profiles, self.rules, self.session, self.depth)
 
 
 def _lots(instruments: Instruments, symbol: str, size: Any) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sor.backtest.days import Session, survey
@@ -16,6 +15,8 @@ from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
 from sor.types import whole_number
+
+MOST_HELD = 2**28  # bytes of a feed that is read once
 
 
 def backtest(
@@ -70,12 +71,31 @@ def backtest(
     instruments = getattr(feed, "instruments", SHARES) if instruments is None else instruments
     batches: Any = [feed] if isinstance(feed, Batch) else feed
     ways = ways_of(strategies, baseline)
-    days = survey(batches, session, directory)
+    held = _Held(batches)
+    days = survey(held, session, directory)
     if not days:
         raise InputError(_nothing(batches))
-    planned = Plan(days, ways, orders, rules, instruments)
-    found = _found(planned, batches, rules, session, directory, instruments, jobs, told)
-    return study_of(planned, found, batches, rules, session, baseline)
+    planned = Plan(days, ways, orders, rules, session, instruments)
+    found = _found(planned, batches, held, directory, jobs, told)
+    return study_of(planned, found, feed, baseline)
+
+
+class _Held:
+    """A feed that goes by, and is kept as long as it is small: then it need not be read again."""
+
+    def __init__(self, feed: Iterable[Batch]) -> None:
+        self.batches: list[Batch] = []
+        self._feed = feed
+
+    def __iter__(self) -> Iterator[Batch]:
+        room = MOST_HELD
+        for batch in self._feed:
+            room -= sum(column.nbytes for column in batch.columns().values())
+            if room < 0:
+                self.batches = []
+            else:
+                self.batches.append(batch)
+            yield batch
 
 
 def _nothing(feed: Any) -> str:
@@ -89,29 +109,25 @@ def _nothing(feed: Any) -> str:
 def _found(
     planned: Plan,
     feed: Any,
-    rules: Rules,
-    session: Session,
+    held: _Held,
     directory: VenueDirectory,
-    instruments: Instruments,
     processes: int,
     told: Callable[[int, int], None] | None,
 ) -> Found:
-    whole_number("jobs", processes, 1, 1024)
-    depth = feed.depth if isinstance(feed, Feed) else next(iter(feed)).depth
+    """What became of all orders, in the order of days, orders, strategies and queue models."""
     found = Found()
 
     def tell(done: int) -> None:
         if told is not None:
             told(done, planned.lives)
 
-    if processes == 1:
-        for job in planned.jobs(rules, session, depth, 1)[:1]:
-            everything = replace(job, days=tuple(planned.days), orders=planned.orders)
-            found = work(everything, feed, directory, instruments, tell)
+    if whole_number("jobs", processes, 1, 1024) == 1:
+        again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
+        found = work(planned.everything(), again, directory, planned.instruments, tell)
     else:
         if not isinstance(feed, Feed):
             raise InputError("jobs is more than 1: the feed must be one of files, as sor.read_feed gives it")
-        jobs = [(job, _source(feed, job, directory)) for job in planned.jobs(rules, session, depth, processes)]
+        jobs = [(job, _source(feed, job, directory)) for job in planned.jobs(processes)]
         for one in in_processes(jobs, processes, tell):
             found.join(one)
     found.parents.sort(key=lambda row: row[0])
@@ -120,11 +136,8 @@ def _found(
 
 
 def _source(feed: Feed, job: Job, directory: VenueDirectory) -> Source:
-    """Of a feed the files that have rows of a job's days."""
+    """Of a feed that has been read the files that have rows of a job's days."""
     first, last = min(day.first for day in job.days), max(day.last for day in job.days)
-    paths = tuple(path for path in feed.paths if path not in feed.spans or _meet(feed.spans[path], first, last))
-    return Source(paths, tuple(day.symbol for day in job.days), None, last + 1, feed.depth, feed.instruments, directory)
-
-
-def _meet(span: tuple[int, int], first: int, last: int) -> bool:
-    return span[0] <= last and first <= span[1]
+    paths = [path for path, (begins, ends) in feed.spans.items() if begins <= last and first <= ends]
+    symbols = tuple(day.symbol for day in job.days)
+    return Source(tuple(paths), symbols, None, last + 1, job.depth, feed.instruments, directory)

@@ -14,13 +14,12 @@ import numpy as np
 
 from sor.backtest import comparison, tables
 from sor.backtest.comparison import Comparison, Lives
-from sor.backtest.days import SECOND, Day, Session
-from sor.backtest.measures import Fill, Parent
+from sor.backtest.days import SECOND, Day
+from sor.backtest.measures import BESIDE, Fill, Parent
 from sor.backtest.orders import Plan
 from sor.backtest.work import QUEUES, Found, Rules, concatenated
 from sor.errors import InputError
 from sor.kernels import BACKEND
-from sor.market.feed import Feed
 from sor.market.fields import iso_of
 from sor.types import SIDES
 
@@ -95,8 +94,7 @@ class Study:
             "participation": _ratio(columns["filled"], columns["window_volume"]),
             "life_participation": _ratio(columns["filled"], columns["life_volume"]),
         }
-        beside = ("vwap", "twap", "effective_spread", "quoted_spread", "price_improvement", "realised_spread")
-        row |= {f"{name}_bps": _mean(columns[f"{name}_bps"]) for name in beside}
+        row |= {name: _mean(columns[name]) for name in BESIDE}
         quoted = row["quoted_spread_bps"]
         row["effective_to_quoted"] = row["effective_spread_bps"] / quoted if quoted else None
         return row
@@ -245,7 +243,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def study_of(planned: Plan, found: Found, feed: Any, rules: Rules, session: Session, baseline: str) -> Study:
+def study_of(planned: Plan, found: Found, feed: Any, baseline: str) -> Study:
+    rules = planned.rules
     parents = concatenated([row for _, row in found.parents], Parent)
     fills = concatenated([fill for _, rows in found.fills for fill in rows], Fill)
     strategies = [(one.schedule, one.routing) for _, _, one in planned.ways]
@@ -261,7 +260,7 @@ def study_of(planned: Plan, found: Found, feed: Any, rules: Rules, session: Sess
         "queues": list(rules.queues),
         "together": rules.together,
         "refresh_seconds": rules.refresh / SECOND,
-        "session": list(session),
+        "session": list(planned.session),
         "parameters": msgspec.structs.asdict(rules.parameters),
     }
     study = Study(parents, fills, strategies, baseline, planned.days, rules, settings, data_of(planned, feed))
@@ -279,7 +278,7 @@ def data_of(planned: Plan, feed: Any) -> dict[str, Any]:
         "symbols": sorted({day.symbol for day in days}),
         "days": sorted({day.name for day in days}),
         "publishers": sorted(set().union(*(day.publishers for day in days))),
-        "depth": feed.depth if isinstance(feed, Feed) else None,
+        "depth": planned.depth,
         "consolidated": any(day.consolidated for day in days),
         "trades": sum(day.prints for day in days),
         "volume": sum(day.volume for day in days),
@@ -326,7 +325,7 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
     if data["consolidated"]:
         notes.append("Quotes are consolidated: what venues show behind the best is not known, and is not taken.")
     elif data["depth"] == 1 and any(routing == "greedy_l2" for _, routing in study.strategies):
-        notes.append("The feed was read with one level a venue: greedy_l2 can do no more than brute_force.")
+        notes.append("The feed shows one level a venue: greedy_l2 can do no more than brute_force.")
     if found.fees_from:
         notes.append(f"Fees are from outside their dates at {', '.join(sorted(found.fees_from))}.")
     if found.default_fees:
@@ -340,7 +339,12 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append(
             f"The market is crossed {data['crossed']:.0%} of the session: quotes are not all of the same time."
         )
-    blind = int(columns["no_mid"].sum())
+    unknown = np.isnan(columns["mid"])
+    if unknown.any():
+        notes.append(
+            f"{int(unknown.sum()):,} of {len(unknown):,} results have no cost, as there was no mid until they arrived."
+        )
+    blind = int((columns["no_mid"] & ~unknown).sum())
     if blind:
         notes.append(
             f"{blind:,} of {len(columns['no_mid']):,} results had no mid at arrival or end: the last one stands for it."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.random import Generator, default_rng  # numpy imports it late, and an interrupt meanwhile is lost
 
 from sor.backtest.limit_book import CANCELLATIONS, TICK, BookSide, LimitBook, RestingOrder
 from sor.backtest.scenario import (
@@ -69,6 +70,7 @@ class SyntheticMarket:
         self.directory = VenueDirectory.load() if directory is None else directory
         self._publishers = [self.directory.publisher_of(mic) for mic in scenario.venues]
         self._made: _Day | None = None
+        self._truth: Truth | None = None
 
     def batches(self) -> Iterator[Batch]:
         """The feed: a row an event that its venue shows, with the book after it."""
@@ -77,8 +79,10 @@ class SyntheticMarket:
     @property
     def truth(self) -> Truth:
         """What no feed tells."""
-        day = self._day()
-        return Truth(self.scenario, self.directory, day.orders, day.samples, day.announcements)
+        if self._truth is None:
+            day = self._day()
+            self._truth = Truth(self.scenario, self.directory, day.orders, day.samples, day.announcements)
+        return self._truth
 
     def _day(self) -> _Day:
         if self._made is None:
@@ -156,7 +160,7 @@ class _Day:
         self.samples: list[Sample] = []
         self.value = scenario.ticks
         self._now = 0
-        self._rng = np.random.default_rng(scenario.seed)
+        self._rng = default_rng(scenario.seed)
         self._uniform = _uniform(self._rng)
         self._pick = CANCELLATIONS[scenario.cancellations]
         self._flow = [1.0 / (1 + i) for i in range(len(books))]
@@ -364,7 +368,7 @@ class _Day:
         return live[int(len(live) * self._uniform())] if live else None
 
 
-def _uniform(rng: np.random.Generator) -> Callable[[], float]:
+def _uniform(rng: Generator) -> Callable[[], float]:
     """Uniform numbers one by one, drawn many at a time."""
 
     def drawn() -> Iterator[float]:

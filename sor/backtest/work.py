@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +179,7 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST_GAP, day.opens, day.closes
         )
         self.market.traded = day.prints > 0
-        self._rows = Rows(slots, rules.delay)
+        self._rows = Rows(slots, rules.delay, job.depth)
         self._sims: list[tuple[int, Order, Strategy, Any]] = []
         self._routings: list[Any] = []
         self._begin()
@@ -238,7 +237,7 @@ class _Going:
         for number, order, one, sim in self._sims:
             place = (self.day.day, order.number, number, sim.queue)
             names = one.schedule, one.routing
-            row, _ = measured(order, self.day.day, names, sim, self.rates, self._lot)
+            row, _ = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
@@ -270,7 +269,8 @@ class Source:
 
 def in_processes(jobs: Sequence[tuple[Job, Source]], processes: int, told: Callable[[int], None]) -> Iterator[Found]:
     """What became of each job, in their order, however many work on them."""
-    import multiprocessing
+    import multiprocessing  # here, as most runs do without
+    from concurrent.futures import ProcessPoolExecutor, as_completed
 
     done = 0
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:

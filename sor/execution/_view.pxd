@@ -10,14 +10,22 @@ cdef class View:
     cdef readonly list venues, rates
     cdef readonly Py_ssize_t depth, width
     cdef public Py_ssize_t slots
-    cdef public int64_t[::1] price, size, updates, times, best, best_slot, last, last_slot
+    cdef public int64_t[::1] price, size, before, updates, times, best, best_slot, last, last_slot
     cdef public int64_t mid2, volume
     cdef public bint has_mid, had_mid
 
-    @cython.locals(first=Py_ssize_t, changed=int)
+    @cython.locals(slot=Py_ssize_t)
+    cpdef int begin(self) except -1
+
+    @cython.locals(before=Py_ssize_t, first=Py_ssize_t, changed=int)
     cpdef int show_row(
         self, Py_ssize_t slot, const int64_t[:, ::1] bid_price, const int64_t[:, ::1] bid_size,
         const int64_t[:, ::1] ask_price, const int64_t[:, ::1] ask_size, Py_ssize_t row, int64_t time
+    ) except -1
+
+    @cython.locals(level=Py_ssize_t)
+    cdef bint _differ(
+        self, const int64_t[:, ::1] prices, const int64_t[:, ::1] sizes, Py_ssize_t row, Py_ssize_t before
     ) except -1
 
     @cython.locals(
@@ -33,8 +41,10 @@ cdef class View:
     @cython.locals(first=Py_ssize_t, shown=bint, at=Py_ssize_t)
     cpdef bint clear(self, int side, Py_ssize_t slot) except -1
 
-    @cython.locals(side=int, best=int64_t, where=Py_ssize_t, at=Py_ssize_t, slot=Py_ssize_t)
     cpdef int refresh(self) except -1
+
+    @cython.locals(side=int, best=int64_t, where=Py_ssize_t, at=Py_ssize_t, slot=Py_ssize_t)
+    cdef int _refresh(self, int sides) except -1
 
     @cython.locals(first=Py_ssize_t, other=Py_ssize_t, at=Py_ssize_t)
     cpdef int64_t shown(self, int side, Py_ssize_t slot, int64_t price) except? -2

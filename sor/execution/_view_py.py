@@ -1,3 +1,4 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False
 """What venues show to who works an order, and what of it is spoken for.
 
 One source for both backends, as `sor.market._quotes`: run as it stands, or compiled with the types of `_view.pxd`.
@@ -50,6 +51,7 @@ class View:
         self.width = slots * depth
         self.price = np.full(2 * self.width, NOTHING, np.int64).data
         self.size = np.zeros(2 * self.width, np.int64).data
+        self.before = np.full(slots, -1, np.int64).data  # each venue's last row in the arrays in use; -1: none
         self.updates = np.zeros(slots, np.int64).data
         self.times = np.zeros(slots, np.int64).data
         self.best = np.full(2, NOTHING, np.int64).data
@@ -60,13 +62,23 @@ class View:
         self.has_mid = self.had_mid = False
         self.volume = 0
 
+    def begin(self) -> None:
+        """Other arrays of rows are in use from now on."""
+        for slot in range(self.slots):
+            self.before[slot] = -1
+
     def show_row(
         self, slot: int, bid_price: Any, bid_size: Any, ask_price: Any, ask_size: Any, row: int, time: int
     ) -> int:
         """Replace what a venue shows by a row of arrays (n, depth); bits of the sides that are other now."""
         self.updates[slot] += 1
         self.times[slot] = time
-        changed = self._set(0, slot, ask_price, ask_size, row) + 2 * self._set(1, slot, bid_price, bid_size, row)
+        before, changed = self.before[slot], 0
+        if before < 0 or self._differ(ask_price, ask_size, row, before):
+            changed += self._set(0, slot, ask_price, ask_size, row)
+        if before < 0 or self._differ(bid_price, bid_size, row, before):
+            changed += 2 * self._set(1, slot, bid_price, bid_size, row)
+        self.before[slot] = row
         first = slot * self.depth
         if (
             self.size[first]
@@ -75,8 +87,15 @@ class View:
         ):
             changed = self.clear(0, slot) + 2 * self.clear(1, slot)  # crossed in itself: not to be believed
         if changed:
-            self.refresh()
+            self._refresh(changed)
         return changed
+
+    def _differ(self, prices: Any, sizes: Any, row: int, before: int) -> bool:
+        """Whether two rows show other levels: most rows change one side."""
+        for level in range(self.depth):
+            if prices[row, level] != prices[before, level] or sizes[row, level] != sizes[before, level]:
+                return True
+        return False
 
     def _set(self, side: int, slot: int, prices: Any, sizes: Any, row: int) -> bool:
         first = side * self.width + slot * self.depth
@@ -109,6 +128,7 @@ class View:
 
     def clear(self, side: int, slot: int) -> bool:
         """Let a side of a venue show nothing; whether it did."""
+        self.before[slot] = -1
         first = side * self.width + slot * self.depth
         shown = self.size[first] > 0
         for at in range(first, first + self.depth):
@@ -117,7 +137,12 @@ class View:
 
     def refresh(self) -> None:
         """The best of all venues anew."""
+        self._refresh(3)
+
+    def _refresh(self, sides: int) -> None:
         for side in range(2):
+            if not sides & (1 << side):
+                continue
             best, where = NOTHING, -1
             at = side * self.width
             for slot in range(self.slots):

@@ -204,8 +204,8 @@ class Market:
 
     def rest(self, venue: str, shares: int, price: float, seconds: float | None = None) -> Any:
         """An order that rests at a price, at most for so long."""
-        until = workers.NEVER if seconds is None else self.time + int(seconds * 1e9)
-        return workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1), True, until)
+        until = () if seconds is None else (self.time + int(seconds * 1e9),)
+        return workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1), True, *until)
 
     def _slot(self, venue: str) -> int:
         venues = self._worker.view.venues

@@ -1,6 +1,7 @@
 # C types for `_quotes_py.py` where it is compiled as `sor.market._quotes`: the names are that module's own.
 cimport cython
 
+cdef str OK, EMPTY
 cdef double UNITS
 cdef double MID_UNITS
 cdef double ROUNDER
@@ -30,6 +31,10 @@ cdef class VenueQuote:
     cdef public long long said_shares
     cdef public str said_status
     cdef public bint said_buying
+    cdef public object sent, sent_text
+    cdef public str sent_side
+    cdef public double sent_price
+    cdef public long long sent_shares
 
     cpdef show(self, list bids, list asks, Rates rates)
     cdef bint fees_differ(self) except -1
@@ -47,6 +52,8 @@ cdef class BookOfQuotes:
     cdef object _asks, _bids
     cdef double[::1] _flat_asks
     cdef double[::1] _flat_bids
+    cdef double[:, ::1] _ask_rows
+    cdef double[:, ::1] _bid_rows
 
     cdef bint has(self, object order) except -1
 
@@ -68,6 +75,8 @@ cdef class Market:
     cdef public str side, state
     cdef public object bid, ask, mid
     cdef public list statuses
+
+    cpdef list warnings(self)
 
 
 @cython.locals(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sor.types import MarketState, Order, Side, Status
 
 SHOWN: dict[Side, str] = {"buy": "ask", "sell": "bid"}
+# Nearly all statuses are one of these; as texts that are names exist once, it is enough to look at where they are.
+OK: Status = "ok"
+EMPTY: Status = "empty"
 UNITS = 1e8  # of a dollar in a result: what lies beyond is the noise of binary fractions
 MID_UNITS = 1e10  # prices have nine decimals: these give their mid digit for digit
 FEE_UNITS = 1e12  # of a fee or rebate that is a part of the price
@@ -79,6 +82,12 @@ class VenueQuote:
         self.said_shares = 0
         self.said_status: Status = "empty"
         self.said_buying = True
+        # The same of the last order to take shares at its best level.
+        self.sent: Any = None
+        self.sent_text: Any = None
+        self.sent_side: Side = "buy"
+        self.sent_price = 0.0
+        self.sent_shares = 0
         self.show([], [], FREE)
 
     def show(self, bids: list[Level], asks: list[Level], rates: Rates) -> None:
@@ -116,7 +125,9 @@ class BookOfQuotes:
 
     # As where it is compiled: what else an object has is of a class made from this one, and lies in its `__dict__`.
     __slots__ = (
+        "_ask_rows",
         "_asks",
+        "_bid_rows",
         "_bids",
         "_by_order",
         "_flat_asks",
@@ -147,6 +158,7 @@ class BookOfQuotes:
         # Through memoryviews: numpy takes three times as long to set one number.
         self._flat_asks: Any = self._asks.reshape(-1).data
         self._flat_bids: Any = self._bids.reshape(-1).data
+        self._ask_rows, self._bid_rows = self._asks, self._bids  # compiled, views that a kernel takes as they are
         for place, quote in enumerate(self.quotes):
             quote.place = place
             self._write(quote)
@@ -252,7 +264,7 @@ class Market:
             found.append(f"market locked: best bid and offer both {self.bid}")
         if not any_usable(self.statuses):
             counts = Counter(self.statuses)
-            reasons = ", ".join(f"{counts[status]} {status}" for status in sorted(counts)) or "none known"
+            reasons = ", ".join([f"{counts[status]} {status}" for status in sorted(counts)]) or "none known"
             found.append(f"nothing to {self.side}: no venue shows a usable {SHOWN[self.side]} ({reasons})")
         return found
 
@@ -307,7 +319,7 @@ def usable_rows(
     An empty row does no harm where only displayed shares are taken (``empty_too``), so most books go to the kernel
     as they are.
     """
-    rows = book.rows(market.side)
+    rows = book._asks if market.side == "buy" else book._bids
     if levels == book.depth and order.limit_price is None and all_usable(market.statuses, empty_too):
         return rows, None
     places = [
@@ -324,14 +336,14 @@ def usable_rows(
 
 def any_usable(statuses: list[Status]) -> bool:
     for status in statuses:  # noqa: SIM110 - compiled, a loop is quicker than a generator
-        if status == "ok" or status == "unknown_fee":
+        if status is OK or (status is not EMPTY and status in USABLE):
             return True
     return False
 
 
 def all_usable(statuses: list[Status], empty_too: bool) -> bool:
     for status in statuses:
-        if status != "ok" and status != "unknown_fee" and not (empty_too and status == "empty"):
+        if status is not OK and not (empty_too and status is EMPTY) and status not in USABLE:
             return False
     return True
 

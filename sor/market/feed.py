@@ -115,6 +115,10 @@ class Feed:
         """About which part of all files the iteration has read; nothing is known of pipes and of Parquet being read."""
         return sum(share() for share in self._shares) / len(self.paths)
 
+    def at_depth(self, depth: int) -> Feed:
+        """The same feed with other levels."""
+        return Feed(self.paths, self._symbols, self._start, self._end, depth, self.instruments, self._directory)
+
     def to_arrow(self) -> Any:
         """All rows as a ``pyarrow.Table``, in memory; its columns are those of `Batch.to_arrow`.
 

@@ -309,11 +309,12 @@ def iso_of(time: int) -> str:
     """ISO 8601 text of a time in nanoseconds, all nine digits kept: 2024-08-01T13:36:32.491911683Z."""
     minute, rest = divmod(time, 60 * 10**9)
     digits = str(rest + 10**11)  # faster than to ask for eleven digits
-    return f"{_calendar(minute)}{digits[1:3]}.{digits[3:]}Z"
+    return f"{minute_text(minute)}{digits[1:3]}.{digits[3:]}Z"
 
 
 @lru_cache(maxsize=1024)
-def _calendar(minute: int) -> str:
+def minute_text(minute: int) -> str:
+    """A minute since the epoch, up to where its seconds stand: 2024-08-01T13:36:."""
     return datetime.fromtimestamp(60 * minute, timezone.utc).isoformat()[:17]
 
 

@@ -49,10 +49,12 @@ class PlainFile(WholeFile):
         self._prices = Prices()
         self._venues = _Venues(directory)
         self._side = lru_cache(KNOWN)(self._levels)  # the side that a row does not change is as it was
+
+    def begin(self) -> None:
         levels = [
             level_name(name, level)
             for side in ("bid", "ask")
-            for level in range(depth)
+            for level in range(self._depth)
             for name in (side, f"{side}_size")
         ]
         self._write(["time", "venue", "symbol", "sequence", *levels, "price", "size", "side"])

@@ -34,8 +34,6 @@ class WholeFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._part = f"{self.path}.part"
-        with self.writing():
-            self.file = open(self._part, "wb")  # noqa: SIM115 - closed where the ``with`` ends
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -44,6 +42,9 @@ class WholeFile:
             yield
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def begin(self) -> None:
+        """Write what the file begins with."""
 
     def end(self) -> None:
         """Write what is held, as there is no more to come."""
@@ -64,6 +65,14 @@ class WholeFile:
                 self.file.close()
 
     def __enter__(self) -> Self:
+        try:
+            with self.writing():
+                self.file = open(self._part, "wb")
+                self.begin()
+        except BaseException as error:  # somebody may stop it just here
+            if hasattr(self, "file") or not isinstance(error, InputError):
+                self._drop()
+            raise
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -74,7 +83,11 @@ class WholeFile:
                     os.replace(self._part, self.path)
         finally:
             self.leave()
-            with contextlib.suppress(OSError):  # of a full disk, again
-                self.file.close()
-            if os.path.exists(self._part):
-                os.unlink(self._part)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Close the file, and take it away where it has not got its name."""
+        with contextlib.suppress(OSError, AttributeError):  # of a full disk, again; or it was not opened
+            self.file.close()
+        if os.path.exists(self._part):
+            os.unlink(self._part)

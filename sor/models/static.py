@@ -81,7 +81,7 @@ def _numbers_of(where: str, venue: Any) -> list[float]:
 
 
 def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np.ndarray:
-    """Contiguous quotes of one snapshot, or with three dimensions of any number of them."""
+    """Contiguous quotes of one snapshot; or with three dimensions of any number, whose numbers are looked at later."""
     if type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array: it must be a plain one, without the venues that are masked")
     shape = array.shape
@@ -93,11 +93,17 @@ def _checked_array(array: np.ndarray, name: str = "venues", ndim: int = 2) -> np
     if not shape[ndim - 2] and 0 not in shape[:-2]:
         raise InputError(f"{name} is empty: at least one venue is needed")
     array = np.ascontiguousarray(array)
-    unusable = core.find_unusable(array if ndim == 2 else array.reshape(-1, 4), MAX_NUMBER)
-    if unusable >= 0:
-        place = np.unravel_index(unusable, shape[:-1])
-        _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*array[place].tolist()))
+    if ndim == 2:
+        unusable = core.find_unusable(array, MAX_NUMBER)
+        if unusable >= 0:
+            _refuse_row(array, name, unusable)
     return array
+
+
+def _refuse_row(quotes: np.ndarray, name: str, row: int) -> None:
+    """Raise for a row of quotes, counted over all snapshots, that has a number which no quote has."""
+    place = np.unravel_index(row, quotes.shape[:-1])
+    _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*quotes[place].tolist()))
 
 
 def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
@@ -332,6 +338,9 @@ def allocate_many(
     splits, costs = np.empty((n, k), np.int64), np.empty(n)
 
     def solve(part: slice) -> None:
+        unusable = core.find_unusable(quotes[part].reshape(-1, 4), MAX_NUMBER)
+        if unusable >= 0:
+            _refuse_row(quotes, "quotes", part.start * k + unusable)
         orders, answers = (quotes[part], sizes[part], *penalties), (references[part], splits[part], costs[part])
         if rests:
             core.allocate_many(*orders, grid, *answers)

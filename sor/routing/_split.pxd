@@ -1,20 +1,38 @@
 # C types for `_split_py.py` where it is compiled as `sor.routing._split`: the names are that module's own.
 cimport cython
+from sor cimport _core as core
 from sor.market cimport _quotes as quotes
 
 
+cdef long long SECOND, MINUTE
+
+
+@cython.locals(
+    market=quotes.Market, warnings=list, fills=Fills, levels=Py_ssize_t, shown="double[:, ::1]", total_cost=double,
+    value=double,
+)
+cpdef routed(
+    object order, quotes.BookOfQuotes book, object algorithm, object objective, object parameters,
+    object max_quote_age, object excluded, object solve, object stream, object source, object halt
+)
+
+
 cdef class Fills:
-    cdef public list allocation, children
+    cdef public list allocation, children, texts
     cdef public long long executed
     cdef public double executed_cash, cash
 
 
 @cython.locals(
-    buying=bint, depth=Py_ssize_t, allocation=list, children=list, executed=cython.longlong, executed_cash=double,
-    resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t, venue=Py_ssize_t, at=Py_ssize_t,
-    quote=quotes.VenueQuote, flat="double[::1]", price=double, taken=cython.longlong, fills=Fills,
+    buying=bint, depth=Py_ssize_t, allocation=list, children=list, texts=list, executed=cython.longlong,
+    executed_cash=double, resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t,
+    venue=Py_ssize_t, at=Py_ssize_t, quote=quotes.VenueQuote, flat="double[::1]", price=double,
+    taken=cython.longlong, fills=Fills,
 )
 cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
+
+
+cdef taking(quotes.VenueQuote quote, str side, double price, long long shares)
 
 
 @cython.locals(venue=Py_ssize_t, quote=quotes.VenueQuote)
@@ -27,6 +45,10 @@ cdef described(quotes.VenueQuote quote, long long shares, str status, bint buyin
 
 @cython.locals(middle=double, dollars=double, per_share=double)
 cdef shortfall(str side, double executed_cash, long long executed, object mid)
+
+
+@cython.locals(minute=cython.longlong, rest=cython.longlong, second=cython.longlong)
+cdef str text_of(long long time)
 
 
 @cython.locals(

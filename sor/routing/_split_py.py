@@ -1,4 +1,4 @@
-"""The hot path, second half: what a split of a book's rows means, and the result that says so.
+"""The hot path, second half: from a book to a split, what that means, and the result that says so.
 
 One source for both backends, as `sor.market._quotes`: compiled, it is ``sor.routing._split``.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec import UNSET, Raw
 
-# Compiled, its functions and classes are those of `_quotes`, as `_split.pxd` says.
+# Compiled, their functions and classes are those of `_core` and `_quotes`, as `_split.pxd` says.
+from sor import _core_py as core
 from sor.market import _quotes_py as quotes
-from sor.market.fields import iso_of
+from sor.market.fields import minute_text
 from sor.routing.result import (
     SCHEMA_VERSION,
     BookSummary,
@@ -25,19 +26,70 @@ from sor.routing.result import (
 )
 from sor.types import USABLE
 
+SECOND = 10**9  # ns
+MINUTE = 60 * SECOND
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sor.market._quotes_py import BookOfQuotes, Market, VenueQuote
     from sor.types import Algorithm, CostParameters, Objective, Order, Side, Status
 
 
+def routed(
+    order: Order,
+    book: BookOfQuotes,
+    algorithm: Algorithm,
+    objective: Objective,
+    parameters: CostParameters,
+    max_quote_age: int | None,
+    excluded: Collection[str],
+    solve: Callable[..., Any] | None,
+    stream: Any,
+    source: Any,
+    halt: str | None,
+) -> RoutingResult:
+    """What `sor.Router.route` answers to an order that is one for this book; ``solve`` is None where it only sweeps."""
+    market = quotes.survey(order, book, max_quote_age, excluded, halt is not None)
+    warnings = market.warnings() if halt is None else [halt]
+    if book.doubts:
+        warnings += book.warnings()  # type: ignore[attr-defined]  # a `sor.Book` has them
+    levels = 1 if algorithm == "brute_force" else book.depth
+    rows, places = quotes.usable_rows(order, book, market, levels, objective == "sweep")
+    if solve is None:
+        over, under, queue = parameters.lambda_over, parameters.lambda_under, parameters.theta_queue
+        shown = book._ask_rows if market.side == "buy" else book._bid_rows
+        if places is not None:
+            shown = rows
+        size: Any = order.quantity  # whole, as shares and lots are
+        split, total_cost = core.sweep(shown, size, over, under, queue, 0.0)
+        fills, value, placement = tally(market.side, book, places, split), total_cost, UNSET
+    else:
+        fills, total_cost, value, placement = solve(order, book, market, rows, places, warnings)
+    return assemble(
+        order,
+        book,
+        market,
+        fills,
+        total_cost,
+        value,
+        algorithm,
+        objective,
+        parameters,
+        warnings,
+        placement,
+        stream,
+        source,
+    )
+
+
 class Fills:
     """What a split of the rows means: shares by venue, cash, and the orders to send."""
 
-    def __init__(self, allocation: list[int], children: list[ChildOrder]) -> None:
+    def __init__(self, allocation: list[int], children: list[ChildOrder], texts: list[Any]) -> None:
         self.allocation = allocation  # shares per venue
         self.children = children
+        self.texts = texts  # of these, or they themselves
         self.executed = 0  # shares executed at once
         self.executed_cash = 0.0  # dollars for them, fees included; negative: received
         self.cash = 0.0  # the model's: the same less the rebates of resting shares
@@ -50,6 +102,7 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
     flat = book._flat_asks if buying else book._flat_bids  # side by side in memory, as the quotes' own levels are not
     allocation = [0] * len(book.quotes)
     children: list[ChildOrder] = []
+    texts: list[Any] = []
     executed, executed_cash, resting_cash = 0, 0.0, 0.0
     for row, quantity in enumerate(split):
         if quantity == 0:
@@ -63,16 +116,30 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
         executed += taken
         executed_cash += taken * (flat[at] + flat[at + 2])
         quote = book.quotes[venue]
-        if taken:
+        if taken and place == venue * depth:
+            children.append(taking(quote, side, price, taken))
+            texts.append(quote.sent_text)
+        elif taken:
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
+            texts.append(children[-1])
         if quantity > taken:
             resting_cash -= (quantity - taken) * flat[at + 3]
             children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
-    fills = Fills(allocation, children)
+            texts.append(children[-1])
+    fills = Fills(allocation, children, texts)
     fills.executed = executed
     fills.executed_cash = executed_cash
     fills.cash = executed_cash + resting_cash
     return fills
+
+
+def taking(quote: VenueQuote, side: Side, price: float, shares: int) -> ChildOrder:
+    """The order that takes shares at a venue's best level; most venues get the same one from row to row."""
+    if quote.sent is None or shares != quote.sent_shares or price != quote.sent_price or side != quote.sent_side:
+        quote.sent = ChildOrder(quote.venue_id, "market", side, price, shares)
+        quote.sent_text = Raw(encode(quote.sent))
+        quote.sent_side, quote.sent_price, quote.sent_shares = side, price, shares
+    return quote.sent  # type: ignore[no-any-return]
 
 
 def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
@@ -82,6 +149,7 @@ def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: l
         fills.allocation[venue] += shares
         price = quote.bid if side == "buy" else quote.ask
         fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
+        fills.texts.append(fills.children[-1])
         if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
             market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
 
@@ -118,11 +186,19 @@ def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> V
             quote.bid_size,
             status,
         )
-        quote.text = msgspec.Raw(encode(quote.said))
+        quote.text = Raw(encode(quote.said))
         quote.said_shares = shares
         quote.said_status = status
         quote.said_buying = buying
     return quote.said  # type: ignore[no-any-return]
+
+
+def text_of(time: int) -> str:
+    """As `sor.market.fields.iso_of`, which is not compiled."""
+    minute = time // MINUTE
+    rest = time - minute * MINUTE
+    second = rest // SECOND
+    return f"{minute_text(minute)}{second:02d}.{rest - second * SECOND:09d}Z"
 
 
 def assemble(
@@ -143,7 +219,7 @@ def assemble(
     """The result of a split, with all that was known when it was decided."""
     side, size = market.side, order.quantity
     buying = side == "buy"
-    time = iso_of(book.time)
+    time = text_of(book.time)
     venues, texts = [], []
     for place, quote in enumerate(book.quotes):
         venues.append(described(quote, fills.allocation[place], market.statuses[place], buying))
@@ -173,5 +249,5 @@ def assemble(
         stream,
         source,
     )
-    result.__dict__["texts"] = texts
+    result.__dict__["texts"] = texts, fills.children.copy(), fills.texts
     return result

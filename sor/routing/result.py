@@ -306,12 +306,21 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
 
     def to_json(self) -> bytes:
         """One line of JSON, without the line break."""
-        texts = self.__dict__.get("texts")  # of the venues, where the router has them at hand: most have not changed
         line = _lines.pop() if _lines else bytearray(USUAL_LINE)
-        _encoder.encode_into(self if texts is None else msgspec.structs.replace(self, venues=texts), line)
+        _encoder.encode_into(self._told(), line)
         written = bytes(line)
         _lines.append(line)
         return written
+
+    def _told(self) -> RoutingResult:
+        """The same with texts that the router has at hand, as most venues and orders have not changed."""
+        texts = self.__dict__.get("texts")
+        if texts is None:
+            return self
+        venues, sent, orders = texts
+        if sent != self.child_orders:  # a list, which who has the result may have changed
+            orders = self.child_orders
+        return msgspec.structs.replace(self, venues=venues, child_orders=orders)
 
 
 _encoder = msgspec.json.Encoder()

@@ -136,33 +136,19 @@ class Router:
             lots, instrument = order_in_lots(order, book)
             inside = self._router_of(instrument).route(lots, book, stream=stream, source=source, halt=halt)
             return result_outside(inside, instrument)
-        market = quotes.survey(order, book, self.max_quote_age, self.excluded, halt is not None)
-        warnings = market.warnings() if halt is None else [halt]
-        if book.doubts:
-            warnings += book.warnings()
-        levels = 1 if self.algorithm == "brute_force" else book.depth
-        rows, places = quotes.usable_rows(order, book, market, levels, self.objective == "sweep")
-        placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET
-        if self.algorithm == "cont_kukanov":
-            fills, solution, placement = self._place(order, book, market, rows, places, warnings)
-        else:
-            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
-            fills = splits.tally(order.side, book, places, solution.split)
-        total_cost, value = solution.total_cost, solution.objective_value
-        result: RoutingResult = splits.assemble(
+        sweeps = self.objective == "sweep" and self.algorithm != "cont_kukanov"
+        result: RoutingResult = splits.routed(
             order,
             book,
-            market,
-            fills,
-            total_cost,
-            value,
             self.algorithm,
             self.objective,
             self.parameters,
-            warnings,
-            placement,
+            self.max_quote_age,
+            self.excluded,
+            None if sweeps else self._solved,
             stream,
             source,
+            halt,
         )
         return result
 
@@ -174,6 +160,18 @@ class Router:
             found.parameters = with_step(self.parameters, instrument.grid(self.parameters.step))
             found._lots = True
         return found
+
+    def _solved(
+        self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
+    ) -> tuple[Any, float, float, PlacementSummary | msgspec.UnsetType | None]:
+        """Fills, what they cost with true prices, the value that was minimised, and what was planned."""
+        placement: PlacementSummary | msgspec.UnsetType | None = msgspec.UNSET
+        if self.algorithm == "cont_kukanov":
+            fills, solution, placement = self._place(order, book, market, rows, places, warnings)
+        else:
+            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
+            fills = splits.tally(order.side, book, places, solution.split)
+        return fills, solution.total_cost, solution.objective_value, placement
 
     def _place(
         self, order: Order, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]

@@ -187,6 +187,38 @@ def whole(low: int, high: int = MAX_ORDER) -> Callable[[str], int]:
     return parse
 
 
+def quantities(value: str) -> tuple[int | Decimal, ...]:
+    """Several, with commas between: no thousands separators then."""
+    found = tuple(quantity(part) for part in names(value))
+    if not found:
+        raise ValueError("a whole number above 0, or several of them with commas between")
+    return found
+
+
+def duration(low: float, high: float = 86_400.0) -> Callable[[str], float]:
+    """Seconds, from a number of them or one with a unit."""
+
+    def parse(value: str) -> float:
+        match = re.fullmatch(r"\s*([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*(ns|us|ms|s|m|h|)\s*", value, re.ASCII)
+        seconds = float(Decimal(match[1]) * UNITS[match[2]]) if match else -1.0
+        if not low <= seconds <= high:
+            raise ValueError(f"a time from {low:g} to {high:g} s, such as 500us, 250ms, 30s, 5m or 1h")
+        return seconds
+
+    return parse
+
+
+UNITS = {  # seconds
+    "ns": Decimal("1e-9"),
+    "us": Decimal("1e-6"),
+    "ms": Decimal("1e-3"),
+    "s": Decimal(1),
+    "": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+}
+
+
 def quantity(value: str) -> int | Decimal:
     """A whole number, or one with decimals, which only a symbol with an instrument may have."""
     digits = value.strip().replace(",", "")

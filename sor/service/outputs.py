@@ -30,10 +30,10 @@ class StandardOutput:
         self._stream = sys.stdout
         self._bytes: Any = getattr(sys.stdout, "buffer", None)  # None: of text only
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         with _told():
             if self._bytes is None:
-                self._stream.write(data.decode(errors="replace"))
+                self._stream.write(str(data, "utf-8", "replace"))
                 return
             left = memoryview(data)
             while left:  # where Python does not buffer (-u), a disk that fills up takes a part, and says so by a number

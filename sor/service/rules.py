@@ -12,8 +12,10 @@ from typing import Any
 from sor.errors import InputError
 from sor.service.options import Option, Settings, options_of, topic_name
 from sor.service.settings import (
+    BacktestSettings,
     ConvertSettings,
     FeedSettings,
+    ModelSettings,
     OneOrderSettings,
     OutputSettings,
     PaperSettings,
@@ -22,6 +24,7 @@ from sor.service.settings import (
     SendSettings,
     SimulateSettings,
     StreamSettings,
+    beside,
     in_columns,
     truth_files,
 )
@@ -49,6 +52,8 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
+    if isinstance(settings, BacktestSettings):
+        _check_backtest(settings)
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
@@ -63,19 +68,28 @@ def check_routing(settings: RoutingSettings) -> None:
             f"--objective is {settings.objective!r}: {settings.algorithm} takes what is displayed, so it must be sweep"
         )
     if settings.algorithm == "cont_kukanov":
-        for field in ("theta_queue", "lambda_under", "lambda_over"):
-            if getattr(settings, field) < 0:
-                value = getattr(settings, field)
-                raise InputError(f"{_flag(field)} is {value:g}: with --algorithm cont_kukanov it must be 0 or more")
+        _check_penalties(settings, "--algorithm")
         if settings.order_size > MAX_NUMBER:
             most = f"with --algorithm cont_kukanov it must be at most {MAX_NUMBER:.0f}"
             raise InputError(f"--order-size is {settings.order_size}: {most}")
     by_orders = isinstance(settings, StreamSettings) and settings.orders_topic is not None
-    if (settings.algorithm == "cont_kukanov" or by_orders) and settings.windows < settings.min_windows:
+    if settings.algorithm == "cont_kukanov" or by_orders:
+        _check_windows(settings)
+
+
+def _check_windows(settings: ModelSettings) -> None:
+    if settings.windows < settings.min_windows:
         raise InputError(
             f"--min-windows is {settings.min_windows} and --windows {settings.windows}: so many are never kept, and "
             "--min-windows must be at most as many"
         )
+
+
+def _check_penalties(settings: ModelSettings, flag: str) -> None:
+    for field in ("theta_queue", "lambda_under", "lambda_over"):
+        value = getattr(settings, field)
+        if value < 0:
+            raise InputError(f"{_flag(field)} is {value:g}: with {flag} cont_kukanov it must be 0 or more")
 
 
 def _check_order(settings: OneOrderSettings) -> None:
@@ -171,6 +185,18 @@ def _check_feed(settings: FeedSettings) -> None:
         raise InputError(f"--output is missing: it must be {what}")
 
 
+def _check_backtest(settings: BacktestSettings) -> None:
+    if "-" in settings.files:
+        raise InputError("FILE is '-': a backtest reads its files twice, so they must be files")
+    if settings.orders is not None and settings.every is not None:
+        raise InputError("--orders and --every: a number of arrivals, or the time between them; give one of them")
+    if settings.output is not None and beside(settings.output, "parents") is None:
+        raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
+    if "cont_kukanov" in settings.routing:
+        _check_windows(settings)
+        _check_penalties(settings, "--routing")
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +245,8 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
+    if isinstance(settings, BacktestSettings) and settings.output is not None:
+        yield "the orders beside --output", str(beside(settings.output, "parents")), None
     if isinstance(settings, SimulateSettings):
         for path in truth_files(settings.output) or ():
             yield "the truth beside --output", path, None

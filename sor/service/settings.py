@@ -75,7 +75,22 @@ _ORDERS_TOPIC = Option(
 _RESULTS_TOPIC = Option("SOR_RESULTS_TOPIC", topic_name, "topic for the results; without it they go to standard output")
 
 
-class RoutingSettings(Settings):
+class ModelSettings(Settings):
+    """What the models of a split go by."""
+
+    lambda_over: Annotated[float, Option("LAMBDA_OVER", _penalty, "penalty for overfill, dollars per share")] = 0.01
+    lambda_under: Annotated[float, Option("LAMBDA_UNDER", _penalty, "penalty for underfill, dollars per share")] = 0.005
+    theta_queue: Annotated[float, Option("THETA_QUEUE", _penalty, "penalty for either, dollars per share")] = 0.002
+    windows: Annotated[int, Option("SOR_WINDOWS", whole(1, 100000), "cont_kukanov: windows of outflows kept")] = 500
+    min_windows: Annotated[
+        int,
+        Option(
+            "SOR_MIN_WINDOWS", whole(1, 100000), "cont_kukanov: windows below which the order is for what is displayed"
+        ),
+    ] = 60
+
+
+class RoutingSettings(ModelSettings):
     """What is routed on every message, and how."""
 
     order_size: Annotated[int | Decimal, Option("ORDER_SIZE", options.quantity, "shares to route on every message")] = (
@@ -86,9 +101,6 @@ class RoutingSettings(Settings):
     algorithm: Annotated[Algorithm, _ALGORITHM] = "brute_force"
     greedy_l2: Annotated[bool, Option("GREEDY_L2", switch, "the same as --algorithm greedy_l2")] = False
     objective: Annotated[Objective, _OBJECTIVE] = "sweep"
-    lambda_over: Annotated[float, Option("LAMBDA_OVER", _penalty, "penalty for overfill, dollars per share")] = 0.01
-    lambda_under: Annotated[float, Option("LAMBDA_UNDER", _penalty, "penalty for underfill, dollars per share")] = 0.005
-    theta_queue: Annotated[float, Option("THETA_QUEUE", _penalty, "penalty for either, dollars per share")] = 0.002
     step: Annotated[int, Option("STEP", whole(1), "grid of the split, shares (no part in sweep)")] = 100
     horizon: Annotated[
         int,
@@ -96,13 +108,6 @@ class RoutingSettings(Settings):
             "SOR_HORIZON",
             whole(1, 7200),
             "cont_kukanov: seconds in which limit orders may fill, and over which outflows are counted",
-        ),
-    ] = 60
-    windows: Annotated[int, Option("SOR_WINDOWS", whole(1, 100000), "cont_kukanov: windows of outflows kept")] = 500
-    min_windows: Annotated[
-        int,
-        Option(
-            "SOR_MIN_WINDOWS", whole(1, 100000), "cont_kukanov: windows below which the order is for what is displayed"
         ),
     ] = 60
     max_quote_age: Annotated[
@@ -596,12 +601,113 @@ class SimulateSettings(LogSettings):
         return {name: getattr(self, name) for name in (*names, "feed_delay")}
 
 
+def beside(output: str, what: str) -> str | None:
+    """The name of what stands beside a file of columns or CSV; None: its name ends in neither."""
+    name, dot, form = output.rpartition(".")
+    return f"{name}.{what}.{form}" if name and dot and form in ("parquet", "csv") else None
+
+
 def truth_files(output: str | None) -> tuple[str, str] | None:
     """Where the truth of a synthetic market stands, its orders and the rest; None: no form of a feed is called so."""
-    if output is None or not output.endswith((".parquet", ".csv")):
-        return None
-    name, _, form = output.rpartition(".")
-    return f"{name}.truth.{form}", f"{name}.truth.json"
+    orders = None if output is None else beside(output, "truth")
+    return None if orders is None else (orders, f"{orders.rpartition('.')[0]}.json")
+
+
+class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
+    """Orders, the ways in which they are worked, and the market that they are worked on."""
+
+    order_size: Annotated[
+        tuple[int | Decimal, ...],
+        Option(
+            "SOR_ORDER_SIZES", options.quantities, "shares of an order; of several, comma-separated, each is worked"
+        ),
+    ] = (1000,)
+    side: Annotated[str, Option("SOR_SIDES", choice(*SIDES, "both"), "buy, sell or both: one order of each")] = "both"
+    orders: Annotated[
+        int | None,
+        Option(
+            "SOR_ORDERS", whole(1, 10**6), "arrivals a symbol and day, at times drawn by the seed; 100 unless given"
+        ),
+    ] = None
+    every: Annotated[
+        float | None, Option("SOR_EVERY", options.duration(1e-3), "time between arrivals, in place of a number of them")
+    ] = None
+    horizon: Annotated[float, Option("SOR_WORK_HORIZON", options.duration(1e-3), "how long an order is worked")] = 300.0
+    session: Annotated[str, Option("SOR_SESSION", text, "times of day between which orders are worked")] = "09:30-16:00"
+    timezone: Annotated[str, Option("SOR_TIMEZONE", text, "time zone of the session")] = "America/New_York"
+    schedule: Annotated[
+        tuple[str, ...],
+        Option(
+            "SOR_SCHEDULE", names, "how much is released by when: immediate, twap:SLICES, vwap, pov:RATE, or several"
+        ),
+    ] = ("immediate",)
+    routing: Annotated[
+        tuple[str, ...],
+        Option(
+            "SOR_ROUTING",
+            names,
+            "how it is split: brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, or "
+            "several",
+        ),
+    ] = ("brute_force", "greedy_l2", "best_venue", "pro_rata", "nbbo")
+    baseline: Annotated[str, Option("SOR_BASELINE", text, "the routing that others are held against")] = "nbbo"
+    end_rule: Annotated[
+        str,
+        Option(
+            "SOR_END_RULE", choice("complete", "leave"), "what is left at the end: complete takes it, leave does not"
+        ),
+    ] = "complete"
+    grace: Annotated[
+        float, Option("SOR_GRACE", options.duration(0), "how long complete tries to, where too little is shown")
+    ] = 60.0
+    latency: Annotated[
+        str,
+        Option("SOR_LATENCY", text, "from us to a venue, and back; or a CSV file with the columns venue and latency"),
+    ] = "500us"
+    data_delay: Annotated[
+        float,
+        Option("SOR_DATA_DELAY", options.duration(0), "from a row's time of receipt, or else of its event, to us"),
+    ] = 0.0
+    queue: Annotated[
+        str,
+        Option(
+            "SOR_QUEUE",
+            choice("pessimistic", "proportional", "optimistic", "all"),
+            "who is cancelled before an order of ours that rests: none, in proportion, all; or a result for each",
+        ),
+    ] = "all"
+    placement: Annotated[
+        int, Option("SOR_PLACEMENT", whole(1, 7200), "cont_kukanov: seconds in which its limit orders may fill")
+    ] = 60
+    together: Annotated[
+        bool, Option("SOR_TOGETHER", switch, "orders of a symbol use up for each other what they take")
+    ] = False
+    refresh: Annotated[
+        float | None,
+        Option(
+            "SOR_REFRESH",
+            options.duration(1e-3),
+            "time after which a level that went out of sight holds other shares than those we took; the horizon unless "
+            "given",
+        ),
+    ] = None
+    depth: Annotated[
+        int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side; a feed that has fewer is read with those")
+    ] = 10
+    seed: Annotated[int, _SEED] = 1
+    jobs: Annotated[int, Option("SOR_JOBS", whole(1, 1024), "processes; results are the same for any number")] = 1
+    json: Annotated[
+        str | None, Option("SOR_JSON_FILE", text, "file for the result as JSON; - is standard output", file="written")
+    ] = None
+    output: Annotated[
+        str | None,
+        Option(
+            "SOR_OUTPUT",
+            file_path,
+            "file for the fills, .parquet or .csv; orders go to NAME.parents.parquet or .csv beside it",
+            file="written",
+        ),
+    ] = None
 
 
 class VersionSettings(Settings):
@@ -618,6 +724,7 @@ CLASSES: dict[str, type[Settings]] = {
     "info": InfoSettings,
     "convert": ConvertSettings,
     "simulate": SimulateSettings,
+    "backtest": BacktestSettings,
     "paper": PaperSettings,
     "version": VersionSettings,
 }
@@ -630,7 +737,18 @@ def options_of(command: str) -> list[Option]:
 def _every_option() -> tuple[Option, ...]:
     """Those of ``check`` are of the commands that it is for."""
     found: dict[str, Option] = {}
-    for command in ("replay", "produce", "consume", "order", "info", "convert", "simulate", "demo", "paper"):
+    for command in (
+        "replay",
+        "produce",
+        "consume",
+        "order",
+        "info",
+        "convert",
+        "simulate",
+        "backtest",
+        "demo",
+        "paper",
+    ):
         for option in (one for one in options_of(command) if one.variable):
             known = found.setdefault(option.variable, option)
             found[option.variable] = known._replace(commands=(*known.commands, command))

@@ -14,10 +14,9 @@ from sor.market.plain_file import PlainFile
 from sor.market.venues import VenueDirectory
 from sor.service.feeds import all_or_nothing
 from sor.service.logs import report
-from sor.service.settings import CLASSES, SimulateSettings, truth_files
+from sor.service.settings import SimulateSettings, truth_files
 
 TOLD_SIZE = 1000  # shares of the orders that routing's savings are told of
-NEXT = "backtest" if "backtest" in CLASSES else "info"  # the command to try
 
 
 def simulate(settings: SimulateSettings) -> int:
@@ -48,7 +47,7 @@ def simulate(settings: SimulateSettings) -> int:
     report.info(f"wrote the fate of {len(truth.orders['id']):,} orders to {orders_path}, the rest to {facts_path}")
     for line in known(truth):
         report.info(line)
-    report.info(f"next: sor {NEXT} {output}")
+    report.info(f"next: sor backtest {output}")
     return Exit.DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -32,7 +33,6 @@ from sor.market.packed import Unpacked
 from sor.market.venues import VenueDirectory
 from sor.stream.messages import BATCH, DeadLetter, FilePlace, Message, Sink
 
-WRITTEN = 64  # lines in a write: megabytes in one piece would come on fresh pages
 POLL_S = 0.5  # longest wait for a pipe, and so for a signal to be seen
 
 
@@ -271,19 +271,22 @@ class FileResults(Sink):
     def __init__(self, file: IO[bytes], *, pretty: bool = False) -> None:
         self.file = file
         self.pretty = pretty
-        self._lines: list[bytes] = []
+        self._batch = io.BytesIO()  # emptied by going back to its start, so that it stays on the same pages
 
     def add(self, key: str, value: bytes) -> None:
-        self._lines.append(msgspec.json.format(value, indent=2) if self.pretty else value)
+        write = self._batch.write
+        write(msgspec.json.format(value, indent=2) if self.pretty else value)
+        write(b"\n")
 
     def settle(self) -> None:
-        lines, self._lines = self._lines, []
-        for start in range(0, len(lines), WRITTEN):
-            self.file.write(b"\n".join([*lines[start : start + WRITTEN], b""]))
+        end = self._batch.tell()
+        self._batch.seek(0)
+        with self._batch.getbuffer() as written, written[:end] as lines:
+            self.file.write(lines)
         self.file.flush()
 
     def abort(self) -> None:
-        self._lines = []
+        self._batch.seek(0)
 
     def close(self) -> None:
         self.file.close()

@@ -94,10 +94,14 @@ class RunSummary:
         self.ordered += result.order_size
         executed = result.execution_summary.total_executed
         self.executed += executed
-        dollars = result.shortfall.dollars
-        if executed and dollars is not None and result.reference_price is not None:
-            currency = DOLLARS if result.currency is UNSET else result.currency
-            self._add_cost(currency, dollars, executed * result.reference_price)
+        mid, dollars = result.reference_price, result.shortfall.dollars
+        if not executed or mid is None or dollars is None:
+            return
+        if result.currency is UNSET:  # as nearly always
+            self.shortfall += dollars
+            self.notional_at_mid += executed * mid
+        else:
+            self._add_cost(result.currency, dollars, executed * mid)
 
     def add_many(self, answers: Mapping[str, Any], quantity: float, currencies: Sequence[str]) -> None:
         """Columns of answers to an order, as `sor.route_many` gives them; they took no time that could be told."""

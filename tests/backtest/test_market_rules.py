@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_market import (
-    BUY, CENT, FAR, OPTIMISTIC, PESSIMISTIC, SELL, Kernel, Resting, Row, fills, kernel, market, rested, rows, simulated,
+    BUY,
+    CENT,
+    FAR,
+    OPTIMISTIC,
+    PESSIMISTIC,
+    SELL,
+    Kernel,
+    Resting,
+    Row,
+    fills,
+    kernel,
+    market,
+    rested,
+    rows,
+    simulated,
 )  # fmt: skip
 
 from sor.backtest import work
@@ -24,7 +38,7 @@ from sor.backtest.study import Study
 from sor.backtest.synthetic import SyntheticMarket
 from sor.backtest.work import Rules
 from sor.kernels import BACKEND
-from sor.market.columns import NO_PRICE, STANDS, Batch, joined
+from sor.market.columns import NO_PRICE, Batch, joined
 from sor.market.feed import read_feed
 from sor.market.taq import LeftOut, TaqTrades
 from sor.market.venues import VenueDirectory
@@ -246,7 +260,9 @@ def test_2_a_displayed_share_is_used_once_by_all_together(data: st.DataObject) -
     late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
     tape = [row._replace(known=(row.known or 0) + delay) for row in data.draw(tapes(late=late))]
     used = on.market.Used(FAR, True), on.market.Used(FAR, True)
-    sims = [taking(on, shares, time, side=side, used=used, delay=delay) for time, shares in ((1, 700), (2, ALL), (5, 9))]
+    sims = [
+        taking(on, shares, time, side=side, used=used, delay=delay) for time, shares in ((1, 700), (2, ALL), (5, 9))
+    ]
     run(on, tape, sims, depth, 2, latency=latency, delay=delay, same=late == delay == 0)
     most = shown(tape, side, depth)
     assert all(shares <= most[place] for place, shares in taken(sims).items())
@@ -291,13 +307,18 @@ def test_2_what_was_out_of_sight_for_long_is_other_shares(backend: Kernel, hidde
     assert [shares for _, shares in fills(sim)] == filled
 
 
+USED = kernel(BACKEND).market.Used
+
+
 class Forgetful:
-    """Tables of what was used that say nothing was, made in place of the market's."""
+    """Tables of what was used that a venue's next row ends, made in place of the market's."""
 
     def __new__(cls, *arguments: Any) -> Any:
-        class Unused(kernel(BACKEND).market.Used):  # type: ignore[misc]
-            def of(self, side: int, slot: int, price: int) -> int:
-                return 0
+        class Unused(USED):  # type: ignore[misc, valid-type]
+            def follow(self, view: Any, slot: int, now: int) -> None:
+                for entry in reversed(range(self.count)):
+                    if self.entries[6 * entry + 1] == slot:
+                        self.remove(entry)
 
         return Unused(*arguments)
 
@@ -307,7 +328,9 @@ def filled_within(study: Study, time: int) -> float:
     arrival = dict(zip(study.parents["order"].tolist(), study.parents["arrival"].tolist(), strict=True))
     soon = [
         shares
-        for order, when, shares in zip(*(study.fills[name].tolist() for name in ("order", "time", "shares")), strict=True)
+        for order, when, shares in zip(
+            *(study.fills[name].tolist() for name in ("order", "time", "shares")), strict=True
+        )
         if when <= arrival[order] + time
     ]
     return float(sum(soon) / study.parents["size"].sum())
@@ -317,7 +340,7 @@ def test_2_on_recorded_days_fills_come_too_fast_without_it(
     shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """IBM, a week, orders of 5,000 shares: how much is filled after 10 s."""
-    paths = sorted(str(path) for path in (shared / "data" / "ibm_week").glob("*.csv.gz"))[:2]
+    paths = sorted(str(path) for path in (shared / "data" / "ibm_week").glob("*.csv.gz"))
     if not paths:
         pytest.skip("the recorded data beside the checkout is not there,")
     orders = Orders(sizes=(5_000,), number=50)
@@ -331,8 +354,10 @@ def test_2_on_recorded_days_fills_come_too_fast_without_it(
     parts = filled_within(once, 10 * SECOND), filled_within(again, 10 * SECOND)
     seconds = [float((one.parents["done"] - one.parents["arrival"]).mean()) / 1e9 for one in (once, again)]
     with capsys.disabled():
-        print(f"\n  IBM, {len(paths)} days: {parts[0]:.0%} filled after 10 s, {parts[1]:.0%} without the rule; {seconds} s")
-    assert parts[0] + 0.2 < parts[1]
+        print(
+            f"\n  IBM, {len(paths)} days: {parts[0]:.0%} filled after 10 s, {parts[1]:.0%} without the rule; {seconds}"
+        )
+    assert parts[0] + 0.1 < parts[1]
     assert seconds[0] > seconds[1]
 
 
@@ -411,7 +436,7 @@ def test_6_a_feed_without_trades_leaves_all_open() -> None:
         found[name] = [row["filled"] for row in study.rows() if row["routing"] == "joining"]
         assert any("The feed has no trades" in note for note in study.notes) is (name == "none")
     low, _, high = found["none"]
-    assert low < 0.5 * found["trades"][PESSIMISTIC]
+    assert low < found["trades"][PESSIMISTIC] - 0.2  # what is left is where the other side came
     assert high > found["trades"][OPTIMISTIC]
     assert high > low + 0.3
 
@@ -431,7 +456,13 @@ class Joining:
 
 @pytest.mark.parametrize(
     "row",
-    [Row(5, [], []), Row(5, [(1003, 9)], [(1002, 900)]), Row(5, BIDS, []), Row(5, None, None), Row(5, BIDS, [(1002, 0)])],
+    [
+        Row(5, [], []),
+        Row(5, [(1003, 9)], [(1002, 900)]),
+        Row(5, BIDS, []),
+        Row(5, None, None),
+        Row(5, BIDS, [(1002, 0)]),
+    ],
 )
 def test_7_what_shows_nothing_or_is_crossed_in_itself_fills_nothing(backend: Kernel, row: Row) -> None:
     """Time goes on, and what comes after it is taken."""
@@ -447,12 +478,10 @@ def test_7_crossed_venues_are_taken(backend: Kernel) -> None:
     assert sorted(priced(sim)) == [(4, 1002, 70), (4, 1006, 50)]
 
 
-def test_7_gaps_mark_the_orders_that_live_in_them(backend: Kernel) -> None:
-    sims = [taking(backend, 1, time, end=time + 20, limit=1) for time in (2, 50, 300)]
-    tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(400, (1002, 9))]
-    one = run(backend, tape, sims, longest=99)
-    assert [sim.gap for sim in sims] == [False, True, True]
-    assert one.gaps == [(60, 161), (161, 400)]
+def test_7_gaps_are_told(backend: Kernel) -> None:
+    """Without a row for longer than 99; `test_measures` has who lives in one."""
+    tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(260, (1002, 9))]
+    assert run(backend, tape, [], longest=99).gaps == [(60, 161)]
 
 
 def test_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
@@ -501,31 +530,40 @@ def test_8_parents_do_not_see_each_other_unless_together(backend: Kernel) -> Non
     assert [priced(sim) for sim in both] == [[(2, 1002, 400)], [(3, 1002, 100), (9, 1002, 100)]]
 
 
-def test_8_together_is_of_one_symbol_strategy_and_queue() -> None:
-    """Twins take the same shares alone, and other ones together; another strategy is not in their way."""
-    start = WORLD.start + 400 * SECOND
-    twins = [ParentOrder(symbol="SIM", side="buy", quantity=900, arrival=start) for _ in range(2)]
+def test_8_together_is_of_one_strategy() -> None:
+    """Twins get the same shares alone, and other ones together; another strategy is not in their way."""
+    twins = [ParentOrder(symbol="SIM", side="buy", quantity=9_000, arrival=WORLD.start + 400 * SECOND)] * 2
     ways = [("immediate", "nbbo"), ("immediate", "best_venue")]
+    cost = {}
     for together in (False, True):
-        rules = Rules(horizon=60 * SECOND, together=together)
-        found = backtest(feed(), twins, ways, rules=rules).parents
+        found = backtest(feed(), twins, ways, rules=Rules(horizon=60 * SECOND, together=together)).parents
         for routing in ("nbbo", "best_venue"):
-            same = {tuple(found[name][found["routing"] == routing]) for name in ("shortfall", "spread_cost", "done")}
-            assert all(len(set(one)) == (2 if together else 1) for one in list(same)[:1]) or together
-    assert len(found["order"]) == 4
+            cost[together, routing] = found["shortfall"][found["routing"] == routing].tolist()
+    for routing in ("nbbo", "best_venue"):
+        first, second = cost[False, routing]
+        assert first == second
+        assert len({first, *cost[True, routing]}) > 1
+    only = backtest(feed(), twins, ways[:1], rules=Rules(horizon=60 * SECOND, together=True)).parents
+    assert only["shortfall"].tolist() == cost[True, "nbbo"]
 
 
 def test_9_fees_are_those_of_the_day_and_the_price(tmp_path: Path) -> None:
     """A venue changes its fee over night; one whose first figure is later is named."""
     venues = tmp_path / "venues.toml"
     head = '[[venue]]\nmic = "XNAS"\nname = "x"\nmodel = "maker-taker"\npublisher_ids = [2]\n'
-    figure = "[[venue.figures]]\nvalid_from = {}\ntaker_fee = {}\nmaker_rebate = 0.0\nsource = \"x\"\n"
-    venues.write_text("schema_version = 1\n" + head + figure.format("2024-01-01", 0.001) + figure.format("2024-08-02", 0.002))
+    figure = "[[venue.figures]]\nvalid_from = {}\ntaker_fee = {}\nmaker_rebate = 0.0\nsource = 'x'\n"
+    figure += "taker_fee_verified = false\nmaker_rebate_verified = false\n"
+    venues.write_text(
+        "schema_version = 1\n" + head + figure.format("2024-01-01", 0.001) + figure.format("2024-08-02", 0.002)
+    )
     found = {}
     for date in ("2023-12-29", "2024-08-01", "2024-08-02"):
         world = replace(WORLD, venues=("XNAS",), date=date)
         study = backtest(
-            feed(world), Orders(sizes=(100,), number=10), rules=Rules(horizon=60 * SECOND), directory=VenueDirectory.load(venues)
+            feed(world),
+            Orders(sizes=(100,), number=10),
+            rules=Rules(horizon=60 * SECOND),
+            directory=VenueDirectory.load(venues),
         )
         found[date] = set(np.round(study.fills["fee"] / study.fills["shares"], 9).tolist())
         assert any("outside their dates at XNAS" in note for note in study.notes) is (date < "2024")

@@ -124,6 +124,13 @@ def test_price_time_priority(busy: tuple[Batch, Truth]) -> None:
     assert sum(one["hidden"] and one["executed"] > 0 for one in orders) > 50
 
 
+def test_no_two_orders_of_a_venue_could_trade(busy: tuple[Batch, Truth]) -> None:
+    """Hidden ones, too."""
+    for _, _, _, book in matched(*busy):
+        if book.orders["buy"] and book.orders["sell"]:
+            assert book.next("buy")["price"] < book.next("sell")["price"]
+
+
 def test_each_row_shows_the_orders_that_live(busy: tuple[Batch, Truth]) -> None:
     """And what has no row changes nothing that is shown."""
     batch, truth = busy
@@ -306,6 +313,23 @@ def test_the_cost_of_latency(seed: int) -> None:
         assert error < 0.0005
     assert scenario.latency_cost(0.3) == pytest.approx(0.009)
     assert scenario.latency_cost(9.0) == pytest.approx(0.03)
+
+
+def test_informed_traders_take_whatever_they_gain_by() -> None:
+    """At a jump owners withdraw what stands at the new value; what stands on its wrong side has been taken before."""
+    batch, truth = made(Scenario(duration=3_600, jumps=300, news=0, jump_delay=0.1))
+    times, best = touches(batch)
+    orders, taken = truth.orders, 0
+    for _, time, ticks in truth.announcements.tolist():
+        value = best[np.searchsorted(times, time) - 1].sum() // 2 + ticks * CENT
+        stale = orders["side"] == ("sell" if ticks > 0 else "buy")
+        loses = stale & ((value - orders["price"]) * np.sign(ticks) > 0) & (orders["time"] < time)
+        ended = np.where(orders["cancelled"] > 0, orders["cancelled"], orders["completed"])
+        there = loses & ((ended == 0) | (ended >= time))
+        assert (orders["completed"][there] > 0).all()
+        assert (ended[there] < time + 1_000).all()
+        taken += there.sum()
+    assert taken > 1_000
 
 
 def touches(batch: Batch) -> tuple[Any, Any]:

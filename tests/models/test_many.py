@@ -204,6 +204,13 @@ def test_a_quote_that_is_none(name: str, value: float) -> None:
         assert {refusal(quotes), refusal(np.asfortranarray(quotes), resting=False, threads=2)} == {expected}
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_the_first_quote_that_is_none_is_named(threads: int) -> None:
+    quotes = QUOTES.copy()
+    quotes[(2, 6), (3, 0), 0] = math.nan
+    assert refusal(quotes, threads=threads).startswith("quotes[2][3].ask is nan")
+
+
 def test_a_size_below_zero() -> None:
     quotes = QUOTES.copy()
     quotes[3, 1, 1] = -1.0

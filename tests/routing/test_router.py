@@ -893,6 +893,22 @@ def test_a_result_that_was_changed_says_so():
     assert json.loads(changed.to_json())["venues"] == []
     assert changed.to_json() == msgspec.json.encode(changed)
     assert result.to_json() == msgspec.json.encode(result)
+    result.child_orders.clear()
+    result.allocation[0] = 0
+    assert json.loads(result.to_json())["child_orders"] == []
+    assert result.to_json() == msgspec.json.encode(result)
+
+
+def test_an_order_that_a_venue_gets_again_says_what_it_is_now():
+    """The router keeps that text, too."""
+    book = book_of([Shown([(99.0, 5)], [(100.0, 5), (100.5, 5)]), Shown([(99.0, 5)], [(100.25, 5)])])
+    for algorithm in ("brute_force", "greedy_l2"):
+        router = Router(algorithm=algorithm)
+        for side, quantity in (("buy", 9), ("buy", 9), ("buy", 8), ("sell", 8), ("buy", 15), ("buy", 3), ("sell", 3)):
+            result = router.route(Order("AAPL", side, quantity), book)
+            assert result.to_json() == msgspec.json.encode(result)
+            assert {child.side for child in result.child_orders} == {side}
+            assert sum(child.quantity for child in result.child_orders) == min(quantity, sum(result.allocation))
 
 
 def test_books_and_routers_of_their_own_work_in_threads():

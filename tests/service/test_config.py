@@ -99,14 +99,38 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--training-samples": ("1,000", 1000, "20000", 20_000),
     "--folder": ("a", "a", "b/c", "b/c"),
     "--speed": ("10", 10.0, "0.5", 0.5),
+    "--orders": ("5", 5, "1,000", 1000),
+    "--every": ("60s", 60.0, "2m", 120.0),
+    "--session": ("10:00-15:00", "10:00-15:00", "a", "a"),
+    "--timezone": ("UTC", "UTC", "a", "a"),
+    "--schedule": ("vwap, twap:3", ("vwap", "twap:3"), "a", ("a",)),
+    "--routing": ("nbbo, equal", ("nbbo", "equal"), "a", ("a",)),
+    "--baseline": ("equal", "equal", "a", "a"),
+    "--end-rule": ("leave", "leave", "COMPLETE", "complete"),
+    "--grace": ("0", 0.0, "250ms", 0.25),
+    "--latency": ("1ms", "1ms", "a.csv", "a.csv"),
+    "--data-delay": ("10us", 1e-5, "0.5", 0.5),
+    "--queue": ("optimistic", "optimistic", "ALL", "all"),
+    "--placement": ("30", 30, "7200", 7200),
+    "--refresh": ("1h", 3600.0, "90s", 90.0),
+    "--jobs": ("2", 2, "1024", 1024),
     "--log-level": ("debug", "debug", "ERROR", "error"),
     "--log-format": ("json", "json", "TEXT", "text"),
     "--security-protocol": ("ssl", "ssl", "PLAINTEXT", "plaintext"),
 }
+# Names that have another meaning for `sor backtest`, by their variables.
+OTHERS: dict[str, tuple[str, Any, str, Any]] = {
+    "SOR_ORDER_SIZES": ("100, 2000", (100, 2000), "7", (7,)),
+    "SOR_SIDES": ("sell", "sell", "BOTH", "both"),
+    "SOR_WORK_HORIZON": ("30s", 30.0, "2m", 120.0),
+    "SOR_JSON_FILE": ("a", "a", "-", "-"),
+}
 # They mean something only together and with files that exist: tests/test_security.py.
 OF_SECURITY = {option.name for option in OPTIONS if option.field in (*SASL_FIELDS, *SSL_FIELDS)}
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume", "--json")
-BY_NAME = {option.name: option for option in OPTIONS}
+SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume", "--json", "--together")
+BY_NAME = {option.name: option for option in OPTIONS if option.variable not in OTHERS}
+BY_NAME |= {option.variable: option for option in OPTIONS if option.variable in OTHERS}
+SAMPLES |= OTHERS
 
 
 def settings_of(monkeypatch: Any, command: str, *arguments: str, **variables: str) -> Any:
@@ -166,7 +190,8 @@ def test_defaults(monkeypatch, command):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "simulate", "version"]
+    "command",
+    ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "simulate", "backtest", "version"],
 )
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(
@@ -188,6 +213,7 @@ def test_help_shows_flags_variables_and_defaults(command):
 def test_a_flag_a_variable_and_both(monkeypatch, name):
     one, value, other, other_value = SAMPLES[name]
     option, command = BY_NAME[name], command_of(name)
+    name = option.name
     for each in option.commands:
         assert getattr(settings_of(monkeypatch, each, f"{name}={one}"), option.field) == value
     assert getattr(settings_of(monkeypatch, command, name, other), option.field) == other_value
@@ -296,6 +322,8 @@ WRONG = [
     ("--log-format", "xml", "one of text, json"),
     ("--max-messages", "0", "a whole number from 1 to"), ("--log-level", "loud", "one of debug, info, warning, error"),
     ("--order-wait", "0", "a number of seconds, 0.01 or more"), ("--quantity", "0", "a whole number from 1 to"),
+    ("--every", "0", "a time from 0.001 to 86400 s"), ("--grace", "-1s", "a time from 0 to"),
+    ("--data-delay", "1 day", "a time from 0 to"), ("--end-rule", "x", "one of complete, leave"),
     ("--metrics-port", "0", "a whole number from 1 to 65535"), ("--metrics-port", "65536", "a whole number from 1 to"),
 ]  # fmt: skip
 
@@ -311,7 +339,8 @@ def test_a_wrong_value_is_named_by_where_it_came_from(monkeypatch, capsys, name,
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_an_empty_flag_is_an_error(monkeypatch, capsys, name):
-    assert f"{name} is empty" in error_of(capsys, monkeypatch, command_of(name), f"{name}=")
+    flag = BY_NAME[name].name
+    assert f"{flag} is empty" in error_of(capsys, monkeypatch, command_of(name), f"{flag}=")
 
 
 def test_excluded_venues_must_exist(monkeypatch, capsys):

@@ -130,6 +130,12 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, form: str) -> None:
     assert all(one != other for one, other in zip(contents[0], contents[2], strict=True))
 
 
+def test_the_page_says_what_is_printed(start: Start, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text()
+    shown = page.partition("$ sor simulate --output day.csv\n")[2].partition("```")[0]
+    assert start("simulate", "--output", "day.csv").finish(DONE).err == shown
+
+
 def test_other_commands_read_it(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "day.csv"
     start("simulate", "--output", path, *SHORT, "--mics", "XNAS,EDGA", "--cancellations", "back").finish(DONE)

@@ -1,0 +1,171 @@
+"""`sor backtest`: what orders would have cost, worked in several ways."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shlex
+import sys
+import time
+from typing import Any
+
+from sor.backtest import files
+from sor.backtest.days import Session
+from sor.backtest.orders import Orders
+from sor.backtest.run import backtest as run
+from sor.backtest.study import Study
+from sor.backtest.work import ANYWHERE, QUEUES, Rules
+from sor.errors import Exit, InputError
+from sor.market.venues import VenueDirectory
+from sor.market.whole_file import WholeFile
+from sor.service import options
+from sor.service.feeds import feed_of
+from sor.service.logs import report
+from sor.service.outputs import say
+from sor.service.settings import BacktestSettings, beside
+from sor.types import SIDES, CostParameters
+
+SECOND = 10**9
+TOLD_S = 0.2  # between two lines of progress
+
+
+def backtest(settings: BacktestSettings) -> int:
+    """Work the orders and tell what they cost."""
+    directory = VenueDirectory.load(settings.venues)
+    feed = feed_of(settings, directory, settings.depth)
+    rules = rules_of(settings)
+    session = Session.of(settings.session, settings.timezone)
+    with Progress() as progress:
+        try:
+            study = run(
+                feed,
+                orders_of(settings),
+                [(schedule, routing) for schedule in settings.schedule for routing in settings.routing],
+                baseline=settings.baseline,
+                rules=rules,
+                session=session,
+                directory=directory,
+                jobs=settings.jobs,
+                told=progress.tell,
+            )
+        except KeyboardInterrupt:
+            progress.stopped()
+            raise
+    study.command = shlex.join(["sor", *sys.argv[1:]])
+    tell(study, settings)
+    return Exit.BAD_MESSAGES if feed.bad and not settings.allow_bad else Exit.DONE
+
+
+def tell(study: Study, settings: BacktestSettings) -> None:
+    """The table on standard output, or there the JSON; and the files."""
+    found = json.dumps(study.as_dict(), indent=1, allow_nan=False)
+    if settings.output is not None:
+        parents = str(beside(settings.output, "parents"))
+        files.write(study, settings.output, parents)
+        report.info(f"wrote {len(study.fills['order']):,} fills to {settings.output}, the orders to {parents}")
+    if settings.json == "-":
+        say(found)
+        return
+    if settings.json is not None:
+        with WholeFile(settings.json) as file, file.writing():
+            file.file.write(found.encode() + b"\n")
+    say(study.table())
+
+
+def orders_of(settings: BacktestSettings) -> Orders:
+    return Orders(
+        sizes=settings.order_size,
+        sides=SIDES if settings.side == "both" else (settings.side,),  # type: ignore[arg-type]
+        number=settings.orders,
+        every=None if settings.every is None else round(settings.every * SECOND),
+    )
+
+
+def rules_of(settings: BacktestSettings) -> Rules:
+    horizon = round(settings.horizon * SECOND)
+    return Rules(
+        horizon=horizon,
+        complete=settings.end_rule == "complete",
+        grace=round(settings.grace * SECOND),
+        latency=latency_of(settings.latency),
+        delay=round(settings.data_delay * SECOND),
+        queues=QUEUES if settings.queue == "all" else (settings.queue,),
+        together=settings.together,
+        refresh=horizon if settings.refresh is None else round(settings.refresh * SECOND),
+        seed=settings.seed,
+        parameters=CostParameters(settings.lambda_over, settings.lambda_under, settings.theta_queue),
+        placement=settings.placement * SECOND,
+        windows=settings.windows,
+        min_windows=settings.min_windows,
+    )
+
+
+_LONGEST = options.duration(0.0, 3600.0)
+
+
+def latency_of(text: str) -> dict[str, tuple[int, ...]]:
+    """Nanoseconds by venue: of a time, or of a file with the columns venue and latency, where ``*`` is all others."""
+    with contextlib.suppress(ValueError):
+        return {ANYWHERE: (round(_LONGEST(text) * SECOND),)}
+    try:
+        with open(text, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"--latency is {text!r}: it must be a time such as 500us, or a CSV file with the columns venue and latency "
+            f"({reason})"
+        ) from None
+    found: dict[str, tuple[int, ...]] = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            drawn = round(_LONGEST(str(row["latency"])) * SECOND)
+            found[row["venue"]] = (*found.get(row["venue"], ()), drawn)
+        except (KeyError, ValueError):
+            raise InputError(
+                f"{text}:{number}: it must have a venue and a latency of at most 1h, such as XNAS,250us"
+            ) from None
+    if ANYWHERE not in found:
+        raise InputError(f"{text}: a row for * is missing: the latency of venues that are not named")
+    return found
+
+
+class Progress:
+    """On a terminal: a bar, orders worked, and the time that the rest may take."""
+
+    WIDTH = 30
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._started = self._told = time.monotonic()
+        self._done = self._all = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def tell(self, done: int, every: int) -> None:
+        self._done, self._all = done, every
+        now = time.monotonic()
+        if self._terminal and now - self._told >= TOLD_S:
+            self._told = now
+            print(f"\r\033[K{self.line(now - self._started)}", end="", file=sys.stderr, flush=True)
+
+    def line(self, seconds: float) -> str:
+        share = self._done / self._all if self._all else 0.0
+        bar = "#" * round(self.WIDTH * share)
+        left = f", {round(seconds * (1.0 - share) / share):,} s left" if share else ""
+        return f"[{bar:<{self.WIDTH}}] {self._done:,} of {self._all:,} orders{left}"
+
+    def stopped(self) -> None:
+        if not self._all:
+            report.warning("sor backtest: stopped before any order was worked; nothing was written")
+            return
+        report.warning(
+            f"sor backtest: stopped after {self._done:,} of {self._all:,} orders; nothing was written. Fewer of them "
+            "(--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
+        )
+
+    def __exit__(self, *error: Any) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
