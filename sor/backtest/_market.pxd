@@ -21,24 +21,29 @@ cdef class Rows:
 
 
 cdef class Used(views.Taken):
-    cdef public int64_t refresh, print, printed
+    cdef public int64_t refresh, stamp
+    cdef public dict printed
     cdef public bint shared
 
     @cython.locals(at=Py_ssize_t)
     cpdef take(self, int side, Py_ssize_t slot, int64_t price, int64_t shares, int64_t now)
 
     @cython.locals(
-        entry=Py_ssize_t, at=Py_ssize_t, side=int, price=int64_t, shown=int64_t, other=Py_ssize_t, reached=bint,
-        removed=bint,
+        entry=Py_ssize_t, at=Py_ssize_t, shown=int64_t, hidden=bint, late=bint,
     )
     cpdef follow(self, views.View view, Py_ssize_t slot, int64_t now)
+
+    @cython.locals(other=Py_ssize_t)
+    cdef bint _ended(self, views.View view, int side, Py_ssize_t slot, int64_t price, int64_t shown) except -1
+
+    cdef int64_t of_print(self, int64_t number, int64_t now) except -1
 
 
 cdef class Rest:
     cdef public Sim sim
     cdef public workers.Child child
     cdef public int side
-    cdef public int64_t price, left, last, printed, stamp
+    cdef public int64_t price, left, last, printed, printed_at, shown_at
     cdef public double front
 
 
@@ -48,6 +53,7 @@ cdef class Sim:
     cdef public int queue
     cdef public Used used, seen
     cdef public list rests, fills
+    cdef public bint waits
     cdef public int64_t timer, late, first_fill, last_fill, executions
 
 
@@ -60,11 +66,12 @@ cdef class Fill:
 
 cdef class Market:
     cdef public views.View book, view
-    cdef public bint same, sighted
+    cdef public bint same, sighted, traded
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
     cdef public int64_t crossed, locked, one_sided
-    cdef public list latency, due, live, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
-    cdef public Py_ssize_t resters, seen_at
+    cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
+    cdef public Py_ssize_t resters, seen_at, stamp_at, stamp_end
+    cdef Rows stamp
     cdef public int changed
     cdef public double mids, lasting, turnover
 
@@ -75,13 +82,15 @@ cdef class Market:
 
     cpdef finish(self)
 
-    @cython.locals(due=int64_t, known=int64_t)
+    @cython.locals(due=int64_t, known=int64_t, later=int64_t)
     cdef _advance(self, int64_t until)
 
     cdef _push(self, int64_t time, int kind, Sim sim, object what, int64_t number)
 
     @cython.locals(row=Py_ssize_t)
     cdef _stamp(self, Rows rows, Py_ssize_t at, Py_ssize_t end, int64_t now)
+
+    cdef bint _trades(self, Rows rows, Py_ssize_t row) except -1
 
     @cython.locals(due=int64_t, fill=Fill, i=Py_ssize_t)
     cdef _mark(self, int64_t now)
@@ -128,10 +137,11 @@ cdef class Market:
     @cython.locals(rest=Rest)
     cdef _end(self, Sim sim)
 
-    @cython.locals(time=int64_t, kind=int, sim=Sim, number=int64_t, worker=workers.Worker, was_live=bint)
+    @cython.locals(time=int64_t, kind=int, sim=Sim, number=int64_t)
     cdef _happen(self, object due)
 
-    cdef bint _do_once(self, Sim sim) except -1
+    @cython.locals(sim=Sim)
+    cdef _settle(self)
 
     @cython.locals(taken=int64_t, lag=int64_t)
     cdef _arrive(self, Sim sim, workers.Child child)
@@ -151,28 +161,36 @@ cdef class Market:
     @cython.locals(rest=Rest)
     cdef _withdraw(self, Sim sim, workers.Child child)
 
-    @cython.locals(rest=Rest, shown=int64_t)
+    @cython.locals(rest=Rest, shown=int64_t, others=list, at=Py_ssize_t)
     cdef _join(self, Sim sim, workers.Child child, int64_t taken)
+
+    @cython.locals(rows=Rows, row=Py_ssize_t)
+    cdef _joins_before(self, Rest rest)
 
     cdef _leave(self, Rest rest)
 
-    @cython.locals(shares=int64_t, price=int64_t, slot=Py_ssize_t, aggressor=uint8_t, rest=Rest, signed=int64_t)
+    @cython.locals(shares=int64_t, price=int64_t, slot=Py_ssize_t, rest=Rest)
     cdef _print(self, Rows rows, Py_ssize_t row, int64_t now)
 
-    @cython.locals(used=Used, over=double, filled=int64_t)
-    cdef _printed(self, Rest rest, int64_t price, int64_t shares, int64_t now)
+    @cython.locals(price=int64_t)
+    cdef _trade(self, Rest rest, Rows rows, Py_ssize_t row, int64_t now)
+
+    @cython.locals(used=Used, over=double, front=double, filled=int64_t)
+    cdef _printed(self, Rest rest, int64_t price, int64_t shares, int64_t number, int64_t now)
+
+    cdef _forget(self, Rest rest, int64_t now)
 
     @cython.locals(child=workers.Child)
     cdef _made(self, Rest rest, int64_t shares)
 
-    @cython.locals(book=views.View, rest=Rest, first=Py_ssize_t, shown=int64_t, other=Py_ssize_t)
+    @cython.locals(book=views.View, rest=Rest, shown=int64_t, other=Py_ssize_t)
     cdef _queue(self, Py_ssize_t slot, int64_t now)
 
-    @cython.locals(gone=int64_t, printed=int64_t)
+    @cython.locals(gone=int64_t, printed=int64_t, over=double)
     cdef _less(self, Rest rest, int64_t shown, int64_t now)
 
     @cython.locals(
         sim=Sim, left=int64_t, side=int, book=views.View, first=Py_ssize_t, filled=int64_t, at=Py_ssize_t,
-        size=int64_t, price=int64_t,
+        size=int64_t, price=int64_t, known=int64_t,
     )
     cdef _reached(self, Rest rest, Py_ssize_t slot, int64_t now)

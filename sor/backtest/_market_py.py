@@ -48,36 +48,54 @@ class Used(views.Taken):
         views.Taken.__init__(self)
         self.refresh = refresh
         self.shared = shared  # by orders of all times, so that it is followed all day
-        self.print = -1  # number of the print of which ``printed`` shares have filled orders of this group
-        self.printed = 0
+        self.stamp = -1
+        self.printed: dict[int, int] = {}  # shares of each print of this stamp that have filled orders of this group
 
     def take(self, side: int, slot: int, price: int, shares: int, now: int) -> None:
         for at in range(0, 6 * self.count, 6):
             if self.entries[at + 2] == price and self.entries[at + 1] == slot and self.entries[at] == side:
                 self.entries[at + 3] += shares
-                self.entries[at + 4] = now
                 return
         self.add(side, slot, price, shares, now, 0)
 
     def follow(self, view: views.View, slot: int, now: int) -> None:
-        """After a row of a venue: what it shows less of than was used is gone, and so is what its feed removes."""
+        """After a row of a venue: what it shows less of than was used is gone, and so is what its feed removes.
+
+        What goes out of sight is kept for `refresh`; an entry's owner is 1 where it is, its time that of when it went.
+        """
         entry = 0
         while entry < self.count:
             at = 6 * entry
             if self.entries[at + 1] != slot:
                 entry += 1
                 continue
-            side, price = self.entries[at], self.entries[at + 2]
-            shown = view.shown(side, slot, price)
-            other = (1 - side) * view.width + slot * view.depth
-            reached = view.size[other] > 0 and view.price[other] <= -price
-            removed = shown == 0 and view.depth > 1
-            if reached or removed or now - self.entries[at + 4] >= self.refresh:
+            shown = view.shown(self.entries[at], slot, self.entries[at + 2])
+            hidden = self.entries[at + 5] == 1
+            late = hidden and now - self.entries[at + 4] >= self.refresh
+            if late or self._ended(view, self.entries[at], slot, self.entries[at + 2], shown):
                 self.remove(entry)
                 continue
-            if 0 < shown < self.entries[at + 3]:
-                self.entries[at + 3] = shown
+            if shown > 0:
+                self.entries[at + 5] = 0
+                if shown < self.entries[at + 3]:
+                    self.entries[at + 3] = shown
+            elif not hidden:
+                self.entries[at + 4], self.entries[at + 5] = now, 1
             entry += 1
+
+    def _ended(self, view: views.View, side: int, slot: int, price: int, shown: int) -> bool:
+        """Whether the other side has come to a price in its place, or a depth feed has removed it in view."""
+        other = (1 - side) * view.width + slot * view.depth
+        if shown > 0:
+            return False
+        return (view.size[other] > 0 and view.price[other] <= -price) or (shown == 0 and view.depth > 1)
+
+    def of_print(self, number: int, now: int) -> int:
+        """Shares of a print, of a number within its stamp, that have filled orders of this group."""
+        if self.stamp != now:
+            self.stamp = now
+            self.printed.clear()
+        return self.printed.get(number, 0)
 
 
 class Rest:
@@ -90,8 +108,8 @@ class Rest:
         self.left = child.shares - child.executed
         self.front = UNKNOWN
         self.last = -1  # shares shown at its price when last seen; -1: never
-        self.printed = 0  # shares printed there within the stamp, which the book may not show yet
-        self.stamp = -1
+        self.printed = 0  # shares printed there since, which the book may not show yet
+        self.printed_at = self.shown_at = -1
 
 
 class Sim:
@@ -102,6 +120,7 @@ class Sim:
         self.seed = seed
         self.rests: list[Rest] = []
         self.timer = NEVER
+        self.waits = False  # to decide, once all of this time has been told
         self.fills: list[Any] = []  # (Fill, its shares by release)
         self.late = 0  # shares sent for and not there
         # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
@@ -163,6 +182,7 @@ class Market:
         self.due: list[Any] = []
         self.sequence = 0
         self.live: list[Sim] = []
+        self.told: list[Sim] = []  # that wait to decide
         self.tables: list[Used] = []  # those of live orders, each once
         self.sight: list[Used] = []
         self.resting: list[list[Rest]] = [[] for _ in venues]
@@ -176,6 +196,8 @@ class Market:
         self.volume = 0
         self.gaps: list[Any] = []
         self.first = self.last = 0
+        self.stamp: Any = None  # rows of the last stamp, from and to
+        self.stamp_at = self.stamp_end = 0
         self.marks: list[Any] = [deque() for _ in MARKS]  # fills that wait for a later mid
         self.next_mark = NEVER
         self.crossed = self.locked = self.one_sided = 0
@@ -183,6 +205,7 @@ class Market:
         self.listeners: list[Any] = []  # told of what becomes known: prints, and what venues show
         self.blind: list[list[int]] = []  # times from and to which there was no mid
         self.sighted = False
+        self.traded = True  # whether the feed tells trades, so that it tells them from cancellations
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -199,7 +222,7 @@ class Market:
             self.behind.append(rows)
         while at < rows.count:
             now = rows.time[at]
-            if self.changed or self.due or not self.same:
+            if self.changed or self.due or self.told or not self.same:
                 self._advance(now)
             end = at + 1
             while end < rows.count and rows.time[end] == now:
@@ -218,10 +241,14 @@ class Market:
         while True:
             due = self.due[0][0] if self.due else NEVER
             known = NEVER if self.same else self._known()
-            if self.changed and (due if due < known else known) > self.now:
+            later = due if due < known else known
+            if self.told and later > self.now:
+                self._settle()
+                continue
+            if self.changed and later > self.now:
                 self._ask()
                 continue
-            if (due if due < known else known) >= until:
+            if later >= until:
                 return
             if known <= due:
                 self._learn(known)
@@ -246,8 +273,9 @@ class Market:
             self.blind.append([now, NEVER])
         self.now = self.last = now
         self.rows += end - at
+        self.stamp, self.stamp_at, self.stamp_end = rows, at, end
         for row in range(at, end):
-            if rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0:
+            if self._trades(rows, row):
                 self._print(rows, row, now)
         for row in range(at, end):
             if rows.consolidated and rows.bid_size[row, 0] != STANDS:
@@ -262,6 +290,9 @@ class Market:
                 self.blind[len(self.blind) - 1][1] = now
             else:
                 self.blind.append([now, NEVER])
+
+    def _trades(self, rows: Rows, row: int) -> bool:
+        return bool(rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0)
 
     def _mark(self, now: int) -> None:
         """Fills for which it is time get the mid as it has been up to now."""
@@ -299,6 +330,9 @@ class Market:
         slot = rows.slot[row]
         changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, now)
         self._shown(slot, changed, now)
+        # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
+        if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
+            self._queue(slot, now)
 
     def _consolidated(self, view: views.View, rows: Rows, row: int, now: int, happens: bool) -> None:
         """A new best of all venues: whose it is, and nothing more of those that are not at it."""
@@ -320,17 +354,17 @@ class Market:
         for slot in range(view.slots):
             if happens:
                 self._shown(slot, 3, now)
+                if self.resters and self.resting[slot]:
+                    self._queue(slot, now)
             else:
                 self._seen(slot, 3, now)
 
     def _shown(self, slot: int, changed: int, now: int) -> None:
-        """After a venue's row: what was used, our orders in its queues, and what is known."""
+        """After a venue's row: what was used, and what is known."""
         if changed and self.tables:
             for table in self.tables:
                 if table.count:
                     table.follow(self.book, slot, now)
-        if changed and self.resters and self.resting[slot]:
-            self._queue(slot, now)
         if self.same:
             self._seen(slot, changed, now)
 
@@ -365,7 +399,7 @@ class Market:
         rows, row = self._first_behind(), self.seen_at
         self.now = known
         self.seen_at += 1
-        if rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0:
+        if self._trades(rows, row):
             self.view.volume += rows.size[row]
             self.changed |= 4
             for listener in self.listeners:
@@ -465,24 +499,27 @@ class Market:
         if kind == ENDS:
             self._withdraw(sim, what)
             return
-        worker = sim.worker
         if kind == SEEN:
-            sim.seen.take(worker.side, what.child.slot, what.price, what.shares, time)
-        if worker.done and kind in (TIME, SEEN):
-            return
-        if kind == REPORTED:
+            sim.seen.take(sim.worker.side, what.child.slot, what.price, what.shares, time)
+        elif kind == REPORTED:
             self._tell(sim, what)
         elif kind == ENDED:
-            worker.on_ended(what.number, number, time)
+            sim.worker.on_ended(what.number, number, time, False, True)
         else:
-            sim.timer = NEVER if kind == TIME else sim.timer
-            worker.on_time(time)
-        was_live = sim.at_end is None
-        if self._do_once(sim) and was_live:
-            self.live.remove(sim)
+            sim.timer = NEVER
+        if not sim.waits:
+            sim.waits = True
+            self.told.append(sim)
 
-    def _do_once(self, sim: Sim) -> bool:
-        return sim.at_end is None and self._do(sim)
+    def _settle(self) -> None:
+        """Orders that were told something decide once all of this time has been told."""
+        told, self.told = self.told, []
+        for sim in told:
+            sim.waits = False
+            if sim.at_end is None:
+                sim.worker.on_time(self.now)
+                if self._do(sim):
+                    self.live.remove(sim)
 
     def _arrive(self, sim: Sim, child: workers.Child) -> None:
         """Rule 3: a child meets the book that its venue has now."""
@@ -530,7 +567,7 @@ class Market:
                 self._push(self.now + self.delay, SEEN, sim, fill, 0)
             else:
                 sim.seen.take(worker.side, child.slot, fill.price, fill.shares, self.now)
-        sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now)))
+        sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now, True)))
         sim.first_fill = sim.first_fill or fill.time
         sim.last_fill = fill.time
 
@@ -545,16 +582,31 @@ class Market:
     # --- queues: rule 4 -------------------------------------------------------------------------------------------
 
     def _join(self, sim: Sim, child: workers.Child, taken: int) -> None:
+        """Behind all that is displayed at its price; of orders of ours a print fills those at better prices first."""
         rest = Rest(sim, child)
         rest.left = child.shares - taken
         shown = self.book.shown(rest.side, child.slot, rest.price)
+        rest.shown_at = self.now
         if shown >= 0:
             rest.front, rest.last = float(shown), shown
         elif sim.queue == OPTIMISTIC:
             rest.front = 0.0
         sim.rests.append(rest)
-        self.resting[child.slot].append(rest)
+        others = self.resting[child.slot]
+        at = len(others)
+        while at and others[at - 1].price > rest.price:
+            at -= 1
+        others.insert(at, rest)
         self.resters += 1
+        if sim.queue == OPTIMISTIC and self.stamp is not None and self.last == self.now:
+            self._joins_before(rest)
+
+    def _joins_before(self, rest: Rest) -> None:
+        """All that was printed in the stamp in which an order joins, as if it had been there before."""
+        rows = self.stamp
+        for row in range(self.stamp_at, self.stamp_end):
+            if rest.left and rows.slot[row] == rest.child.slot and self._trades(rows, row):
+                self._trade(rest, rows, row, self.now)
 
     def _leave(self, rest: Rest) -> None:
         rest.sim.rests.remove(rest)
@@ -573,34 +625,41 @@ class Market:
                 listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], now)
         if slot < 0 or not self.resting[slot]:
             return
-        aggressor = rows.side[row]
         for rest in list(self.resting[slot]):
-            if aggressor == (SELLER if rest.side == 0 else BUYER):
-                continue  # it took from the other side
-            signed = -price if rest.side else price
-            if signed >= rest.price:
-                self._printed(rest, signed, shares, now)
+            self._trade(rest, rows, row, now)
 
-    def _printed(self, rest: Rest, price: int, shares: int, now: int) -> None:
+    def _trade(self, rest: Rest, rows: Rows, row: int, now: int) -> None:
+        """A print at the venue of an order: nothing where it took from the other side, or at a better price."""
+        if rows.side[row] == (SELLER if rest.side == 0 else BUYER):
+            return
+        price = -rows.price[row] if rest.side else rows.price[row]
+        if price >= rest.price:
+            self._printed(rest, price, rows.size[row], row, now)
+
+    def _printed(self, rest: Rest, price: int, shares: int, number: int, now: int) -> None:
         used = rest.sim.used
-        if used.print != self.prints:
-            used.print, used.printed = self.prints, 0
-        over = float(shares - used.printed)
+        over = float(shares - used.of_print(number, now))
         if price == rest.price:
-            if rest.stamp != now:
-                rest.stamp, rest.printed = now, 0
+            self._forget(rest, now)
             rest.printed += shares
+            rest.printed_at = now
             if rest.front == UNKNOWN:
                 return
-            over -= rest.front
-            rest.front = rest.front - shares if rest.front > shares else 0.0
+            front = rest.front
+            rest.front = front - over if front > over else 0.0
+            over -= front
         elif rest.sim.queue != PESSIMISTIC:
             over = float(rest.left)
         filled = int(over + 0.5) if over > 0.0 else 0
         filled = filled if filled < rest.left else rest.left
         if filled > 0:
-            used.printed += filled
+            used.printed[number] = used.of_print(number, now) + filled
             self._made(rest, filled)
+
+    def _forget(self, rest: Rest, now: int) -> None:
+        """Prints of an earlier stamp that the book has shown since, or in that stamp, explain nothing any more."""
+        if rest.printed_at <= rest.shown_at < now:
+            rest.printed = 0
 
     def _made(self, rest: Rest, shares: int) -> None:
         """Shares of ours that were taken."""
@@ -615,20 +674,22 @@ class Market:
         """After a row of a venue: what has left the queues before our orders, and whether the other side is there."""
         book = self.book
         for rest in list(self.resting[slot]):
-            first = rest.side * book.width + slot * book.depth
             shown = book.shown(rest.side, slot, rest.price)
-            if shown >= 0 and book.size[first]:
+            if shown >= 0:
                 self._less(rest, shown, now)
             elif rest.sim.queue == OPTIMISTIC:
                 rest.front = 0.0
+            if not rest.left:
+                continue
             other = (1 - rest.side) * book.width + slot * book.depth
             if book.size[other] and book.price[other] <= rest.child.price:
                 self._reached(rest, slot, now)
 
     def _less(self, rest: Rest, shown: int, now: int) -> None:
         """The queue is seen to hold so many shares."""
-        if rest.stamp != now:
-            rest.printed = 0
+        self._forget(rest, now)
+        rest.shown_at = now
+        over = 0.0
         if rest.front == UNKNOWN:
             rest.front = float(shown)
         elif rest.last > shown:
@@ -637,20 +698,23 @@ class Market:
             rest.printed -= printed
             gone -= printed
             if rest.sim.queue == OPTIMISTIC:
-                rest.front = rest.front - gone if rest.front > gone else 0.0
+                over = gone - rest.front
+                rest.front = -over if over < 0.0 else 0.0
             elif rest.sim.queue == PROPORTIONAL and gone:
                 rest.front -= gone * rest.front / (rest.last - printed)
         if rest.front > shown:
             rest.front = float(shown)
         rest.last = shown
+        if over >= 1.0 and not self.traded:  # rule 6: all of it may have been traded
+            self._made(rest, int(over) if over < rest.left else rest.left)
 
     def _reached(self, rest: Rest, slot: int, now: int) -> None:
-        """The other side shows our price, or a better one: whoever shows it would have taken us."""
+        """The other side shows our price, or a better one: whoever shows it would have taken us.
+
+        Each share of it once, and none that we have taken there: it is still shown as nobody told the feed.
+        """
         sim, left = rest.sim, rest.left
         side, book = 1 - rest.side, self.book
-        if sim.queue != PESSIMISTIC:
-            self._made(rest, left)
-            return
         first = side * book.width + slot * book.depth
         filled = 0
         for at in range(first, first + book.depth):
@@ -661,6 +725,8 @@ class Market:
             if size > 0:
                 size = size if size < left - filled else left - filled
                 sim.used.take(side, slot, price, size, now)
+                known = now + self._lag(sim, rest.child) + self.delay
+                self._push(known, SEEN, sim, Fill(0, now, price, size, True, rest.child), 0)
                 filled += size
         if filled:
-            self._made(rest, filled)
+            self._made(rest, filled if sim.queue == PESSIMISTIC else left)

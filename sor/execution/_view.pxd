@@ -46,7 +46,7 @@ cdef class View:
     @cython.locals(side=int, best=int64_t, where=Py_ssize_t, at=Py_ssize_t, slot=Py_ssize_t)
     cdef int _refresh(self, int sides) except -1
 
-    @cython.locals(first=Py_ssize_t, at=Py_ssize_t)
+    @cython.locals(first=Py_ssize_t, other=Py_ssize_t, at=Py_ssize_t)
     cpdef int64_t shown(self, int side, Py_ssize_t slot, int64_t price) except? -2
 
 

@@ -163,13 +163,14 @@ class View:
     def shown(self, side: int, slot: int, price: int) -> int:
         """Shares that a venue shows at a price; -1 where that cannot be seen.
 
-        It can where the price is not behind the last of all levels that there is room for, and, of more than one level,
-        where there is any.
+        It can where the price is not behind the last of all levels that there is room for. A side without a level is
+        empty where there is room for several and the other side has one; otherwise the venue is not to be seen.
         """
         first = side * self.width + slot * self.depth
+        other = (1 - side) * self.width + slot * self.depth
         for at in range(first, first + self.depth):
             if not self.size[at]:
-                return 0 if self.depth > 1 else -1
+                return 0 if at > first or (self.depth > 1 and self.size[other] > 0) else -1
             if self.price[at] == price:
                 return self.size[at]
             if self.price[at] > price:

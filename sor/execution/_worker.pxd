@@ -55,12 +55,12 @@ cdef class Worker:
     cpdef on_book(self, int64_t now)
 
     @cython.locals(child=Child, before=int64_t)
-    cpdef list on_filled(self, Py_ssize_t number, object execution, int64_t shares, int64_t now)
+    cpdef list on_filled(self, Py_ssize_t number, object execution, int64_t shares, int64_t now, bint more=*)
 
     cpdef on_accepted(self, Py_ssize_t number, int64_t now)
 
     @cython.locals(child=Child, before=int64_t)
-    cpdef on_ended(self, Py_ssize_t number, int64_t cumulative, int64_t now, bint rejected=*)
+    cpdef on_ended(self, Py_ssize_t number, int64_t cumulative, int64_t now, bint rejected=*, bint more=*)
 
     cpdef int64_t overfill(self) except? -1
 

@@ -195,10 +195,13 @@ class Worker:
         self.now = now
         self._decide()
 
-    def on_filled(self, number: int, execution: Any, shares: int, now: int) -> list[tuple[int, int]]:
+    def on_filled(
+        self, number: int, execution: Any, shares: int, now: int, more: bool = False
+    ) -> list[tuple[int, int]]:
         """A fill; its shares by release, each with twice the mid of then. One that was told before counts nothing.
 
-        ``execution`` tells the fills of one child apart: two venues may number theirs alike.
+        ``execution`` tells the fills of one child apart: two venues may number theirs alike. ``more``: other reports
+        are at hand, so nothing is decided before the last, or `on_time`.
         """
         self.now = now
         if (number, execution) in self.executions:
@@ -216,7 +219,8 @@ class Worker:
             if child.alive and not child.working():
                 self._over(child)  # a venue need not say more of an order that has traded wholly
         pieces = self._pieces(shares)
-        self._decide()
+        if not more:
+            self._decide()
         return pieces
 
     def on_accepted(self, number: int, now: int) -> None:
@@ -225,7 +229,7 @@ class Worker:
         if 0 <= number < len(self.children):
             self.rejects[self.children[number].slot] = 0
 
-    def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False) -> None:
+    def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False, more: bool = False) -> None:
         """Cancelled, expired or rejected, with all that it has traded: the rest goes back."""
         self.now = now
         if 0 <= number < len(self.children):
@@ -240,7 +244,8 @@ class Worker:
                     self._rejected(child.slot)
                 else:
                     self.rejects[child.slot] = 0
-        self._decide()
+        if not more:
+            self._decide()
 
     def overfill(self) -> int:
         return self.executed - self.shares if self.executed > self.shares else 0

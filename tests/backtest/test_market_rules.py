@@ -1,0 +1,625 @@
+"""The rules of a simulated market, each by a test of its name; rule 4 has `test_queues` besides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_market import (
+    BUY,
+    CENT,
+    FAR,
+    OPTIMISTIC,
+    PESSIMISTIC,
+    SELL,
+    Kernel,
+    Resting,
+    Row,
+    fills,
+    kernel,
+    market,
+    rested,
+    rows,
+    simulated,
+)  # fmt: skip
+
+from sor.backtest import work
+from sor.backtest.orders import Orders, ParentOrder
+from sor.backtest.run import backtest
+from sor.backtest.scenario import SECOND, Scenario
+from sor.backtest.study import Study
+from sor.backtest.synthetic import SyntheticMarket
+from sor.backtest.work import Rules
+from sor.kernels import BACKEND
+from sor.market.columns import NO_PRICE, Batch, joined
+from sor.market.feed import read_feed
+from sor.market.taq import LeftOut, TaqTrades
+from sor.market.venues import VenueDirectory
+
+DIRECTORY = VenueDirectory.load()
+ALL = 10**9  # shares: more than there are
+BACKENDS = ("python", "cython")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Kernel:
+    return kernel(request.param)
+
+
+# --- orders that take ------------------------------------------------------------------------------------------------
+
+
+def steps(on: Kernel, released: Sequence[tuple[int, int]]) -> Any:
+    """A schedule: by a time so many shares."""
+
+    class Steps(on.workers.Schedule):  # type: ignore[name-defined, misc]
+        def released(self, worker: Any, now: int, volume: int) -> int:
+            return max((shares for time, shares in released if time <= now), default=0)
+
+        def next(self, worker: Any, now: int) -> int:
+            return min((time for time, _ in released if time > now), default=FAR)
+
+    return Steps()
+
+
+def taking(on: Kernel, shares: int, time: int = 1, *, side: int = BUY, **other: Any) -> Any:
+    """An order that takes all levels that it sees; ``other`` are a routing, schedule, tables, refresh, limit or end."""
+    routing = other.get("routing") or on.routings.Sweep(True)
+    schedule = other.get("schedule") or on.workers.Schedule()
+    refresh = other.get("refresh", FAR)
+    used = other.get("used") or (on.market.Used(refresh), on.market.Used(refresh))
+    limit, end, delay = other.get("limit", 2**62), other.get("end", FAR), other.get("delay", 0)
+    worker = on.workers.Worker(side, shares, limit, time, end, schedule, routing, None, 0, delay)
+    return on.market.Sim(0, worker, other.get("queue", PESSIMISTIC), *used, other.get("seed", 1))
+
+
+def run(on: Kernel, tape: Sequence[Row], sims: Sequence[Any], depth: int = 2, venues: int = 1, **knobs: Any) -> Any:
+    one = market(on, venues, depth, **knobs)
+    for sim in sims:
+        if sim.used.shared and not any(sim.used is table for table in one.tables):
+            one.tables.append(sim.used)
+            one.sight.append(sim.seen)
+        one.begin(sim)
+    one.run(rows(on, depth, tape))
+    one.finish()
+    return one
+
+
+def priced(sim: Any) -> list[tuple[int, int, int]]:
+    """Fills: when, at how many cents, how many shares."""
+    return [(fill.time, abs(fill.price) // CENT, fill.shares) for fill, _ in sim.fills]
+
+
+def sends(sim: Any, until: int) -> list[Any]:
+    return [
+        (one.sent, one.slot, one.price, one.shares, one.rests, one.mid2, one.opposite)
+        for one in sim.worker.children
+        if one.sent <= until
+    ]
+
+
+BIDS = [(1000, 500)]
+
+
+def offer(time: int, *asks: tuple[int, int], bids: Sequence[tuple[int, int]] = BIDS, known: int | None = None) -> Row:
+    return Row(time, bids, asks, known=known)
+
+
+# --- random tapes ----------------------------------------------------------------------------------------------------
+
+
+def levels(draw: Any, worst: int, step: int) -> list[tuple[int, int]]:
+    """Up to three levels, the best first; those of both sides may meet and cross."""
+    prices = sorted(draw(st.sets(st.integers(0, 5), max_size=3)), reverse=True)
+    return [(worst + step * price, 100 * draw(st.integers(1, 5))) for price in prices]
+
+
+@st.composite
+def tapes(
+    draw: Any, first: int = 1, *, least: int = 0, gap: int = 0, late: int = 0, known: int = 0, venues: int = 2
+) -> list[Row]:
+    """Rows from a time on, each received at most ``late`` after it happened, and none before ``known``."""
+    found, time = [], first
+    for _ in range(draw(st.integers(least, 12))):
+        trade = draw(st.none() | st.tuples(st.sampled_from("ABN"), st.integers(997, 1004), st.integers(1, 9)))
+        trade = trade and (trade[0], trade[1], 50 * trade[2])
+        known = max(known, time + draw(st.integers(0, late)))
+        bids, asks = levels(draw, 996, 1), levels(draw, 1005, -1)
+        stands = draw(st.integers(0, 5)) == 0
+        slot = draw(st.integers(0, venues - 1))
+        found.append(Row(time, None if stands else bids, None if stands else asks, trade, slot, known))
+        time += gap + draw(st.integers(0, 3))
+    return found
+
+
+def deciding(on: Kernel, queue: int, seed: int) -> list[Any]:
+    """Orders that decide by what they see: one takes in parts, one rests at the best price for a while."""
+
+    class Joins(on.workers.Routing):  # type: ignore[name-defined, misc]
+        def split(self, worker: Any, shares: int) -> list[Any]:
+            slot = worker.view.best_slot[1 - worker.side]
+            if slot < 0:
+                return []
+            return [on.workers.Child(slot, -worker.view.best[1 - worker.side], min(shares, 200), True, worker.now + 4)]
+
+    schedule = steps(on, [(time, 150 * time) for time in range(1, 40, 3)])
+    both = {"queue": queue, "seed": seed, "end": 200}
+    first = taking(on, 2_000, schedule=schedule, routing=on.routings.Nbbo(), **both)
+    return [first, taking(on, 1_000, 2, side=SELL, routing=Joins(), **both)]
+
+
+# --- rule 1 ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.data())
+def test_1_no_look_ahead(data: st.DataObject) -> None:
+    """Rows that happen later change nothing that was sent or filled before."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
+    head = data.draw(tapes(least=1, late=late))
+    cut = head[-1].time + data.draw(st.integers(0, 5))
+    queue, depth = data.draw(st.integers(0, 2)), data.draw(st.integers(1, 2))
+    found = []
+    for _ in range(2):
+        tail = data.draw(tapes(cut + 1, late=late, known=head[-1].known or 0))
+        sims = deciding(on, queue, 1)
+        tape = [row._replace(known=(row.known or 0) + delay) for row in head + tail]
+        same = late == delay == 0
+        run(on, tape, sims, depth, 2, latency=latency, delay=delay, same=same)
+        found.append([(sends(sim, cut), [one for one in fills(sim) if one[0] <= cut]) for sim in sims])
+    assert found[0] == found[1]
+
+
+@given(st.data())
+def test_1_what_is_not_known_yet_decides_nothing(data: st.DataObject) -> None:
+    """Rows that have happened and are received later, while no report of a fill has come back."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    head = data.draw(tapes(least=1, late=3))
+    known = head[-1].known or 0
+    cut = known + data.draw(st.integers(0, 9))
+    found = []
+    for _ in range(2):
+        tail = data.draw(tapes(head[-1].time, late=3, known=cut + 1))
+        sims = deciding(on, PESSIMISTIC, 1)
+        run(on, head + tail, sims, 2, 2, latency=1_000, same=False)
+        found.append([sends(sim, cut) for sim in sims])
+    assert found[0] == found[1]
+
+
+def test_1_a_decision_waits_for_the_receipt(backend: Kernel) -> None:
+    """Offers of time 10 are received at 17, and taken then as they are at that time."""
+    sim = taking(backend, 100)
+    tape = [offer(5, known=5), offer(10, (1002, 300), known=17), offer(12, (1001, 300), known=30)]
+    run(backend, tape, [sim], same=False)
+    assert sends(sim, FAR)[0][:4] == (17, 0, 1002 * CENT, 100)
+    assert priced(sim) == [(17, 1001, 100)]
+
+
+# --- rule 2 ----------------------------------------------------------------------------------------------------------
+
+
+def shown(tape: Sequence[Row], side: int, depth: int) -> Counter[tuple[int, int]]:
+    """Shares that venues have ever displayed at a price: what came first, and growth.
+
+    A level that a depth feed removes in view, or that the other side reaches, begins anew; one out of sight does not.
+    """
+    last: dict[tuple[int, int], int] = {}
+    found = Counter[tuple[int, int]]()
+    sign = 1 if side == BUY else -1
+    for row in tape:
+        if row.bids is None or row.asks is None:
+            continue
+        bids, asks = list(row.bids)[:depth], list(row.asks)[:depth]
+        if bids and asks and bids[0][0] > asks[0][0]:
+            continue  # crossed in itself
+        mine, other = (asks, bids) if side == BUY else (bids, asks)
+        for slot, price in list(last):
+            if slot == row.slot and other and sign * other[0][0] >= sign * price and price not in dict(mine):
+                del last[slot, price]
+        for price, shares in mine:
+            found[row.slot, price] += max(0, shares - last.get((row.slot, price), 0))
+            last[row.slot, price] = shares
+        for slot, price in list(last):
+            in_view = depth > 1 and (len(mine) < depth or sign * price <= sign * mine[-1][0]) and bool(mine or other)
+            if slot == row.slot and in_view and price not in dict(mine):
+                del last[slot, price]
+    return found
+
+
+def taken(sims: Sequence[Any]) -> Counter[tuple[int, int]]:
+    found = Counter[tuple[int, int]]()
+    for sim in sims:
+        for fill, _ in sim.fills:
+            found[fill.child.slot, abs(fill.price) // CENT] += fill.shares
+    return found
+
+
+@given(st.data())
+def test_2_a_displayed_share_is_used_once(data: st.DataObject) -> None:
+    """Who takes all that is there, whenever it is there, gets each share that was ever displayed, and no more."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    side, depth = data.draw(st.sampled_from([BUY, SELL])), data.draw(st.integers(1, 2))
+    tape = data.draw(tapes(gap=1))
+    sim = taking(on, ALL, side=side)
+    run(on, tape, [sim], depth, 2)
+    assert +taken([sim]) == +shown(tape, side, depth)
+
+
+@given(st.data())
+def test_2_a_displayed_share_is_used_once_by_all_together(data: st.DataObject) -> None:
+    """With latency, delays and several rows a time: never more than was displayed."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    side, depth = data.draw(st.sampled_from([BUY, SELL])), data.draw(st.integers(1, 2))
+    late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
+    tape = [row._replace(known=(row.known or 0) + delay) for row in data.draw(tapes(late=late))]
+    used = on.market.Used(FAR, True), on.market.Used(FAR, True)
+    sims = [
+        taking(on, shares, time, side=side, used=used, delay=delay) for time, shares in ((1, 700), (2, ALL), (5, 9))
+    ]
+    run(on, tape, sims, depth, 2, latency=latency, delay=delay, same=late == delay == 0)
+    most = shown(tape, side, depth)
+    assert all(shares <= most[place] for place, shares in taken(sims).items())
+
+
+def test_2_what_is_shown_for_an_hour_is_filled_once(backend: Kernel) -> None:
+    """By orders of an hour together, whatever the time after which what was out of sight is other shares."""
+    used = backend.market.Used(300, True), backend.market.Used(300, True)
+    sims = [taking(backend, 400, time, used=used, end=time + 50) for time in range(2, 3_600, 100)]
+    later = [offer(time, (1002, 500), bids=[(999, time)]) for time in range(7, 3_600, 10)]
+    run(backend, [offer(1, (1002, 500)), *later], sims)
+    assert [sum(shares for _, shares in fills(sim)) for sim in sims] == [400, 100] + [0] * 34
+
+
+@pytest.mark.parametrize(
+    ("after", "filled"),
+    [
+        ([offer(10, (1002, 500))], [500]),
+        ([offer(10, (1002, 700))], [500, 200]),
+        ([offer(10, (1002, 100)), offer(11, (1002, 300))], [500, 200]),
+        ([offer(10, (1003, 1)), offer(11, (1002, 500))], [500, 1, 500]),  # removed in view
+        ([offer(10), offer(11, (1002, 500))], [500, 500]),
+        ([offer(10, (1001, 1), (1000, 1), bids=[]), offer(11, (1002, 500))], [500, 1, 1]),  # no room for it
+        ([offer(10, (1001, 9), bids=[(1003, 9)]), offer(11, (1002, 500))], [500]),  # crossed in itself
+        ([offer(10, bids=[(1002, 5)]), offer(11, (1002, 500))], [500, 500]),  # the other side was there
+        ([Row(10, [], []), offer(11, (1002, 500))], [500]),
+    ],
+)
+def test_2_when_what_was_used_ends(backend: Kernel, after: list[Row], filled: list[int]) -> None:
+    """In a feed with two levels."""
+    sim = taking(backend, ALL)
+    run(backend, [offer(1, (1002, 500)), *after], [sim])
+    assert [shares for _, shares in fills(sim)] == filled
+
+
+@pytest.mark.parametrize(("hidden", "filled"), [(99, [500, 5]), (100, [500, 5, 500])])
+def test_2_what_was_out_of_sight_for_long_is_other_shares(backend: Kernel, hidden: int, filled: list[int]) -> None:
+    """A feed of best quotes, where a better price hides the level."""
+    tape = [offer(1, (1002, 500)), offer(400, (1001, 5)), offer(400 + hidden, (1002, 500))]
+    sim = taking(backend, ALL, refresh=100)
+    run(backend, tape, [sim], depth=1)
+    assert [shares for _, shares in fills(sim)] == filled
+
+
+USED = kernel(BACKEND).market.Used
+
+
+class Forgetful:
+    """Tables of what was used that a venue's next row ends, made in place of the market's."""
+
+    def __new__(cls, *arguments: Any) -> Any:
+        class Unused(USED):  # type: ignore[misc, valid-type]
+            def follow(self, view: Any, slot: int, now: int) -> None:
+                for entry in reversed(range(self.count)):
+                    if self.entries[6 * entry + 1] == slot:
+                        self.remove(entry)
+
+        return Unused(*arguments)
+
+
+def filled_within(study: Study, time: int) -> float:
+    """The part of all shares that were filled so soon after the arrival."""
+    arrival = dict(zip(study.parents["order"].tolist(), study.parents["arrival"].tolist(), strict=True))
+    soon = [
+        shares
+        for order, when, shares in zip(
+            *(study.fills[name].tolist() for name in ("order", "time", "shares")), strict=True
+        )
+        if when <= arrival[order] + time
+    ]
+    return float(sum(soon) / study.parents["size"].sum())
+
+
+def test_2_on_recorded_days_fills_come_too_fast_without_it(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IBM, a week, orders of 5,000 shares: how much is filled after 10 s."""
+    paths = sorted(str(path) for path in (shared / "data" / "ibm_week").glob("*.csv.gz"))
+    if not paths:
+        pytest.skip("the recorded data beside the checkout is not there,")
+    orders = Orders(sizes=(5_000,), number=50)
+
+    def found() -> Study:
+        return backtest(read_feed(paths), orders, [("immediate", "nbbo")], rules=Rules(complete=False))
+
+    once = found()
+    monkeypatch.setattr(work.market, "Used", Forgetful)
+    again = found()
+    parts = filled_within(once, 10 * SECOND), filled_within(again, 10 * SECOND)
+    seconds = [float((one.parents["done"] - one.parents["arrival"]).mean()) / 1e9 for one in (once, again)]
+    with capsys.disabled():
+        print(
+            f"\n  IBM, {len(paths)} days: {parts[0]:.0%} filled after 10 s, {parts[1]:.0%} without the rule; {seconds}"
+        )
+    assert parts[0] + 0.1 < parts[1]
+    assert seconds[0] > seconds[1]
+
+
+# --- rule 3 ----------------------------------------------------------------------------------------------------------
+
+
+def test_3_an_order_meets_the_book_of_its_arrival(backend: Kernel) -> None:
+    """Sent at 1, it arrives at 11; what it gets is told at 21, and an order that may want more is sent then."""
+    tape = [offer(1, (1002, 300)), offer(8, (1001, 120), (1002, 300)), offer(12, (1002, 250)), offer(40, (1004, 1))]
+    sim = taking(backend, 300)
+    run(backend, tape, [sim], latency=10)
+    assert priced(sim) == [(11, 1001, 120), (11, 1002, 180)]
+    assert sim.worker.executed == 300
+    assert sim.at_end[0] == 21
+
+
+def test_3_nothing_is_taken_at_a_worse_price_than_decided(backend: Kernel) -> None:
+    """What is gone is gone, and told as late; then the order is sent anew."""
+    sim = taking(backend, 300)
+    run(backend, [offer(1, (1002, 300)), offer(8, (1003, 300))], [sim], latency=10)
+    assert priced(sim) == [(31, 1003, 300)]
+    assert [one[:4] for one in sends(sim, FAR)] == [(1, 0, 1002 * CENT, 300), (21, 0, 1003 * CENT, 300)]
+    assert sim.late == 300
+
+
+def test_3_a_latency_is_drawn_for_each_child(backend: Kernel) -> None:
+    """By a seed, the same there and back."""
+    tape = [offer(time, (1002, 100), bids=[(999, time)]) for time in range(1, 2_000)]
+
+    def found(seed: int) -> list[tuple[int, int]]:
+        schedule = steps(backend, [(50 * i + 1, i + 1) for i in range(30)])
+        sim = taking(backend, 30, schedule=schedule, seed=seed)
+        one = run(backend, tape, [sim], latency=(3, 8))
+        assert one.finished == [sim]
+        return [(fill.time, fill.time - fill.child.sent) for fill, _ in sim.fills]
+
+    assert {lag for _, lag in found(1)} == {3, 8}
+    assert found(1) == found(1) != found(2)
+
+
+def test_3_a_delayed_feed_is_seen_late_and_traded_at_once(backend: Kernel) -> None:
+    """Known 20 after it happens; the venue has its own book. What was taken is taken off what is seen."""
+    tape = [offer(10, (1002, 300), known=30), offer(26, (1002, 100), known=46), offer(90, (1002, 250), known=110)]
+    sim = taking(backend, 1_000, delay=20)
+    run(backend, tape, [sim], latency=2, delay=20, same=False)
+    assert priced(sim) == [(32, 1002, 100), (112, 1002, 150)]
+
+
+# --- rules 4 to 7 ----------------------------------------------------------------------------------------------------
+
+
+def test_4_a_resting_order_stands_behind_what_is_displayed(backend: Kernel) -> None:
+    """The rest is in `test_queues`."""
+    tape = [offer(1), Row(10, trade=("A", 1000, 450)), Row(11, trade=("A", 1000, 80)), Row(12, trade=("A", 1000, 90))]
+    order = Resting(BUY, 1000 * CENT, 100, 5)
+    assert [rested(backend, tape, order, queue, 2) for queue in range(3)] == [[(11, 30), (12, 70)]] * 3
+
+
+def test_5_prints_of_who_never_quotes_fill_nobody_and_count_as_volume(backend: Kernel) -> None:
+    sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), OPTIMISTIC)
+    tape = [Row(1, [(1000, 50)], [(1002, 9)]), Row(10, trade=("N", 990, 700), slot=-1), Row(11, trade=("A", 1000, 30))]
+    one = run(backend, tape, [sim])
+    assert fills(sim) == []
+    assert (one.volume, one.prints) == (730, 2)
+
+
+def test_6_a_feed_without_trades_leaves_all_open() -> None:
+    """Orders that rest fill not at all or whenever the queue may have traded, and it is said."""
+    batch = feed()
+    quotes = batch.take(batch.quotes)
+    unsaid = replace(quotes, action=np.where(quotes.action == ord("T"), ord("M"), quotes.action).astype(np.uint8))
+    rules = Rules(complete=False, horizon=100 * SECOND)
+    found = {}
+    for name, one in (("trades", batch), ("none", unsaid)):
+        study = backtest(one, Orders(sizes=(200,), number=40), [("immediate", Joining())], rules=rules)
+        found[name] = [row["filled"] for row in study.rows() if row["routing"] == "joining"]
+        assert any("The feed has no trades" in note for note in study.notes) is (name == "none")
+    low, _, high = found["none"]
+    assert low < found["trades"][PESSIMISTIC] - 0.2  # what is left is where the other side came
+    assert high > found["trades"][OPTIMISTIC]
+    assert high > low + 0.3
+
+
+class Joining:
+    """An order at the best price of its own side, and nothing else."""
+
+    name = "joining"
+
+    def split(self, market: Any, shares: int) -> list[Any]:
+        if not market.fresh or not market.queues:
+            return []
+        sign = -1 if market.side == "buy" else 1
+        venue, (price, _) = min(market.queues.items(), key=lambda one: sign * one[1][0])
+        return [market.rest(venue, shares, price)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row(5, [], []),
+        Row(5, [(1003, 9)], [(1002, 900)]),
+        Row(5, BIDS, []),
+        Row(5, None, None),
+        Row(5, BIDS, [(1002, 0)]),
+    ],
+)
+def test_7_what_shows_nothing_or_is_crossed_in_itself_fills_nothing(backend: Kernel, row: Row) -> None:
+    """Time goes on, and what comes after it is taken."""
+    sim = taking(backend, 700, 2)
+    run(backend, [Row(1, BIDS, []), row, offer(9, (1004, 300))], [sim])
+    assert priced(sim) == [(9, 1004, 300)]
+
+
+def test_7_crossed_venues_are_taken(backend: Kernel) -> None:
+    """Each by itself is right."""
+    sim = taking(backend, 700, 4)
+    run(backend, [Row(1, [(1005, 9)], [(1006, 50)]), Row(2, BIDS, [(1002, 70)], slot=1)], [sim], venues=2)
+    assert sorted(priced(sim)) == [(4, 1002, 70), (4, 1006, 50)]
+
+
+def test_7_gaps_are_told(backend: Kernel) -> None:
+    """Without a row for longer than 99; `test_measures` has who lives in one."""
+    tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(260, (1002, 9))]
+    assert run(backend, tape, [], longest=99).gaps == [(60, 161)]
+
+
+def test_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
+    """A venue that the feed no longer shows at the best is frozen where it was: it is not taken."""
+    one = market(backend, 3, 1)
+    sim = taking(backend, 1_000, 25)
+    one.begin(sim)
+    one.run(consolidated(backend, [(10, (0, 1000, 300), (0, 1002, 200)), (20, (0, 1000, 300), (1, 1001, 40))]))
+    assert [one.book.shown(0, slot, price * CENT) for slot, price in ((0, 1002), (1, 1001))] == [-1, 40]
+    one.finish()
+    assert priced(sim) == [(25, 1001, 40)]
+
+
+def consolidated(on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], tuple[int, int, int]]]) -> Any:
+    """Rows of a time and whose the best bid and offer are, at how many cents, for how many shares."""
+    n = len(quotes)
+    columns: dict[str, Any] = {name: np.zeros(n, np.int64) for name in ("time", "known", "size")}
+    columns |= {name: np.zeros(n, np.uint8) for name in ("action", "side")} | {"price": np.full(n, NO_PRICE)}
+    columns["slot"] = np.full(n, -1, np.int16)
+    for at, side in ((1, "bid"), (2, "ask")):
+        columns[f"{side}_slot"] = np.array([quote[at][0] for quote in quotes], np.int16)
+        columns[f"{side}_price"] = np.array([[quote[at][1] * CENT] for quote in quotes], np.int64)
+        columns[f"{side}_size"] = np.array([[quote[at][2]] for quote in quotes], np.int64)
+    columns["time"] = columns["known"] = np.array([quote[0] for quote in quotes], np.int64)
+    return on.market.Rows({name: array.data for name, array in columns.items()})
+
+
+# --- rules 8 to 11 ---------------------------------------------------------------------------------------------------
+
+
+WORLD = Scenario(duration=900, rate=10, price=200, depth=3, feed_delay=0.0)
+
+
+def feed(scenario: Scenario = WORLD) -> Batch:
+    return joined(list(SyntheticMarket(scenario).batches()))
+
+
+def test_8_parents_do_not_see_each_other_unless_together(backend: Kernel) -> None:
+    tape = [offer(1, (1002, 500)), offer(9, (1002, 600))]
+    alone = [taking(backend, 400, time) for time in (2, 3)]
+    run(backend, tape, alone)
+    assert [priced(sim) for sim in alone] == [[(2, 1002, 400)], [(3, 1002, 400)]]
+    used = backend.market.Used(FAR, True), backend.market.Used(FAR, True)
+    both = [taking(backend, 400, time, used=used) for time in (2, 3)]
+    run(backend, tape, both)
+    assert [priced(sim) for sim in both] == [[(2, 1002, 400)], [(3, 1002, 100), (9, 1002, 100)]]
+
+
+def test_8_together_is_of_one_strategy() -> None:
+    """Twins get the same shares alone, and other ones together; another strategy is not in their way."""
+    twins = [ParentOrder(symbol="SIM", side="buy", quantity=9_000, arrival=WORLD.start + 400 * SECOND)] * 2
+    ways = [("immediate", "nbbo"), ("immediate", "best_venue")]
+    cost = {}
+    for together in (False, True):
+        found = backtest(feed(), twins, ways, rules=Rules(horizon=60 * SECOND, together=together)).parents
+        for routing in ("nbbo", "best_venue"):
+            cost[together, routing] = found["shortfall"][found["routing"] == routing].tolist()
+    for routing in ("nbbo", "best_venue"):
+        first, second = cost[False, routing]
+        assert first == second
+        assert len({first, *cost[True, routing]}) > 1
+    only = backtest(feed(), twins, ways[:1], rules=Rules(horizon=60 * SECOND, together=True)).parents
+    assert only["shortfall"].tolist() == cost[True, "nbbo"]
+
+
+def test_9_fees_are_those_of_the_day_and_the_price(tmp_path: Path) -> None:
+    """A venue changes its fee over night; one whose first figure is later is named."""
+    venues = tmp_path / "venues.toml"
+    head = '[[venue]]\nmic = "XNAS"\nname = "x"\nmodel = "maker-taker"\npublisher_ids = [2]\n'
+    figure = "[[venue.figures]]\nvalid_from = {}\ntaker_fee = {}\nmaker_rebate = 0.0\nsource = 'x'\n"
+    figure += "taker_fee_verified = false\nmaker_rebate_verified = false\n"
+    venues.write_text(
+        "schema_version = 1\n" + head + figure.format("2024-01-01", 0.001) + figure.format("2024-08-02", 0.002)
+    )
+    found = {}
+    for date in ("2023-12-29", "2024-08-01", "2024-08-02"):
+        world = replace(WORLD, venues=("XNAS",), date=date)
+        study = backtest(
+            feed(world),
+            Orders(sizes=(100,), number=10),
+            rules=Rules(horizon=60 * SECOND),
+            directory=VenueDirectory.load(venues),
+        )
+        found[date] = set(np.round(study.fills["fee"] / study.fills["shares"], 9).tolist())
+        assert any("outside their dates at XNAS" in note for note in study.notes) is (date < "2024")
+    assert found == {"2023-12-29": {0.001}, "2024-08-01": {0.001}, "2024-08-02": {0.002}}
+
+
+def test_10_participation_stands_beside_every_result() -> None:
+    """Of the window and of the order's life, both of what others print; a warning above a tenth."""
+    batch = feed()
+    for size, warned in ((10, False), (30_000, True)):
+        rules = Rules(horizon=120 * SECOND)
+        study = backtest(batch, Orders(sizes=(size,), number=20), rules=rules)
+        trades = (batch.action == ord("T")) & (batch.size > 0)
+        for i in range(len(study.parents["order"])):
+            one = {name: values[i] for name, values in study.parents.items()}
+            for until, name in ((one["end"], "participation"), (one["last_fill"], "life_participation")):
+                inside = trades & (batch.time > one["arrival"]) & (batch.time <= until)
+                volume = float(batch.size[inside].sum())
+                assert one[name] == pytest.approx(one["filled"] / volume if volume else np.nan, nan_ok=True)
+        assert any("move nobody" in note for note in study.notes)
+        assert any("a real market would have reacted" in note for note in study.notes) is warned
+        assert {"participation", "life_participation"} <= study.rows()[0].keys()
+
+
+def test_11_a_parent_does_not_depend_on_its_neighbours() -> None:
+    """Each alone is what it is among all, resting ones and their queue models included."""
+    batch = feed()
+    orders = [
+        ParentOrder(symbol="SIM", side=side, quantity=size, arrival=WORLD.start + at * SECOND)
+        for at, side, size in ((300, "buy", 700), (300, "buy", 300), (310, "sell", 2_000), (311, "buy", 5_000))
+    ]
+    ways = [("twap:3", "cont_kukanov"), ("twap:3", "pro_rata"), ("immediate", "cont_kukanov")]
+    rules = Rules(horizon=100 * SECOND, placement=10 * SECOND, min_windows=20)
+    left_out = ("order",)
+
+    def rows_of(study: Study, number: int) -> Iterator[tuple[Any, ...]]:
+        chosen = np.flatnonzero(study.parents["order"] == number)
+        for i in chosen.tolist():
+            yield tuple(repr(values[i]) for name, values in study.parents.items() if name not in left_out)
+
+    every = backtest(batch, orders, ways, rules=rules)
+    assert every.parents["maker"].sum() > 0
+    for number, order in enumerate(orders):
+        alone = backtest(batch, [order], ways, rules=rules)
+        assert list(rows_of(alone, 0)) == list(rows_of(every, number))
+
+
+# --- prints that are not of the moment -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("condition", ["L", "Z", "5", "6", "4", "M", "@  U"])
+def test_prints_that_a_feed_flags_are_left_out_where_it_is_read(condition: str) -> None:
+    """Late, of an auction, of a derivative: they neither fill nor count."""
+    header = b"DATE,TIME_M,EX,SYM_ROOT,SYM_SUFFIX,TR_SCOND,SIZE,PRICE,TR_CORR"
+    row = "20240801,9:30:01.000000001,Q,SIM,,{},100,10.00,00"
+    trades = TaqTrades(header, DIRECTORY, events=True)
+    with pytest.raises(LeftOut):
+        trades.decode(row.format(condition).encode())
+    assert trades.decode(row.format("@").encode()).event is not None
