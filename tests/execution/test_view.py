@@ -87,8 +87,8 @@ def test_shares_at_a_price_are_seen_or_said_to_be_out_of_sight(machine: Machine,
             assert found in sizes
         elif levels and signed < levels[-1][0]:
             assert found == 0  # it would stand before a level that is shown
-        elif depth == 1 or len(levels) == depth:
-            assert found == -1  # behind all that there is room for, or nothing of one level at all
+        elif depth == 1 or len(levels) == depth or not any(sides):
+            assert found == -1  # behind all that there is room for, or nothing of one level or of the venue at all
         else:
             assert found == 0  # there is room, and it is not there
 
