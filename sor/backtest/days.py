@@ -192,6 +192,8 @@ class Day:
         Levels that any row shows.
     blind : list of [from, to)
         When there was no mid.
+    grain : int
+        Nanoseconds: a thousand, a million or more where all times are whole such steps.
     late : bool
         Rows are known later than they happen.
     volumes : dict of int
@@ -213,6 +215,7 @@ class Day:
     publishers: dict[int, list[int]] = field(default_factory=dict)
     blind: list[list[int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
+    grain: int = SECOND
     late: bool = False
     consolidated: bool = False
     crossed: int = 0
@@ -275,6 +278,8 @@ class _Watched:
             self._seen(number, batch)
         deep = (batch.bid_size > 0).any(axis=0) | (batch.ask_size > 0).any(axis=0)
         day.depth = max(day.depth, int(np.flatnonzero(deep).max(initial=0)) + 1)
+        while day.grain > 1 and (batch.time % day.grain).any():
+            day.grain //= 1000
         day.late = day.late or bool((batch.receipt > batch.time).any())
         day.backwards += int((np.diff(batch.time) < 0).sum())
         trades = (batch.action == TRADED) & (batch.size > 0)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 LARGE = 0.1  # participation above which the recorded market would have reacted
+COARSE = 10**6  # nanoseconds
+ODD_PRINTS = ("late", "auction", "derivative", "cancelled", "error")  # as `sor.market.taq` calls them
 PARTS = ("timing", "waiting", "spread", "fees", "end")
 
 
@@ -93,7 +95,7 @@ class Study:
             "not_there": float(columns["not_there"].sum()),
             "seconds": _mean((columns["done"] - columns["arrival"]) / SECOND),
             "participation": _ratio(columns["filled"], columns["window_volume"]),
-            "life_participation": _ratio(columns["filled"], columns["life_volume"]),
+            "life_participation": _ratio(*_worked(columns)),
         }
         row |= {name: _mean(columns[name]) for name in BESIDE}
         quoted = row["quoted_spread_bps"]
@@ -235,6 +237,12 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
     return float(part.sum()) / total if total else None
 
 
+def _worked(columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Shares filled, and those printed meanwhile, of orders that took a second or more: in less hardly anyone trades."""
+    slow = columns["last_fill"] - columns["arrival"] >= SECOND
+    return columns["filled"][slow], columns["life_volume"][slow]
+
+
 def _versions() -> dict[str, str]:
     return {
         "sor": metadata.version("sor"),
@@ -305,6 +313,7 @@ def data_of(planned: Plan, feed: Any, directory: VenueDirectory) -> dict[str, An
             for day in days
             for begin, end in day.gaps
         ],
+        "grain_ns": min(day.grain for day in days),
         "crossed": sum(day.crossed for day in days) / span,
         "locked": sum(day.locked for day in days) / span,
         "one_sided": sum(day.one_sided for day in days) / span,
@@ -318,8 +327,8 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
     """What the data cannot tell, and what else must be said, each time."""
     data, columns = study.data, study.parents
     shares = [
-        (what, _ratio(columns["filled"], columns[volume]))
-        for volume, what in (("window_volume", "in their windows"), ("life_volume", "while they were worked"))
+        ("in their windows", _ratio(columns["filled"], columns["window_volume"])),
+        ("while they were worked", _ratio(*_worked(columns))),
     ]
     told = ", ".join(f"{share:.2%} of what was traded {what}" for what, share in shares if share is not None)
     notes = ["Our orders move nobody here: that is a bound, not a fact." + (f" They were {told}." if told else "")]
@@ -333,6 +342,14 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
             if any(study.settings["rests"])
             else "The feed has no trades: participation is not known."
         )
+    if any(study.settings["rests"]) and data["grain_ns"] >= COARSE:
+        notes.append(
+            f"Times are whole {'seconds' if data['grain_ns'] > COARSE else 'milliseconds'}: what came first within one "
+            "is not known, so what rests may do worse or better than its range."
+        )
+    left_out = ", ".join(f"{why} {data['skipped'][why]:,}" for why in ODD_PRINTS if data["skipped"].get(why))
+    if left_out:
+        notes.append(f"Prints that fill nobody were left out: {left_out}.")
     if len(data["venues"]) == 1:
         notes.append(
             "One venue quotes, so there is nothing to route between: levels of one book are no venues, and what is "
