@@ -238,7 +238,7 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> float | None:
 
 
 def _worked(columns: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Shares filled, and those printed meanwhile, of orders that took a second or more: in less hardly anyone trades."""
+    """Shares filled and those printed meanwhile, of orders that took a second or more: in less hardly anyone trades."""
     slow = columns["last_fill"] - columns["arrival"] >= SECOND
     return columns["filled"][slow], columns["life_volume"][slow]
 
