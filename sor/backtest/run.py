@@ -121,7 +121,9 @@ def _found(
         if told is not None:
             told(done, planned.lives)
 
-    if whole_number("jobs", processes, 1, 1024) == 1:
+    whole_number("jobs", processes, 1, 1024)
+    tell(0)
+    if processes == 1:
         again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
         found = work(planned.everything(), again, directory, planned.instruments, tell)
     else:
