@@ -485,11 +485,12 @@ def test_rule_5_prints_of_who_never_quotes_fill_nobody_and_count_as_volume(backe
 def test_rule_6_a_feed_without_trades_leaves_all_open() -> None:
     """Orders that rest fill not at all or whenever the queue may have traded, and it is said."""
     batch = feed()
-    quotes = batch.take(batch.quotes)
-    unsaid = replace(quotes, action=np.where(quotes.action == ord("T"), ord("M"), quotes.action).astype(np.uint8))
+    unsaid = replace(
+        batch, action=np.where(batch.quotes & (batch.action == ord("T")), ord("M"), batch.action).astype("u1")
+    )
     rules = Rules(complete=False, horizon=100 * SECOND)
     found = {}
-    for name, one in (("trades", batch), ("none", unsaid)):
+    for name, one in (("trades", batch), ("elsewhere", unsaid), ("none", unsaid.take(batch.quotes))):
         study = backtest(one, Orders(sizes=(200,), number=40), [("immediate", Joining())], rules=rules)
         found[name] = [row["filled"] for row in study.rows() if row["routing"] == "joining"]
         assert any("The feed has no trades" in note for note in study.notes) is (name == "none")
@@ -497,6 +498,7 @@ def test_rule_6_a_feed_without_trades_leaves_all_open() -> None:
     assert low < found["trades"][PESSIMISTIC] - 0.2  # what is left is where the other side came
     assert high > found["trades"][OPTIMISTIC]
     assert high > low + 0.3
+    assert found["elsewhere"] == found["none"]  # prints off exchange tell nothing of a queue
 
 
 class Joining:
