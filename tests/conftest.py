@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import machines
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -62,6 +63,13 @@ def twins() -> tuple[ModuleType, ModuleType]:
 def placement_twins() -> tuple[ModuleType, ModuleType]:
     """Both twins of the placement model, (python, cython)."""
     return load_twin("python", PLACEMENT_TWINS), load_twin("cython", PLACEMENT_TWINS)
+
+
+@pytest.fixture(scope="session", params=machines.KERNELS)
+def machine(request: pytest.FixtureRequest) -> machines.Machine:
+    """What works an order, on each kernel in turn."""
+    load_twin(request.param, {name: f"sor.execution._worker{end}" for name, end in machines.KERNELS.items()})
+    return machines.machine(request.param)
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ cdef class Sim:
     cdef public int queue
     cdef public Used used, seen
     cdef public list rests, fills
+    cdef public bint waits
     cdef public int64_t timer, late, first_fill, last_fill, executions
 
 
@@ -68,7 +69,7 @@ cdef class Market:
     cdef public bint same, sighted, traded
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
     cdef public int64_t crossed, locked, one_sided
-    cdef public list latency, due, live, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
+    cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
     cdef public Py_ssize_t resters, seen_at, stamp_at, stamp_end
     cdef Rows stamp
     cdef public int changed
@@ -81,7 +82,7 @@ cdef class Market:
 
     cpdef finish(self)
 
-    @cython.locals(due=int64_t, known=int64_t)
+    @cython.locals(due=int64_t, known=int64_t, later=int64_t)
     cdef _advance(self, int64_t until)
 
     cdef _push(self, int64_t time, int kind, Sim sim, object what, int64_t number)
@@ -136,10 +137,11 @@ cdef class Market:
     @cython.locals(rest=Rest)
     cdef _end(self, Sim sim)
 
-    @cython.locals(time=int64_t, kind=int, sim=Sim, number=int64_t, worker=workers.Worker, was_live=bint)
+    @cython.locals(time=int64_t, kind=int, sim=Sim, number=int64_t)
     cdef _happen(self, object due)
 
-    cdef bint _do_once(self, Sim sim) except -1
+    @cython.locals(sim=Sim)
+    cdef _settle(self)
 
     @cython.locals(taken=int64_t, lag=int64_t)
     cdef _arrive(self, Sim sim, workers.Child child)

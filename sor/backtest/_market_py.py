@@ -120,6 +120,7 @@ class Sim:
         self.seed = seed
         self.rests: list[Rest] = []
         self.timer = NEVER
+        self.waits = False  # to decide, once all of this time has been told
         self.fills: list[Any] = []  # (Fill, its shares by release)
         self.late = 0  # shares sent for and not there
         # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
@@ -181,6 +182,7 @@ class Market:
         self.due: list[Any] = []
         self.sequence = 0
         self.live: list[Sim] = []
+        self.told: list[Sim] = []  # that wait to decide
         self.tables: list[Used] = []  # those of live orders, each once
         self.sight: list[Used] = []
         self.resting: list[list[Rest]] = [[] for _ in venues]
@@ -220,7 +222,7 @@ class Market:
             self.behind.append(rows)
         while at < rows.count:
             now = rows.time[at]
-            if self.changed or self.due or not self.same:
+            if self.changed or self.due or self.told or not self.same:
                 self._advance(now)
             end = at + 1
             while end < rows.count and rows.time[end] == now:
@@ -239,10 +241,14 @@ class Market:
         while True:
             due = self.due[0][0] if self.due else NEVER
             known = NEVER if self.same else self._known()
-            if self.changed and (due if due < known else known) > self.now:
+            later = due if due < known else known
+            if self.told and later > self.now:
+                self._settle()
+                continue
+            if self.changed and later > self.now:
                 self._ask()
                 continue
-            if (due if due < known else known) >= until:
+            if later >= until:
                 return
             if known <= due:
                 self._learn(known)
@@ -493,24 +499,27 @@ class Market:
         if kind == ENDS:
             self._withdraw(sim, what)
             return
-        worker = sim.worker
         if kind == SEEN:
-            sim.seen.take(worker.side, what.child.slot, what.price, what.shares, time)
-        if worker.done and kind in (TIME, SEEN):
-            return
-        if kind == REPORTED:
+            sim.seen.take(sim.worker.side, what.child.slot, what.price, what.shares, time)
+        elif kind == REPORTED:
             self._tell(sim, what)
         elif kind == ENDED:
-            worker.on_ended(what.number, number, time)
+            sim.worker.on_ended(what.number, number, time, False, True)
         else:
-            sim.timer = NEVER if kind == TIME else sim.timer
-            worker.on_time(time)
-        was_live = sim.at_end is None
-        if self._do_once(sim) and was_live:
-            self.live.remove(sim)
+            sim.timer = NEVER
+        if not sim.waits:
+            sim.waits = True
+            self.told.append(sim)
 
-    def _do_once(self, sim: Sim) -> bool:
-        return sim.at_end is None and self._do(sim)
+    def _settle(self) -> None:
+        """Orders that were told something decide once all of this time has been told."""
+        told, self.told = self.told, []
+        for sim in told:
+            sim.waits = False
+            if sim.at_end is None:
+                sim.worker.on_time(self.now)
+                if self._do(sim):
+                    self.live.remove(sim)
 
     def _arrive(self, sim: Sim, child: workers.Child) -> None:
         """Rule 3: a child meets the book that its venue has now."""
@@ -558,7 +567,7 @@ class Market:
                 self._push(self.now + self.delay, SEEN, sim, fill, 0)
             else:
                 sim.seen.take(worker.side, child.slot, fill.price, fill.shares, self.now)
-        sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now)))
+        sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now, True)))
         sim.first_fill = sim.first_fill or fill.time
         sim.last_fill = fill.time
 

@@ -186,8 +186,8 @@ class Day:
         The session.
     first, last : int
         Times of its rows.
-    publishers : set of int
-        Those that quote.
+    publishers : dict of int to [rows, first, last]
+        Those that quote, with the times of their rows.
     depth : int
         Levels that any row shows.
     blind : list of [from, to)
@@ -210,7 +210,7 @@ class Day:
     off_exchange: int = 0
     backwards: int = 0
     depth: int = 1
-    publishers: set[int] = field(default_factory=set)
+    publishers: dict[int, list[int]] = field(default_factory=dict)
     blind: list[list[int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
     late: bool = False
@@ -271,7 +271,8 @@ class _Watched:
                 if len(self._slots) == MOST_VENUES:
                     raise InputError(f"more than {MOST_VENUES} publishers quote: no market has so many venues")
                 self._slots[number] = len(self._slots)
-        day.publishers.update(quoting)
+        for number in quoting:
+            self._seen(number, batch)
         deep = (batch.bid_size > 0).any(axis=0) | (batch.ask_size > 0).any(axis=0)
         day.depth = max(day.depth, int(np.flatnonzero(deep).max(initial=0)) + 1)
         day.late = day.late or bool((batch.receipt > batch.time).any())
@@ -284,6 +285,16 @@ class _Watched:
         self._market.book.slots = len(self._slots)
         self._run(self._rows.of(batch))
         self._count_off_exchange(batch, trades)
+
+    def _seen(self, publisher: int, batch: Batch) -> None:
+        """A publisher's rows; of consolidated quotes those in which a side is its."""
+        mine = batch.publisher == publisher
+        for owners in (batch.bid_publisher, batch.ask_publisher):
+            mine = mine if owners is None else mine | (owners == publisher)
+        times = batch.time[mine]
+        known = self.day.publishers.setdefault(publisher, [0, int(times[0]), 0])
+        known[0] += len(times)
+        known[1], known[2] = min(known[1], int(times.min())), max(known[2], int(times.max()))
 
     def _count_off_exchange(self, batch: Batch, trades: NDArray[np.bool_]) -> None:
         for number in np.unique(batch.publisher[trades]).tolist():

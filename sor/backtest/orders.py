@@ -95,7 +95,9 @@ def ways_of(strategies: Iterable[tuple[Any, Any]], baseline: str) -> list[tuple[
     for schedule in dict.fromkeys(one.schedule for _, _, one in given):
         mine = [one for one in given if one[2].schedule == schedule]
         for one in [*mine, (mine[0][0], baseline, strategy(mine[0][0], baseline))]:
-            found.setdefault((one[2].schedule, one[2].routing), one)
+            known = found.setdefault((one[2].schedule, one[2].routing), one)
+            if not all(isinstance(other, str) or other is own for own, other in zip(known[:2], one[:2], strict=True)):
+                raise InputError(f"strategies has two named {known[2].schedule} x {known[2].routing}: give one a name")
     return list(found.values())
 
 

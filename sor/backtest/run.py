@@ -77,7 +77,7 @@ def backtest(
         raise InputError(_nothing(batches))
     planned = Plan(days, ways, orders, rules, session, instruments)
     found = _found(planned, batches, held, directory, jobs, told)
-    return study_of(planned, found, feed, baseline)
+    return study_of(planned, found, feed, directory, baseline)
 
 
 class _Held:

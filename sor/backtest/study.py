@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import metadata
@@ -21,6 +21,7 @@ from sor.backtest.work import QUEUES, Found, Rules, concatenated
 from sor.errors import InputError
 from sor.kernels import BACKEND
 from sor.market.fields import iso_of
+from sor.market.venues import VenueDirectory
 from sor.types import SIDES
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def study_of(planned: Plan, found: Found, feed: Any, baseline: str) -> Study:
+def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, baseline: str) -> Study:
     rules = planned.rules
     parents = concatenated([row for _, row in found.parents], Parent)
     fills = concatenated([fill for _, rows in found.fills for fill in rows], Fill)
@@ -261,14 +262,29 @@ def study_of(planned: Plan, found: Found, feed: Any, baseline: str) -> Study:
         "together": rules.together,
         "refresh_seconds": rules.refresh / SECOND,
         "session": list(planned.session),
-        "parameters": msgspec.structs.asdict(rules.parameters),
+        "penalties": {
+            name: value for name, value in msgspec.structs.asdict(rules.parameters).items() if name != "step"
+        },
     }
-    study = Study(parents, fills, strategies, baseline, planned.days, rules, settings, data_of(planned, feed))
+    study = Study(
+        parents, fills, strategies, baseline, planned.days, rules, settings, data_of(planned, feed, directory)
+    )
     study.notes = planned.notes + notes_of(study, found, planned)
     return study
 
 
-def data_of(planned: Plan, feed: Any) -> dict[str, Any]:
+def venues_of(days: Sequence[Day], directory: VenueDirectory) -> dict[str, dict[str, float]]:
+    """Rows of each venue, and the seconds from its first to its last, over all days and symbols."""
+    found: dict[str, dict[str, float]] = {}
+    for day in days:
+        for publisher, (rows, first, last) in sorted(day.publishers.items()):
+            venue = found.setdefault(directory.venue(publisher).venue_id, {"rows": 0, "seconds": 0.0})
+            venue["rows"] += rows
+            venue["seconds"] += (last - first) / SECOND
+    return found
+
+
+def data_of(planned: Plan, feed: Any, directory: VenueDirectory) -> dict[str, Any]:
     """What the feed is: rows, venues, gaps, and the state of the market within the sessions."""
     days = planned.days
     span = sum(day.closes - day.opens for day in days)
@@ -277,7 +293,7 @@ def data_of(planned: Plan, feed: Any) -> dict[str, Any]:
         "rows": sum(day.rows for day in days),
         "symbols": sorted({day.symbol for day in days}),
         "days": sorted({day.name for day in days}),
-        "publishers": sorted(set().union(*(day.publishers for day in days))),
+        "venues": venues_of(days, directory),
         "depth": planned.depth,
         "consolidated": any(day.consolidated for day in days),
         "trades": sum(day.prints for day in days),
@@ -301,23 +317,23 @@ def data_of(planned: Plan, feed: Any) -> dict[str, Any]:
 def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
     """What the data cannot tell, and what else must be said, each time."""
     data, columns = study.data, study.parents
-    notes = ["Our orders move nobody here: that is a bound, not a fact."]
-    for name, what in (
-        ("participation", "the market's volume in their windows"),
-        ("life_participation", "what was traded while they were worked"),
-    ):
-        share = _mean(columns[name])
-        if share is not None and share > LARGE:
-            notes.append(
-                f"Orders were {share:.0%} of {what}: a real market would have reacted, so these costs are no evidence."
-            )
+    shares = [
+        (what, _ratio(columns["filled"], columns[volume]))
+        for volume, what in (("window_volume", "in their windows"), ("life_volume", "while they were worked"))
+    ]
+    told = ", ".join(f"{share:.2%} of what was traded {what}" for what, share in shares if share is not None)
+    notes = ["Our orders move nobody here: that is a bound, not a fact." + (f" They were {told}." if told else "")]
+    if any(share is not None and share > LARGE for _, share in shares):
+        notes.append(
+            f"That is more than {LARGE:.0%}: a real market would have reacted, so these costs are no evidence."
+        )
     if not data["trades"]:
         notes.append(
             "The feed has no trades: participation is not known, and what rests fills between not at all and always."
             if any(study.settings["rests"])
             else "The feed has no trades: participation is not known."
         )
-    if len(data["publishers"]) == 1:
+    if len(data["venues"]) == 1:
         notes.append(
             "One venue quotes, so there is nothing to route between: levels of one book are no venues, and what is "
             "saved by splitting over them is saved by waiting, which is the schedule's doing."

@@ -23,12 +23,12 @@ cdef class Sweep(Taking):
 
 
 cdef class Nbbo(Taking):
-    @cython.locals(offers=workers.Offers, best=int64_t, row=Py_ssize_t)
+    @cython.locals(offers=workers.Offers, row=Py_ssize_t)
     cpdef list split(self, workers.Worker worker, int64_t shares)
 
 
 cdef class BestVenue(Taking):
-    @cython.locals(offers=workers.Offers, best=Py_ssize_t, row=Py_ssize_t, price=int64_t, size=int64_t)
+    @cython.locals(offers=workers.Offers, row=Py_ssize_t, slot=Py_ssize_t, size=int64_t)
     cpdef list split(self, workers.Worker worker, int64_t shares)
 
 
@@ -52,4 +52,4 @@ cdef class Single(Taking):
 
 
 @cython.locals(total=int64_t, size=int64_t, over=int64_t, part=int64_t, i=Py_ssize_t)
-cdef list in_proportion(list shown, int64_t shares)
+cdef list in_proportion(list shown, object shares)  # no C integer, as its product with a size may be beyond 64 bits

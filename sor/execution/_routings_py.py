@@ -66,17 +66,14 @@ class Sweep(Taking):
 
 
 class Nbbo(Taking):
-    """The venues at the best price and no other, in proportion to what they show; what is over, in their order."""
+    """The venues at the best price and no other, in proportion to what they show; what is over, in their order.
+
+    While all that is shown at the best price is under way, no other price is the best.
+    """
 
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
         offers = worker.offers
-        if not offers.count:
-            return []
-        best = offers.price[0]
-        for row in range(1, offers.count):
-            if offers.price[row] < best:
-                best = offers.price[row]
-        shown = [offers.size[row] if offers.price[row] == best else 0 for row in range(offers.count)]
+        shown = [offers.size[row] if offers.price[row] == offers.best else 0 for row in range(offers.count)]
         return self.children(offers, in_proportion(shown, shares))
 
 
@@ -85,15 +82,11 @@ class BestVenue(Taking):
 
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
         offers = worker.offers
-        if not offers.count:
-            return []
-        best = 0
-        for row in range(1, offers.count):
-            price, size = offers.price[row], offers.size[row]
-            if price < offers.price[best] or (price == offers.price[best] and size > offers.size[best]):
-                best = row
-        size = offers.size[best]
-        return [workers.Child(offers.slot[best], offers.price[best], size if size < shares else shares)]
+        slot, size = -1, 0
+        for row in range(offers.count):
+            if offers.price[row] == offers.best and offers.size[row] > size:
+                slot, size = offers.slot[row], offers.size[row]
+        return [workers.Child(slot, offers.best, size if size < shares else shares)] if size else []
 
 
 class ProRata(Taking):

@@ -17,7 +17,7 @@ cdef class View:
     @cython.locals(slot=Py_ssize_t)
     cpdef int begin(self) except -1
 
-    @cython.locals(before=Py_ssize_t, first=Py_ssize_t, changed=int)
+    @cython.locals(before=Py_ssize_t, first=Py_ssize_t, had=int, changed=int)
     cpdef int show_row(
         self, Py_ssize_t slot, const int64_t[:, ::1] bid_price, const int64_t[:, ::1] bid_size,
         const int64_t[:, ::1] ask_price, const int64_t[:, ::1] ask_size, Py_ssize_t row, int64_t time
@@ -62,5 +62,5 @@ cdef class Taken:
     @cython.locals(shares=int64_t, at=Py_ssize_t)
     cpdef int64_t of(self, int64_t side, int64_t slot, int64_t price) except? -1
 
-    @cython.locals(last=Py_ssize_t, at=Py_ssize_t, i=Py_ssize_t)
+    @cython.locals(at=Py_ssize_t)
     cpdef int remove(self, Py_ssize_t entry) except -1

@@ -73,19 +73,22 @@ class View:
         """Replace what a venue shows by a row of arrays (n, depth); bits of the sides that are other now."""
         self.updates[slot] += 1
         self.times[slot] = time
+        first = slot * self.depth
+        had = (self.size[first] > 0) + 2 * (self.size[self.width + first] > 0)
         before, changed = self.before[slot], 0
         if before < 0 or self._differ(ask_price, ask_size, row, before):
             changed += self._set(0, slot, ask_price, ask_size, row)
         if before < 0 or self._differ(bid_price, bid_size, row, before):
             changed += 2 * self._set(1, slot, bid_price, bid_size, row)
         self.before[slot] = row
-        first = slot * self.depth
         if (
             self.size[first]
             and self.size[self.width + first]
             and self.price[first] + self.price[self.width + first] < 0
         ):
-            changed = self.clear(0, slot) + 2 * self.clear(1, slot)  # crossed in itself: not to be believed
+            self.clear(0, slot)  # crossed in itself: not to be believed
+            self.clear(1, slot)
+            changed = had
         if changed:
             self._refresh(changed)
         return changed
@@ -202,8 +205,7 @@ class Taken:
         return shares
 
     def remove(self, entry: int) -> None:
-        """Let the last entry take the place of one."""
+        """The others keep their order: those of one child stand best level first."""
         self.count -= 1
-        last, at = 6 * self.count, 6 * entry
-        for i in range(6):
-            self.entries[at + i] = self.entries[last + i]
+        for at in range(6 * entry, 6 * self.count):
+            self.entries[at] = self.entries[at + 6]

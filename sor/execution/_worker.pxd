@@ -30,6 +30,7 @@ cdef class Routing:
 
 cdef class Offers:
     cdef public Py_ssize_t count
+    cdef public int64_t best
     cdef public int64_t[::1] slot, price, size
     cdef public uint8_t[::1] first
 
@@ -54,10 +55,12 @@ cdef class Worker:
     cpdef on_book(self, int64_t now)
 
     @cython.locals(child=Child, before=int64_t)
-    cpdef list on_filled(self, Py_ssize_t number, object execution, int64_t shares, int64_t now)
+    cpdef list on_filled(self, Py_ssize_t number, object execution, int64_t shares, int64_t now, bint more=*)
+
+    cpdef on_accepted(self, Py_ssize_t number, int64_t now)
 
     @cython.locals(child=Child, before=int64_t)
-    cpdef on_ended(self, Py_ssize_t number, int64_t cumulative, int64_t now, bint rejected=*)
+    cpdef on_ended(self, Py_ssize_t number, int64_t cumulative, int64_t now, bint rejected=*, bint more=*)
 
     cpdef int64_t overfill(self) except? -1
 
@@ -76,6 +79,7 @@ cdef class Worker:
     cdef _ask(self)
 
     cdef _send(self, Child child)
+    cdef _over(self, Child child)
 
     @cython.locals(child=Child)
     cdef _cancel_all(self)
@@ -98,10 +102,13 @@ cdef class Worker:
     @cython.locals(shares=int64_t)
     cdef int64_t _spoken_for(self, Py_ssize_t slot, int64_t price) except? -1
 
+    @cython.locals(at=Py_ssize_t, here=bint)
+    cdef bint _under_way(self, Py_ssize_t slot, int64_t price) except -1
+
     @cython.locals(
         view=views.View, left=int64_t, side=int, first=Py_ssize_t, at=Py_ssize_t, size=int64_t, price=int64_t,
     )
-    cdef _reserve(self, Child child)
+    cdef bint _reserve(self, Child child, int64_t number) except -1
 
     @cython.locals(
         filled=int64_t, entry=Py_ssize_t, at=Py_ssize_t, shares=int64_t, taken=int64_t, side=int, slot=Py_ssize_t,

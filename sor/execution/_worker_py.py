@@ -95,6 +95,7 @@ class Offers:
 
     def __init__(self, rows: int) -> None:
         self.count = 0
+        self.best = NOTHING  # the best price of all, that of shares under way among them
         self.slot = np.zeros(rows, np.int64).data
         self.price = np.zeros(rows, np.int64).data
         self.size = np.zeros(rows, np.int64).data
@@ -194,12 +195,18 @@ class Worker:
         self.now = now
         self._decide()
 
-    def on_filled(self, number: int, execution: Any, shares: int, now: int) -> list[tuple[int, int]]:
-        """A fill; its shares by release, each with twice the mid of then. One that was told before counts nothing."""
+    def on_filled(
+        self, number: int, execution: Any, shares: int, now: int, more: bool = False
+    ) -> list[tuple[int, int]]:
+        """A fill; its shares by release, each with twice the mid of then. One that was told before counts nothing.
+
+        ``execution`` tells the fills of one child apart: two venues may number theirs alike. ``more``: other reports
+        are at hand, so nothing is decided before the last, or `on_time`.
+        """
         self.now = now
-        if execution in self.executions:
+        if (number, execution) in self.executions:
             return []
-        self.executions.add(execution)
+        self.executions.add((number, execution))
         if not 0 <= number < len(self.children):
             self.strays += shares
             self.executed += shares
@@ -209,11 +216,20 @@ class Worker:
             child.executed += shares
             self.executed += child.done() - before
             self.rejects[child.slot] = 0
+            if child.alive and not child.working():
+                self._over(child)  # a venue need not say more of an order that has traded wholly
         pieces = self._pieces(shares)
-        self._decide()
+        if not more:
+            self._decide()
         return pieces
 
-    def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False) -> None:
+    def on_accepted(self, number: int, now: int) -> None:
+        """A venue has taken an order, so its rejects are not in a row: nothing else depends on this report."""
+        self.now = now
+        if 0 <= number < len(self.children):
+            self.rejects[self.children[number].slot] = 0
+
+    def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False, more: bool = False) -> None:
         """Cancelled, expired or rejected, with all that it has traded: the rest goes back."""
         self.now = now
         if 0 <= number < len(self.children):
@@ -223,12 +239,13 @@ class Worker:
                 child.told = cumulative
             self.executed += child.done() - before
             if child.alive:
-                child.alive = False
-                self.live.remove(child)
-                self._free(child)
+                self._over(child)
                 if rejected:
                     self._rejected(child.slot)
-        self._decide()
+                else:
+                    self.rejects[child.slot] = 0
+        if not more:
+            self._decide()
 
     def overfill(self) -> int:
         return self.executed - self.shares if self.executed > self.shares else 0
@@ -247,13 +264,13 @@ class Worker:
         if self.done:
             return
         self._release()
+        if self.ending and self.now >= self.end + self.grace:
+            self.closing = True
         if self.now >= self.end and not self.ending:
             self.ending = True
             self._cancel_all()
             if self.crossing is None:
                 self.closing = True
-        if self.ending and self.now >= self.end + self.grace:
-            self.closing = True
         if self.executed >= self.shares:
             self.closing = True
         if self.closing or self.executed >= self.released:
@@ -296,7 +313,6 @@ class Worker:
         go = self.released - self.executed - self.working()
         if go <= 0:
             return
-        self.wants = True
         fresh = self.released - self.asked
         self.fresh = fresh if fresh < go else go
         self.asked = self.released
@@ -304,17 +320,25 @@ class Worker:
         routing = self.crossing if self.ending and self.crossing is not None else self.routing
         for child in routing.split(self, go):
             self._send(child)
+        self.wants = self.released - self.executed > self.working()
 
     def _send(self, child: Child) -> None:
-        if child.shares <= 0 or child.price > self.limit:
+        """Unless it may not be sent, or is to take what is not there: that would come back again and again."""
+        if child.shares <= 0 or child.price > self.limit or self.left_out[child.slot] > self.now:
+            return
+        if not child.rests and not self._reserve(child, len(self.children)):
             return
         child.number = len(self.children)
         child.sent, child.mid2, child.opposite = self.now, self.view.mid2, self.view.best[self.side]
         self.children.append(child)
         self.live.append(child)
-        if not child.rests:
-            self._reserve(child)
         self.out.append(child)
+
+    def _over(self, child: Child) -> None:
+        """Nothing more of it can trade."""
+        child.alive = False
+        self.live.remove(child)
+        self._free(child)
 
     def _cancel_all(self) -> None:
         for child in self.live:
@@ -348,7 +372,7 @@ class Worker:
             due = self.schedule.next(self, self.now)
             wake = due if self.now < due < wake else wake
         for child in self.live:
-            if not child.cancelling and child.until < wake:
+            if child.rests and not child.cancelling and child.until < wake:
                 wake = child.until
         if self.wants:
             for at in range(0, 6 * self.reserved.count, 6):
@@ -366,7 +390,7 @@ class Worker:
         """Fill `offers` with what may be taken now, and what is under way taken off."""
         self._expire()
         view, offers, side = self.view, self.offers, self.side
-        offers.count = 0
+        offers.count, offers.best = 0, NOTHING
         at = side * view.width
         for slot in range(view.slots):
             if view.size[at] and self.left_out[slot] <= self.now:
@@ -376,6 +400,8 @@ class Worker:
                     if size == 0 or price > self.limit:
                         break
                     size -= self._spoken_for(slot, price)
+                    if price < offers.best and (size > 0 or self._under_way(slot, price)):
+                        offers.best = price
                     if size > 0:
                         count = offers.count
                         offers.slot[count], offers.price[count], offers.size[count] = slot, price, size
@@ -392,8 +418,15 @@ class Worker:
             shares += self.used.of(self.side, slot, price)
         return shares
 
-    def _reserve(self, child: Child) -> None:
-        """What an order is to take is taken off what its venue shows, from the best level on, until it is reported."""
+    def _under_way(self, slot: int, price: int) -> bool:
+        for at in range(0, 6 * self.reserved.count, 6):
+            here = self.reserved.entries[at + 1] == slot and self.reserved.entries[at + 2] == price
+            if here and self.reserved.entries[at + 4] == NEVER:
+                return True
+        return False
+
+    def _reserve(self, child: Child, number: int) -> bool:
+        """Take what an order is to take off what its venue shows, from the best level on; whether there is any."""
         view, left, side = self.view, child.shares, self.side
         first = side * view.width + child.slot * view.depth
         for at in range(first, first + view.depth):
@@ -403,8 +436,9 @@ class Worker:
             size -= self._spoken_for(child.slot, price)
             if size > 0:
                 size = left if left < size else size
-                self.reserved.add(side, child.slot, price, size, NEVER, child.number)
+                self.reserved.add(side, child.slot, price, size, NEVER, number)
                 left -= size
+        return left < child.shares
 
     def _free(self, child: Child) -> None:
         """An order has been reported: what it has taken the feed will show, and the rest was not there."""

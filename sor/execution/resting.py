@@ -63,7 +63,11 @@ class ContKukanov(workers.Routing):
         if not view.has_mid or spread < 0 or -best > worker.limit:
             return None
         levels = [slot * view.depth + (1 - side) * view.width for slot in range(view.slots)]
-        resting = [slot for slot, at in enumerate(levels) if view.size[at] and view.price[at] == best]
+        resting = [
+            slot
+            for slot, at in enumerate(levels)
+            if view.size[at] and view.price[at] == best and worker.left_out[slot] <= worker.now
+        ]
         outflows = self.outflows.samples(SIDES[side], resting)
         if len(outflows) < self.min_windows:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from sor.kernels import pick
@@ -51,32 +52,41 @@ class Vwap(workers.Schedule):
         self.sums = [0]
         for shares in volumes:
             self.sums.append(self.sums[-1] + shares)
+        self._life = (0, 0)
+        self._due: list[int] = []
 
     def released(self, worker: workers.Worker, now: int, volume: int) -> int:
-        begun = sum(1 for i in range(self.PARTS) if self._time(worker, i) <= now)
-        return worker.shares * begun // self.PARTS
+        return worker.shares * bisect_right(self._releases(worker), now) // self.PARTS
 
     def next(self, worker: workers.Worker, now: int) -> int:
-        later = (self._time(worker, i) for i in range(self.PARTS))
-        return min((time for time in later if time > now), default=worker.end)
+        due = self._releases(worker)
+        later = bisect_right(due, now)
+        return due[later] if later < len(due) else worker.end
 
-    def _time(self, worker: workers.Worker, part: int) -> int:
-        """When earlier days had traded that part of what they trade within the order's life."""
-        first, last = self._volume(worker.start), self._volume(worker.end)
+    def _releases(self, worker: workers.Worker) -> list[int]:
+        """When each part is released, found once for an order's life."""
+        life = worker.start, worker.end
+        if life != self._life:
+            self._life, self._due = life, [self._time(*life, part) for part in range(self.PARTS)]
+        return self._due
+
+    def _time(self, start: int, end: int, part: int) -> int:
+        """When earlier days began to trade that part of what they traded within a life; exact, as ties are usual."""
+        first, last = self._volume(start), self._volume(end)
         if last == first:  # nobody traded then: equal times
-            return worker.start + (worker.end - worker.start) * part // self.PARTS
+            return start + (end - start) * part // self.PARTS
         wanted = first + (last - first) * part / self.PARTS
         bucket = max(0, min(bisect_right(self.sums, wanted), len(self.sums) - 1) - 1)
         shares = self.sums[bucket + 1] - self.sums[bucket]
-        into = (wanted - self.sums[bucket]) / shares if shares else 0.0
+        into = (wanted - self.sums[bucket]) / shares if shares else 0
         time = self.times[bucket] + int(into * (self.times[bucket + 1] - self.times[bucket]))
-        return max(worker.start, min(time, worker.end))
+        return max(start, min(time, end))
 
-    def _volume(self, time: int) -> float:
+    def _volume(self, time: int) -> Fraction:
         """Shares before a time of the day."""
         bucket = max(0, min(bisect_right(self.times, time), len(self.sums) - 1) - 1)
         begun, ends = self.times[bucket], self.times[bucket + 1]
-        into = min(max((time - begun) / (ends - begun), 0.0), 1.0)
+        into = min(max(Fraction(time - begun, ends - begun), Fraction(0)), Fraction(1))
         return self.sums[bucket] + into * (self.sums[bucket + 1] - self.sums[bucket])
 
 
@@ -86,7 +96,7 @@ class Pov(workers.Schedule):
     follows_volume = True
 
     def __init__(self, rate: float) -> None:
-        self.rate = rate
+        self.parts, self.whole = Fraction(str(rate)).as_integer_ratio()  # as it was written: 0.29 of 100 are 29
 
     def released(self, worker: workers.Worker, now: int, volume: int) -> int:
-        return int(self.rate * volume)
+        return volume * self.parts // self.whole

@@ -4,20 +4,21 @@ One of the user's own is a class with one method; its routing sees a `Market`::
 
     class Cheapest:
         def split(self, market, shares):
-            best = min(market.offers, key=lambda offer: offer.price + offer.fee, default=None)
+            sign = 1 if market.side == "buy" else -1
+            best = min(market.offers, key=lambda offer: sign * offer.price + offer.fee, default=None)
             return [] if best is None else [market.take(best.venue, min(shares, best.size), best.price)]
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sor.errors import InputError
 from sor.execution.resting import ContKukanov
 from sor.execution.schedules import Immediate, Pov, Twap, Vwap
 from sor.kernels import pick
-from sor.types import SIDES, CostParameters, Side, whole_number
+from sor.types import SIDES, CostParameters, Side, real_number, whole_number
 
 if TYPE_CHECKING:
     from sor.execution import _routings_py as routings
@@ -47,6 +48,8 @@ TAKING: dict[str, Callable[[], Any]] = {
     "equal": routings.Equal,
 }
 MOST_SLICES = 100_000
+MOST_DOLLARS = 4e9  # a price's units of 1e-9 dollars stay below `workers.NOTHING`
+MOST_SECONDS = 1e9
 
 
 class Setting(NamedTuple):
@@ -98,8 +101,8 @@ def strategy(schedule: Any, routing: Any) -> Strategy:
 
 
 def _schedule(value: Any) -> tuple[str, Callable[[Setting], Any]]:
-    if hasattr(value, "released"):
-        return _name_of(value), lambda _: OwnSchedule(value)
+    if hasattr(value, "released") and not isinstance(value, type):
+        return _own_name("schedule", value, SCHEDULES), lambda _: OwnSchedule(value)
     name, _, argument = str(value).partition(":")
     if name == "immediate" and not argument:
         return name, lambda _: Immediate()
@@ -110,9 +113,10 @@ def _schedule(value: Any) -> tuple[str, Callable[[Setting], Any]]:
         return f"twap:{slices}", lambda _: Twap(slices)
     if name == "pov":
         rate = _rate(argument)
-        return f"pov:{rate:g}", lambda _: Pov(rate)
+        return f"pov:{rate:.15g}", lambda _: Pov(rate)
     raise InputError(
-        f"schedule is {str(value)[:80]!r}: it must be one of {', '.join(SCHEDULES)}, such as twap:10, pov:0.1"
+        f"schedule is {str(value)[:80]!r}: it must be one of {', '.join(SCHEDULES)}, such as twap:10, pov:0.1, "
+        "or an object that has `released`"
     )
 
 
@@ -127,8 +131,8 @@ def _rate(text: str) -> float:
 
 
 def _routing(value: Any) -> tuple[str, Callable[[Setting], Any]]:
-    if not isinstance(value, str) and hasattr(value, "split"):
-        return _name_of(value), lambda _: OwnRouting(value)
+    if hasattr(value, "split") and not isinstance(value, (str, type)):
+        return _own_name("routing", value, ROUTINGS), lambda _: OwnRouting(value)
     name, _, argument = str(value).partition(":")
     if name in TAKING and not argument:
         return name, lambda _: TAKING[name]()
@@ -136,11 +140,22 @@ def _routing(value: Any) -> tuple[str, Callable[[Setting], Any]]:
         return f"single:{argument}", lambda _: routings.Single(argument)
     if name == "cont_kukanov" and not argument:
         return name, lambda setting: ContKukanov(setting.outflows, setting.parameters, setting.min_windows)
-    raise InputError(f"routing is {str(value)[:80]!r}: it must be one of {', '.join(ROUTINGS)}, such as single:XNAS")
+    raise InputError(
+        f"routing is {str(value)[:80]!r}: it must be one of {', '.join(ROUTINGS)}, such as single:XNAS, "
+        "or an object that has `split`"
+    )
 
 
 def _name_of(own: Any) -> str:
     return str(getattr(own, "name", type(own).__name__))
+
+
+def _own_name(what: str, own: Any, ours: tuple[str, ...]) -> str:
+    """Never one of ours: results are told apart by names, and what a strategy needs is known by them."""
+    name = _name_of(own)
+    if name.partition(":")[0] in {one.partition(":")[0] for one in ours}:
+        raise InputError(f"name of a {what} is {name[:80]!r}: it must be another than that of ours")
+    return name
 
 
 # --- the user's own --------------------------------------------------------------------------------------------------
@@ -204,8 +219,10 @@ class Market:
 
     def rest(self, venue: str, shares: int, price: float, seconds: float | None = None) -> Any:
         """An order that rests at a price, at most for so long."""
-        until = () if seconds is None else (self.time + int(seconds * 1e9),)
-        return workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1), True, *until)
+        order = workers.Child(self._slot(venue), self._signed(price), whole_number("shares", shares, 1), True)
+        if seconds is not None:
+            order.until = self.time + int(real_number("seconds", seconds, 1e-9, MOST_SECONDS) * 1e9)
+        return order
 
     def _slot(self, venue: str) -> int:
         venues = self._worker.view.venues
@@ -214,7 +231,7 @@ class Market:
         return int(venues.index(venue))
 
     def _signed(self, price: float) -> int:
-        units = round(price * 1e9)
+        units = round(real_number("price", price, 1e-9, MOST_DOLLARS) * 1e9)
         return -units if self._worker.side else units
 
 
@@ -223,13 +240,20 @@ class OwnRouting(workers.Routing):
         self.own = own
 
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
-        found = list(self.own.split(Market(worker), shares))
-        for order in found:
-            if not isinstance(order, workers.Child):
-                raise InputError(
-                    f"split of {_name_of(self.own)} gave {order!r}: it must give what take() and rest() do"
-                )
+        given = self.own.split(Market(worker), shares)
+        if not isinstance(given, Iterable):
+            raise self._wrong(given)
+        found = list(given)
+        for i, order in enumerate(found):
+            if not isinstance(order, workers.Child) or order.number >= 0 or any(order is one for one in found[:i]):
+                raise self._wrong(order)
         return found
+
+    def _wrong(self, given: Any) -> InputError:
+        return InputError(
+            f"split of {_name_of(self.own)} gave {str(given)[:80]}: it must give a list of what take() and rest() do, "
+            "each once"
+        )
 
 
 class OwnSchedule(workers.Schedule):
@@ -242,7 +266,7 @@ class OwnSchedule(workers.Schedule):
 
     def released(self, worker: workers.Worker, now: int, volume: int) -> int:
         found = self.own.released(worker.shares, (now - worker.start) / 1e9, (worker.end - worker.start) / 1e9, volume)
-        return whole_number(f"released of {_name_of(self.own)}", found, 0)
+        return min(whole_number(f"released of {_name_of(self.own)}", found, 0), worker.shares)
 
     def next(self, worker: workers.Worker, now: int) -> int:
         return now + 10**9

@@ -279,12 +279,19 @@ def test_the_baseline_is_always_there_and_schedules_are_no_routing(synthetic: li
         study.compare("equal")
 
 
+def test_two_strategies_of_one_name_are_refused() -> None:
+    with pytest.raises(InputError, match="strategies has two named immediate x Overbooked: give one a name"):
+        study_of(steady(), (Overbooked(), Overbooked()))  # type: ignore[arg-type]
+    one = Overbooked()
+    assert len(study_of(steady(), (one, one, "nbbo", "nbbo")).strategies) == 2  # type: ignore[arg-type]
+
+
 def test_the_fields_of_the_answer() -> None:
     found = study_of(steady(), ("brute_force",)).as_dict()
     assert list(found)[:8] == [
         "schema_version", "command", "settings", "versions", "seed", "data", "orders", "strategies",
     ]  # fmt: skip
-    assert {"rows", "symbols", "trades", "gaps", "files"} <= set(found["data"])
+    assert {"rows", "symbols", "venues", "trades", "gaps", "files"} <= set(found["data"])
     row = found["strategies"][0]
     assert {f"{name}_bps" for name in ("shortfall", "timing", "waiting", "spread", "fees", "end")} <= set(row)
     assert {"difference_bps", "low", "high", "blocks", "better", "p_value", "p_adjusted"} <= set(
