@@ -450,9 +450,9 @@ def test_rule_3_a_report_takes_as_long_back(backend: Kernel) -> None:
     told = []
 
     class Told(backend.workers.Worker):  # type: ignore[name-defined, misc]
-        def on_filled(self, number: int, execution: Any, shares: int, now: int) -> list[tuple[int, int]]:
+        def on_filled(self, number: int, execution: Any, shares: int, now: int, *more: Any) -> list[tuple[int, int]]:
             told.append(now)
-            found: list[tuple[int, int]] = super().on_filled(number, execution, shares, now)
+            found: list[tuple[int, int]] = super().on_filled(number, execution, shares, now, *more)
             return found
 
     child = backend.workers.Child(0, 1000 * CENT, 100, True)
