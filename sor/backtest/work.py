@@ -178,7 +178,7 @@ class _Going:
         self.market = market.Market(
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST_GAP, day.opens, day.closes
         )
-        self.market.traded = day.prints > 0
+        self.market.traded = day.volume > day.off_exchange
         self._rows = Rows(slots, rules.delay, job.depth)
         self._sims: list[tuple[int, Order, Strategy, Any]] = []
         self._routings: list[Any] = []

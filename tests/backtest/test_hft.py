@@ -1,7 +1,7 @@
 """First fills of orders that rest, beside those of hftbacktest 2.4.4, which has the same two models of a queue.
 
-It needs numba and an older numpy, so it may stand in an environment of its own: SOR_TEST_HFT_PYTHON is that one's
-interpreter, by default the one that runs the tests. It has no release for Python 3.10, and CI has it on 3.11 only.
+It needs numba and an older numpy, so it stands in an environment of its own: `tests/hft-requirements.txt`.
+SOR_TEST_HFT_PYTHON is that one's interpreter, by default the one that runs the tests. CI has it on Python 3.11.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVENT = np.dtype(
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
     if subprocess.run([PYTHON, "-c", "import hftbacktest"], capture_output=True, check=False).returncode:
-        pytest.skip(f"{NO_HFT} for {PYTHON}: pip install 'hftbacktest>=2.4.4,<2.5'")
+        pytest.skip(f"{NO_HFT} for {PYTHON}: pip install -r tests/hft-requirements.txt")
 
 
 def events(batch: Batch) -> Any:

@@ -25,6 +25,7 @@ from small_market import (
     fills,
     kernel,
     market,
+    placing,
     rested,
     rows,
     simulated,
@@ -159,7 +160,7 @@ def deciding(on: Kernel, queue: int, seed: int) -> list[Any]:
 
 
 @given(st.data())
-def test_1_no_look_ahead(data: st.DataObject) -> None:
+def test_rule_1_no_look_ahead(data: st.DataObject) -> None:
     """Rows that happen later change nothing that was sent or filled before."""
     on = kernel(data.draw(st.sampled_from(BACKENDS)))
     late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
@@ -178,7 +179,7 @@ def test_1_no_look_ahead(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_1_what_is_not_known_yet_decides_nothing(data: st.DataObject) -> None:
+def test_rule_1_what_is_not_known_yet_decides_nothing(data: st.DataObject) -> None:
     """Rows that have happened and are received later, while no report of a fill has come back."""
     on = kernel(data.draw(st.sampled_from(BACKENDS)))
     head = data.draw(tapes(least=1, late=3))
@@ -193,13 +194,20 @@ def test_1_what_is_not_known_yet_decides_nothing(data: st.DataObject) -> None:
     assert found[0] == found[1]
 
 
-def test_1_a_decision_waits_for_the_receipt(backend: Kernel) -> None:
+def test_rule_1_a_decision_waits_for_the_receipt(backend: Kernel) -> None:
     """Offers of time 10 are received at 17, and taken then as they are at that time."""
     sim = taking(backend, 100)
     tape = [offer(5, known=5), offer(10, (1002, 300), known=17), offer(12, (1001, 300), known=30)]
     run(backend, tape, [sim], same=False)
     assert sends(sim, FAR)[0][:4] == (17, 0, 1002 * CENT, 100)
     assert priced(sim) == [(17, 1001, 100)]
+
+
+def test_rule_1_what_is_known_at_the_time_of_a_decision_counts(backend: Kernel) -> None:
+    """At one time books come first."""
+    sim = taking(backend, 100, schedule=steps(backend, [(17, 100)]))
+    run(backend, [offer(5, (1002, 300), known=5), offer(10, (1003, 300), known=17)], [sim], same=False)
+    assert [one[:4] for one in sends(sim, FAR)] == [(17, 0, 1003 * CENT, 100)]
 
 
 # --- rule 2 ----------------------------------------------------------------------------------------------------------
@@ -242,7 +250,7 @@ def taken(sims: Sequence[Any]) -> Counter[tuple[int, int]]:
 
 
 @given(st.data())
-def test_2_a_displayed_share_is_used_once(data: st.DataObject) -> None:
+def test_rule_2_a_displayed_share_is_used_once(data: st.DataObject) -> None:
     """Who takes all that is there, whenever it is there, gets each share that was ever displayed, and no more."""
     on = kernel(data.draw(st.sampled_from(BACKENDS)))
     side, depth = data.draw(st.sampled_from([BUY, SELL])), data.draw(st.integers(1, 2))
@@ -253,7 +261,7 @@ def test_2_a_displayed_share_is_used_once(data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_2_a_displayed_share_is_used_once_by_all_together(data: st.DataObject) -> None:
+def test_rule_2_a_displayed_share_is_used_once_by_all_together(data: st.DataObject) -> None:
     """With latency, delays and several rows a time: never more than was displayed."""
     on = kernel(data.draw(st.sampled_from(BACKENDS)))
     side, depth = data.draw(st.sampled_from([BUY, SELL])), data.draw(st.integers(1, 2))
@@ -268,7 +276,7 @@ def test_2_a_displayed_share_is_used_once_by_all_together(data: st.DataObject) -
     assert all(shares <= most[place] for place, shares in taken(sims).items())
 
 
-def test_2_what_is_shown_for_an_hour_is_filled_once(backend: Kernel) -> None:
+def test_rule_2_what_is_shown_for_an_hour_is_filled_once(backend: Kernel) -> None:
     """By orders of an hour together, whatever the time after which what was out of sight is other shares."""
     used = backend.market.Used(300, True), backend.market.Used(300, True)
     sims = [taking(backend, 400, time, used=used, end=time + 50) for time in range(2, 3_600, 100)]
@@ -289,17 +297,35 @@ def test_2_what_is_shown_for_an_hour_is_filled_once(backend: Kernel) -> None:
         ([offer(10, (1001, 9), bids=[(1003, 9)]), offer(11, (1002, 500))], [500]),  # crossed in itself
         ([offer(10, bids=[(1002, 5)]), offer(11, (1002, 500))], [500, 500]),  # the other side was there
         ([Row(10, [], []), offer(11, (1002, 500))], [500]),
+        ([offer(10, (1002, 499), bids=[(1002, 5)])], [500]),  # locked in itself
     ],
 )
-def test_2_when_what_was_used_ends(backend: Kernel, after: list[Row], filled: list[int]) -> None:
+def test_rule_2_when_what_was_used_ends(backend: Kernel, after: list[Row], filled: list[int]) -> None:
     """In a feed with two levels."""
     sim = taking(backend, ALL)
     run(backend, [offer(1, (1002, 500)), *after], [sim])
     assert [shares for _, shares in fills(sim)] == filled
 
 
+@pytest.mark.parametrize(
+    ("after", "filled"),
+    [
+        ([offer(10, (1003, 1)), offer(11, (1002, 500))], [500, 1]),  # one level may flicker
+        ([offer(10, (1001, 1)), offer(11, (1002, 600))], [500, 1, 100]),
+        ([offer(10, bids=[(1002, 5)]), offer(11, (1002, 500))], [500, 500]),  # the other side was there
+        ([offer(10, (1004, 1), bids=[(1003, 5)]), offer(11, (1002, 500))], [500, 1, 500]),
+    ],
+)
+def test_rule_2_when_what_was_used_ends_in_a_feed_of_best_quotes(
+    backend: Kernel, after: list[Row], filled: list[int]
+) -> None:
+    sim = taking(backend, ALL)
+    run(backend, [offer(1, (1002, 500)), *after], [sim], depth=1)
+    assert [shares for _, shares in fills(sim)] == filled
+
+
 @pytest.mark.parametrize(("hidden", "filled"), [(99, [500, 5]), (100, [500, 5, 500])])
-def test_2_what_was_out_of_sight_for_long_is_other_shares(backend: Kernel, hidden: int, filled: list[int]) -> None:
+def test_rule_2_what_was_out_of_sight_for_long_is_other_shares(backend: Kernel, hidden: int, filled: list[int]) -> None:
     """A feed of best quotes, where a better price hides the level."""
     tape = [offer(1, (1002, 500)), offer(400, (1001, 5)), offer(400 + hidden, (1002, 500))]
     sim = taking(backend, ALL, refresh=100)
@@ -336,7 +362,7 @@ def filled_within(study: Study, time: int) -> float:
     return float(sum(soon) / study.parents["size"].sum())
 
 
-def test_2_on_recorded_days_fills_come_too_fast_without_it(
+def test_rule_2_on_recorded_days_fills_come_too_fast_without_it(
     shared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """IBM, a week, orders of 5,000 shares: how much is filled after 10 s."""
@@ -364,7 +390,7 @@ def test_2_on_recorded_days_fills_come_too_fast_without_it(
 # --- rule 3 ----------------------------------------------------------------------------------------------------------
 
 
-def test_3_an_order_meets_the_book_of_its_arrival(backend: Kernel) -> None:
+def test_rule_3_an_order_meets_the_book_of_its_arrival(backend: Kernel) -> None:
     """Sent at 1, it arrives at 11; what it gets is told at 21, and an order that may want more is sent then."""
     tape = [offer(1, (1002, 300)), offer(8, (1001, 120), (1002, 300)), offer(12, (1002, 250)), offer(40, (1004, 1))]
     sim = taking(backend, 300)
@@ -374,7 +400,7 @@ def test_3_an_order_meets_the_book_of_its_arrival(backend: Kernel) -> None:
     assert sim.at_end[0] == 21
 
 
-def test_3_nothing_is_taken_at_a_worse_price_than_decided(backend: Kernel) -> None:
+def test_rule_3_nothing_is_taken_at_a_worse_price_than_decided(backend: Kernel) -> None:
     """What is gone is gone, and told as late; then the order is sent anew."""
     sim = taking(backend, 300)
     run(backend, [offer(1, (1002, 300)), offer(8, (1003, 300))], [sim], latency=10)
@@ -383,7 +409,7 @@ def test_3_nothing_is_taken_at_a_worse_price_than_decided(backend: Kernel) -> No
     assert sim.late == 300
 
 
-def test_3_a_latency_is_drawn_for_each_child(backend: Kernel) -> None:
+def test_rule_3_a_latency_is_drawn_for_each_child(backend: Kernel) -> None:
     """By a seed, the same there and back."""
     tape = [offer(time, (1002, 100), bids=[(999, time)]) for time in range(1, 2_000)]
 
@@ -398,7 +424,7 @@ def test_3_a_latency_is_drawn_for_each_child(backend: Kernel) -> None:
     assert found(1) == found(1) != found(2)
 
 
-def test_3_a_delayed_feed_is_seen_late_and_traded_at_once(backend: Kernel) -> None:
+def test_rule_3_a_delayed_feed_is_seen_late_and_traded_at_once(backend: Kernel) -> None:
     """Known 20 after it happens; the venue has its own book. What was taken is taken off what is seen."""
     tape = [offer(10, (1002, 300), known=30), offer(26, (1002, 100), known=46), offer(90, (1002, 250), known=110)]
     sim = taking(backend, 1_000, delay=20)
@@ -406,17 +432,49 @@ def test_3_a_delayed_feed_is_seen_late_and_traded_at_once(backend: Kernel) -> No
     assert priced(sim) == [(32, 1002, 100), (112, 1002, 150)]
 
 
+def test_rule_3_what_was_taken_is_taken_off_once(backend: Kernel) -> None:
+    """Between its report and the time at which a delayed feed shows it, too."""
+    sim = taking(backend, 300, schedule=steps(backend, [(30, 100), (35, 300)]), delay=20)
+    run(
+        backend,
+        [offer(10, (1002, 300), known=30), offer(90, (1002, 7), known=110)],
+        [sim],
+        latency=2,
+        delay=20,
+        same=False,
+    )
+    assert priced(sim) == [(32, 1002, 100), (37, 1002, 200)]
+
+
+def test_rule_3_a_report_takes_as_long_back(backend: Kernel) -> None:
+    told = []
+
+    class Told(backend.workers.Worker):  # type: ignore[name-defined, misc]
+        def on_filled(self, number: int, execution: Any, shares: int, now: int, *more: Any) -> list[tuple[int, int]]:
+            told.append(now)
+            found: list[tuple[int, int]] = super().on_filled(number, execution, shares, now, *more)
+            return found
+
+    child = backend.workers.Child(0, 1000 * CENT, 100, True)
+    worker = Told(BUY, 100, 2**62, 5, 99, backend.workers.Schedule(), placing(backend)(child), None, 0, 0)
+    used = backend.market.Used(FAR), backend.market.Used(FAR)
+    sim = backend.market.Sim(0, worker, PESSIMISTIC, *used, 1)
+    run(backend, [Row(1, [(1000, 50)], [(1002, 9)]), Row(30, trade=("A", 1000, 90))], [sim], latency=10)
+    assert fills(sim) == [(30, 40)]
+    assert told == [40]
+
+
 # --- rules 4 to 7 ----------------------------------------------------------------------------------------------------
 
 
-def test_4_a_resting_order_stands_behind_what_is_displayed(backend: Kernel) -> None:
+def test_rule_4_a_resting_order_stands_behind_what_is_displayed(backend: Kernel) -> None:
     """The rest is in `test_queues`."""
     tape = [offer(1), Row(10, trade=("A", 1000, 450)), Row(11, trade=("A", 1000, 80)), Row(12, trade=("A", 1000, 90))]
     order = Resting(BUY, 1000 * CENT, 100, 5)
     assert [rested(backend, tape, order, queue, 2) for queue in range(3)] == [[(11, 30), (12, 70)]] * 3
 
 
-def test_5_prints_of_who_never_quotes_fill_nobody_and_count_as_volume(backend: Kernel) -> None:
+def test_rule_5_prints_of_who_never_quotes_fill_nobody_and_count_as_volume(backend: Kernel) -> None:
     sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), OPTIMISTIC)
     tape = [Row(1, [(1000, 50)], [(1002, 9)]), Row(10, trade=("N", 990, 700), slot=-1), Row(11, trade=("A", 1000, 30))]
     one = run(backend, tape, [sim])
@@ -424,14 +482,15 @@ def test_5_prints_of_who_never_quotes_fill_nobody_and_count_as_volume(backend: K
     assert (one.volume, one.prints) == (730, 2)
 
 
-def test_6_a_feed_without_trades_leaves_all_open() -> None:
+def test_rule_6_a_feed_without_trades_leaves_all_open() -> None:
     """Orders that rest fill not at all or whenever the queue may have traded, and it is said."""
     batch = feed()
-    quotes = batch.take(batch.quotes)
-    unsaid = replace(quotes, action=np.where(quotes.action == ord("T"), ord("M"), quotes.action).astype(np.uint8))
+    unsaid = replace(
+        batch, action=np.where(batch.quotes & (batch.action == ord("T")), ord("M"), batch.action).astype("u1")
+    )
     rules = Rules(complete=False, horizon=100 * SECOND)
     found = {}
-    for name, one in (("trades", batch), ("none", unsaid)):
+    for name, one in (("trades", batch), ("elsewhere", unsaid), ("none", unsaid.take(batch.quotes))):
         study = backtest(one, Orders(sizes=(200,), number=40), [("immediate", Joining())], rules=rules)
         found[name] = [row["filled"] for row in study.rows() if row["routing"] == "joining"]
         assert any("The feed has no trades" in note for note in study.notes) is (name == "none")
@@ -439,6 +498,7 @@ def test_6_a_feed_without_trades_leaves_all_open() -> None:
     assert low < found["trades"][PESSIMISTIC] - 0.2  # what is left is where the other side came
     assert high > found["trades"][OPTIMISTIC]
     assert high > low + 0.3
+    assert found["elsewhere"] == found["none"]  # prints off exchange tell nothing of a queue
 
 
 class Joining:
@@ -464,27 +524,27 @@ class Joining:
         Row(5, BIDS, [(1002, 0)]),
     ],
 )
-def test_7_what_shows_nothing_or_is_crossed_in_itself_fills_nothing(backend: Kernel, row: Row) -> None:
+def test_rule_7_what_shows_nothing_or_is_crossed_in_itself_fills_nothing(backend: Kernel, row: Row) -> None:
     """Time goes on, and what comes after it is taken."""
     sim = taking(backend, 700, 2)
     run(backend, [Row(1, BIDS, []), row, offer(9, (1004, 300))], [sim])
     assert priced(sim) == [(9, 1004, 300)]
 
 
-def test_7_crossed_venues_are_taken(backend: Kernel) -> None:
+def test_rule_7_crossed_venues_are_taken(backend: Kernel) -> None:
     """Each by itself is right."""
     sim = taking(backend, 700, 4)
     run(backend, [Row(1, [(1005, 9)], [(1006, 50)]), Row(2, BIDS, [(1002, 70)], slot=1)], [sim], venues=2)
     assert sorted(priced(sim)) == [(4, 1002, 70), (4, 1006, 50)]
 
 
-def test_7_gaps_are_told(backend: Kernel) -> None:
+def test_rule_7_gaps_are_told(backend: Kernel) -> None:
     """Without a row for longer than 99; `test_measures` has who lives in one."""
     tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(260, (1002, 9))]
     assert run(backend, tape, [], longest=99).gaps == [(60, 161)]
 
 
-def test_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
+def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
     """A venue that the feed no longer shows at the best is frozen where it was: it is not taken."""
     one = market(backend, 3, 1)
     sim = taking(backend, 1_000, 25)
@@ -519,7 +579,7 @@ def feed(scenario: Scenario = WORLD) -> Batch:
     return joined(list(SyntheticMarket(scenario).batches()))
 
 
-def test_8_parents_do_not_see_each_other_unless_together(backend: Kernel) -> None:
+def test_rule_8_parents_do_not_see_each_other_unless_together(backend: Kernel) -> None:
     tape = [offer(1, (1002, 500)), offer(9, (1002, 600))]
     alone = [taking(backend, 400, time) for time in (2, 3)]
     run(backend, tape, alone)
@@ -530,7 +590,7 @@ def test_8_parents_do_not_see_each_other_unless_together(backend: Kernel) -> Non
     assert [priced(sim) for sim in both] == [[(2, 1002, 400)], [(3, 1002, 100), (9, 1002, 100)]]
 
 
-def test_8_together_is_of_one_strategy() -> None:
+def test_rule_8_together_is_of_one_strategy() -> None:
     """Twins get the same shares alone, and other ones together; another strategy is not in their way."""
     twins = [ParentOrder(symbol="SIM", side="buy", quantity=9_000, arrival=WORLD.start + 400 * SECOND)] * 2
     ways = [("immediate", "nbbo"), ("immediate", "best_venue")]
@@ -547,7 +607,7 @@ def test_8_together_is_of_one_strategy() -> None:
     assert only["shortfall"].tolist() == cost[True, "nbbo"]
 
 
-def test_9_fees_are_those_of_the_day_and_the_price(tmp_path: Path) -> None:
+def test_rule_9_fees_are_those_of_the_day_and_the_price(tmp_path: Path) -> None:
     """A venue changes its fee over night; one whose first figure is later is named."""
     venues = tmp_path / "venues.toml"
     head = '[[venue]]\nmic = "XNAS"\nname = "x"\nmodel = "maker-taker"\npublisher_ids = [2]\n'
@@ -570,7 +630,7 @@ def test_9_fees_are_those_of_the_day_and_the_price(tmp_path: Path) -> None:
     assert found == {"2023-12-29": {0.001}, "2024-08-01": {0.001}, "2024-08-02": {0.002}}
 
 
-def test_10_participation_stands_beside_every_result() -> None:
+def test_rule_10_participation_stands_beside_every_result() -> None:
     """Of the window and of the order's life, both of what others print; a warning above a tenth."""
     batch = feed()
     for size, warned in ((10, False), (30_000, True)):
@@ -588,7 +648,7 @@ def test_10_participation_stands_beside_every_result() -> None:
         assert {"participation", "life_participation"} <= study.rows()[0].keys()
 
 
-def test_11_a_parent_does_not_depend_on_its_neighbours() -> None:
+def test_rule_11_a_parent_does_not_depend_on_its_neighbours() -> None:
     """Each alone is what it is among all, resting ones and their queue models included."""
     batch = feed()
     orders = [
