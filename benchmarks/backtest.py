@@ -2,9 +2,10 @@
 
     python benchmarks/backtest.py FEED... [--rounds N] [--jobs N]
 
-FEED are recorded days, one file each; they are written as Parquet first. The peer (`pip install 'sor[bench]'`, Python
-3.11 or later) replays the same single-venue feed: a synthetic one, with one level and with ten, its rows turned into
-the peer's events beforehand. Medians of alternating rounds.
+FEED are recorded days, one file each; they are written as Parquet first. The peer, hftbacktest, replays the same
+single-venue feed: a synthetic one, with one level and with ten, its rows turned into the peer's events beforehand. It
+needs an older numpy, so an environment of its own: `pip install '.[parquet]' -r tests/hft-requirements.txt`.
+Medians of alternating rounds.
 """
 
 from __future__ import annotations
