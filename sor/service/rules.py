@@ -52,11 +52,11 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
-    if isinstance(settings, BacktestSettings):
-        _check_backtest(settings)
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
+    if isinstance(settings, BacktestSettings):
+        _check_backtest(settings)
 
 
 # --- what is routed --------------------------------------------------------------------------------------------------
@@ -245,8 +245,10 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
-    if isinstance(settings, BacktestSettings) and settings.output is not None:
-        yield "the orders beside --output", str(beside(settings.output, "parents")), None
+    if isinstance(settings, BacktestSettings):
+        parents = beside(settings.output or "", "parents")
+        if parents is not None:
+            yield "the orders beside --output", parents, None
     if isinstance(settings, SimulateSettings):
         for path in truth_files(settings.output) or ():
             yield "the truth beside --output", path, None
