@@ -7,8 +7,6 @@ import csv
 import json
 import shlex
 import sys
-import time
-from typing import Any
 
 from sor.backtest import files
 from sor.backtest.days import Session
@@ -17,21 +15,23 @@ from sor.backtest.run import backtest as run
 from sor.backtest.study import Study
 from sor.backtest.work import ANYWHERE, QUEUES, Rules
 from sor.errors import Exit, InputError
+from sor.market.columns import arrow
 from sor.market.venues import VenueDirectory
 from sor.market.whole_file import WholeFile
 from sor.service import options
-from sor.service.feeds import feed_of
+from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
 from sor.service.settings import BacktestSettings, beside
 from sor.types import SIDES, CostParameters
 
 SECOND = 10**9
-TOLD_S = 0.2  # between two lines of progress
 
 
 def backtest(settings: BacktestSettings) -> int:
     """Work the orders and tell what they cost."""
+    if settings.output is not None and settings.output.endswith(".parquet"):
+        arrow()  # missed now, and not after all the work
     directory = VenueDirectory.load(settings.venues)
     feed = feed_of(settings, directory, settings.depth)
     rules = rules_of(settings)
@@ -131,25 +131,18 @@ def latency_of(text: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-class Progress:
-    """On a terminal: a bar, orders worked, and the time that the rest may take."""
+class Progress(StatusLine):
+    """A bar, orders worked, and the time that the rest may take."""
 
     WIDTH = 30
 
     def __init__(self) -> None:
-        self._terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._started = self._told = time.monotonic()
+        super().__init__()
         self._done = self._all = 0
-
-    def __enter__(self) -> Progress:
-        return self
 
     def tell(self, done: int, every: int) -> None:
         self._done, self._all = done, every
-        now = time.monotonic()
-        if self._terminal and now - self._told >= TOLD_S:
-            self._told = now
-            print(f"\r\033[K{self.line(now - self._started)}", end="", file=sys.stderr, flush=True)
+        self.show(self.line)
 
     def line(self, seconds: float) -> str:
         share = self._done / self._all if self._all else 0.0
@@ -165,7 +158,3 @@ class Progress:
             f"sor backtest: stopped after {self._done:,} of {self._all:,} orders; nothing was written. Fewer of them "
             "(--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
         )
-
-    def __exit__(self, *error: Any) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
