@@ -7,9 +7,10 @@ from typing import Any
 
 from sor.backtest.days import Session, survey
 from sor.backtest.orders import Orders, ParentOrder, Plan, ways_of
-from sor.backtest.study import Study, study_of
-from sor.backtest.work import Found, Job, Rules, Source, in_processes, work
+from sor.backtest.study import Study, study_of, venues_of
+from sor.backtest.work import ANYWHERE, Found, Job, Rules, Source, in_processes, work
 from sor.errors import InputError
+from sor.execution.strategies import Strategy
 from sor.market.columns import Batch
 from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
@@ -72,9 +73,10 @@ def backtest(
     batches: Any = [feed] if isinstance(feed, Batch) else feed
     ways = ways_of(strategies, baseline)
     held = _Held(batches)
-    days = survey(held, session, directory)
+    days = survey(held, session)
     if not days:
         raise InputError(_nothing(batches))
+    _check_venues([one for _, _, one in ways], rules, venues_of(days, directory), directory)
     planned = Plan(days, ways, orders, rules, session, instruments)
     found = _found(planned, batches, held, directory, jobs, told)
     return study_of(planned, found, feed, directory, baseline)
@@ -96,6 +98,19 @@ class _Held:
             else:
                 self.batches.append(batch)
             yield batch
+
+
+def _check_venues(ways: Iterable[Strategy], rules: Rules, quoting: Iterable[str], directory: VenueDirectory) -> None:
+    """Refuse a venue that does not quote: an order for it would wait until its end, which looks like an answer.
+
+    Latencies may be those of all venues that there are.
+    """
+    known = list(quoting)
+    for one in ways:
+        if one.venue is not None and one.venue not in known:
+            may_be = f"it must be one of {', '.join(known)}"
+            raise InputError(f"routing is {one.routing!r}: {one.venue!r} does not quote in this feed, {may_be}")
+    directory.check_ids(venue for venue in rules.latency if venue != ANYWHERE)
 
 
 def _nothing(feed: Any) -> str:

@@ -72,7 +72,12 @@ class Strategy(NamedTuple):
     @property
     def rests(self) -> bool:
         """Whether it has limit orders, so that results depend on the queue model."""
-        return self.routing not in TAKING and not self.routing.startswith("single:")
+        return self.routing not in TAKING and self.venue is None
+
+    @property
+    def venue(self) -> str | None:
+        """The only one that it goes to."""
+        return self.routing.partition(":")[2] if self.routing.startswith("single:") else None
 
     @property
     def needs_outflows(self) -> bool:

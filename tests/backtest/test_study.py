@@ -86,7 +86,7 @@ def test_where_nothing_moves_timing_costs_nothing_on_any_schedule() -> None:
     assert (study.parents["filled"] == 500).all()
 
 
-def test_latency_costs_what_the_synthetic_market_says() -> None:
+def test_latency_costs_what_the_price_moves_meanwhile() -> None:
     """The price moves up by a cent a second: an order that arrives later pays that."""
     rows = [quote(t, XNAS, (100 + t / 100 - 0.01, 900), (100 + t / 100 + 0.01, 900)) for t in range(1000)]
     orders = [
@@ -324,9 +324,29 @@ def test_an_order_larger_than_all_volume_is_marked() -> None:
     study = study_of(steady(size=300), orders=Orders(sizes=(10**6,), number=3), rules={"grace": SECOND})
     assert (study.parents["left"] > 0).all()
     assert (study.parents["end_cost"] > 0).all()
-    rows = [*(quote(t, XNAS, (99.9, 100), (100.1, 100)) for t in range(300)), trade(299, XNAS, 100, 10)]
-    study = study_of(tape(rows), ("nbbo",), orders=Orders(sizes=(5000,), number=1), rules={"horizon": 100 * SECOND})
-    assert "a real market would have reacted" in study.table() or not study.parents["window_volume"].any()
+
+
+def test_orders_that_were_most_of_the_market_are_no_evidence() -> None:
+    rows = [
+        row for t in range(300) for row in (quote(t, XNAS, (99.9, 100 + t), (100.1, 100 + t)), trade(t, XNAS, 100, 1))
+    ]
+    orders = Orders(sizes=(5000,), number=3)
+    study = study_of(tape(rows), ("nbbo",), orders=orders, rules={"horizon": 100 * SECOND})
+    assert (study.parents["participation"] > 1.0).all()
+    assert "That is more than 10%: a real market would have reacted" in study.table()
+    study = study_of(tape(rows), ("nbbo",), orders=Orders(sizes=(1,), number=3), rules={"horizon": 100 * SECOND})
+    assert (study.parents["participation"] < 0.1).all()
+    assert "a real market would have reacted" not in study.table()
+
+
+def test_a_venue_that_does_not_quote() -> None:
+    with pytest.raises(
+        InputError, match=r"routing is 'single:XNSA': 'XNSA' does not quote in this feed, .* XNAS, IEXG"
+    ):
+        study_of(steady(), ("single:XNSA",))
+    with pytest.raises(InputError, match=r"venue id 'XNSA' is not known .did you mean XNYS or XNAS"):
+        study_of(steady(), ("nbbo",), rules={"latency": {"*": (0,), "XNSA": (1,)}})
+    study_of(steady(), ("nbbo",), rules={"latency": {"*": (0,), "XNYS": (1,)}})  # one that is not in every feed
 
 
 def test_a_day_without_trades() -> None:
@@ -385,10 +405,8 @@ def test_the_fields_own_file_has_nothing_to_route_between() -> None:
     assert (costs[0] == costs[2]).all()
 
 
-def test_a_recorded_feed_says_that_its_fees_are_of_other_days(tmp_path: Path) -> None:
-    recorded = ROOT.parent / "shared" / "data" / "lean_ibm_20131007_mbp-1.csv.gz"
-    if not recorded.exists():
-        pytest.skip("the recorded data beside the checkout is not there, so nothing old can be read")
+def test_a_recorded_feed_says_that_its_fees_are_of_other_days(shared: Path, tmp_path: Path) -> None:
+    recorded = shared / "data" / "lean_ibm_20131007_mbp-1.csv.gz"
     path = tmp_path / "ibm.csv"
     with gzip.open(recorded, "rt") as packed, path.open("w") as file:
         file.writelines(line for line, _ in zip(packed, range(5000), strict=False))
@@ -437,7 +455,11 @@ def test_arrivals_have_a_mid_and_their_horizon() -> None:
     assert skipped == 11
 
 
-def test_a_pipe_cannot_be_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = sor.read_feed(ROOT / "sample.csv")
-    assert isinstance(feed.at_depth(3), Feed)
-    assert feed.at_depth(3).depth == 3
+def test_a_feed_at_another_depth_is_the_same_feed() -> None:
+    feed = sor.read_feed(ROOT / "sample.csv", symbols="AAPL", end="2024-08-01T13:40:00Z")
+    other = feed.at_depth(3)
+    assert isinstance(other, Feed)
+    rows, levels = next(iter(feed)), next(iter(other))
+    assert levels.depth == 3
+    assert levels.bid_price[:, 0].tolist() == rows.bid_price[:, 0].tolist()
+    assert feed.skipped == other.skipped

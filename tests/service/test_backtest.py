@@ -18,8 +18,9 @@ import pytest
 from commands import DONE, WRONG_CALL, Jobs, Start
 from tapes import OPENS
 
-from sor import InputError
+from sor import InputError, cli
 from sor.errors import Exit
+from sor.service import backtest as service
 from sor.service.backtest import Progress, latency_of
 from sor.service.settings import SimulateSettings
 from sor.service.simulate import simulate
@@ -130,6 +131,7 @@ def test_the_same_by_one_process_and_two(start: Start, day: Path, tmp_path: Path
         (["{day}", "--output", "fills.txt"], "--output is 'fills.txt': its name must end in .parquet or .csv"),
         (["{day}", "--output", "{day}"], "that is the file to read"),
         (["{day}", "--order-size", "10.5"], "order size is Decimal('10.5'): it must be a whole number"),
+        (["{day}", "--routing", "single:XNSA"], "'XNSA' does not quote in this feed, it must be one of"),
         (["-"], "FILE is '-': a backtest reads its files twice"),
         (["missing.csv"], "missing.csv"),
     ],
@@ -151,6 +153,16 @@ def test_latencies_by_venue(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=words):
             latency_of(str(path))
+
+
+def test_a_package_that_is_missing_is_missed_before_the_work(
+    day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(service, "run", lambda *_, **__: pytest.fail("orders were worked"))
+    output = tmp_path / "fills.parquet"
+    assert cli.main(["backtest", str(day), "--output", str(output)]) == WRONG_CALL
+    assert "pyarrow is not installed: pip install 'sor[parquet]'" in capsys.readouterr().err
 
 
 def test_progress_on_a_terminal() -> None:
