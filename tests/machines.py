@@ -70,11 +70,10 @@ def columns_of(depth: int, rows: Sequence[tuple[Levels, Levels]]) -> list[Any]:
     return [np.array(column, np.int64).reshape(-1, depth) for column in columns]
 
 
-def show(view: Any, slot: int, bids: Levels, asks: Levels, time: int = 0) -> int:
+def show(view: Any, slot: int, bids: Levels, asks: Levels) -> int:
     """Let a venue show levels, in arrays of their own."""
-    if hasattr(view, "begin"):  # it may know rows of the arrays before
-        view.begin()
-    return int(view.show_row(slot, *columns_of(view.depth, [(bids, asks)]), 0, time))
+    view.begin()
+    return int(view.show_row(slot, *columns_of(view.depth, [(bids, asks)]), 0))
 
 
 def view_of(machine: Machine, depth: int, fees: Sequence[float] = (0.0, 0.0, 0.0)) -> Any:

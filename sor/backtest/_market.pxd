@@ -54,7 +54,7 @@ cdef class Sim:
     cdef public Used used, seen
     cdef public list rests, fills
     cdef public bint waits
-    cdef public int64_t timer, late, first_fill, last_fill, executions
+    cdef public int64_t timer, late, executions
 
 
 cdef class Fill:

@@ -128,7 +128,6 @@ class Sim:
         self.at_window: Any = None
         self.at_last: Any = None
         self.at_end: Any = None
-        self.first_fill = self.last_fill = 0
         self.executions = 0
 
 
@@ -328,7 +327,7 @@ class Market:
 
     def _quote(self, rows: Rows, row: int, now: int) -> None:
         slot = rows.slot[row]
-        changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, now)
+        changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
         self._shown(slot, changed, now)
         # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
         if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
@@ -346,7 +345,6 @@ class Market:
                 if slot == owner and signed != NOTHING:
                     view.price[at], view.size[at] = signed, shares
                     view.updates[slot] += 1
-                    view.times[slot] = now
                 elif view.size[at] and view.price[at] != signed:
                     view.clear(side, slot)
                     view.updates[slot] += 1
@@ -410,7 +408,7 @@ class Market:
             self._consolidated(self.view, rows, row, known, False)
         elif rows.slot[row] >= 0:
             slot = rows.slot[row]
-            changed = self.view.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row, known)
+            changed = self.view.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
             self._seen(slot, changed, known)
 
     # --- decisions ------------------------------------------------------------------------------------------------
@@ -568,8 +566,6 @@ class Market:
             else:
                 sim.seen.take(worker.side, child.slot, fill.price, fill.shares, self.now)
         sim.fills.append((fill, worker.on_filled(child.number, fill.number, fill.shares, self.now, True)))
-        sim.first_fill = sim.first_fill or fill.time
-        sim.last_fill = fill.time
 
     def _withdraw(self, sim: Sim, child: workers.Child) -> None:
         """The end of a child that rests, where it is not over."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
@@ -17,7 +18,7 @@ import numpy as np
 from sor.errors import InputError
 from sor.kernels import pick
 from sor.market.columns import Batch, joined
-from sor.market.venues import VenueDirectory
+from sor.market.profile import LONGEST, TRADED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,11 +28,9 @@ else:
     market = pick("sor.backtest._market")
 
 SECOND = 10**9
-LONGEST_GAP = 300 * SECOND  # without a row, as in `sor.market.profile`
 MOST_VENUES = 128  # of all symbols of a feed
 BUCKET = 300 * SECOND  # of the volume profile
 TRIES = 1000  # of one arrival, in a market that has hardly ever a mid
-TRADED = ord("T")
 
 _CLOCK = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
 
@@ -196,7 +195,7 @@ class Day:
         Nanoseconds: a thousand, a million or more where all times are whole such steps.
     late : bool
         Rows are known later than they happen.
-    volumes : dict of int
+    volumes : Counter
         Shares printed, by `BUCKET` from the opening.
     """
 
@@ -221,21 +220,15 @@ class Day:
     crossed: int = 0
     locked: int = 0
     one_sided: int = 0
-    volumes: dict[int, int] = field(default_factory=dict)
+    volumes: Counter[int] = field(default_factory=Counter)
 
     @property
     def name(self) -> str:
         return date.fromordinal(self.day).isoformat()
 
 
-def survey(feed: Iterable[Batch], session: Session, directory: VenueDirectory, told: Any = None) -> list[Day]:
-    """The days of a feed, in the order of time and then of symbols, by one pass over it.
-
-    Parameters
-    ----------
-    told : callable, optional
-        Called after each batch.
-    """
+def survey(feed: Iterable[Batch], session: Session) -> list[Day]:
+    """The days of a feed, in the order of time and then of symbols, by one pass over it."""
     going: dict[str, _Watched] = {}
     found: list[Day] = []
     slots: dict[int, int] = {}
@@ -244,10 +237,8 @@ def survey(feed: Iterable[Batch], session: Session, directory: VenueDirectory, t
         if watched is None or watched.day.day != day:
             if watched is not None:
                 found.append(watched.done())
-            watched = going[symbol] = _Watched(Day(symbol, day, *session.times(day)), slots, directory)
+            watched = going[symbol] = _Watched(Day(symbol, day, *session.times(day)), slots)
         watched.add(batch)
-        if told is not None:
-            told()
     found += [watched.done() for watched in going.values()]
     return sorted((day for day in found if day.rows), key=lambda one: (one.day, one.symbol))
 
@@ -255,11 +246,12 @@ def survey(feed: Iterable[Batch], session: Session, directory: VenueDirectory, t
 class _Watched:
     """A day whose rows are going by, and a market without orders that follows them."""
 
-    def __init__(self, day: Day, slots: dict[int, int], directory: VenueDirectory) -> None:
+    def __init__(self, day: Day, slots: dict[int, int]) -> None:
         self.day = day
-        self._slots, self._directory = slots, directory
+        self._slots = slots
+        self._printed: Counter[int] = Counter()  # shares by publisher
         none = [""] * MOST_VENUES
-        self._market = market.Market(none, none, 1, none, 0, True, LONGEST_GAP, day.opens, day.closes)
+        self._market = market.Market(none, none, 1, none, 0, True, LONGEST, day.opens, day.closes)
         self._rows = Rows(slots)
 
     def add(self, batch: Batch) -> None:
@@ -283,13 +275,11 @@ class _Watched:
         day.late = day.late or bool((batch.receipt > batch.time).any())
         day.backwards += int((np.diff(batch.time) < 0).sum())
         trades = (batch.action == TRADED) & (batch.size > 0)
-        if trades.any():
-            buckets = (batch.time[trades] - day.opens) // BUCKET
-            for bucket, shares in zip(buckets.tolist(), batch.size[trades].tolist(), strict=True):
-                day.volumes[bucket] = day.volumes.get(bucket, 0) + shares
+        shares = batch.size[trades]
+        day.volumes.update(_sums((batch.time[trades] - day.opens) // BUCKET, shares))
+        self._printed.update(_sums(batch.publisher[trades], shares))
         self._market.book.slots = len(self._slots)
         self._run(self._rows.of(batch))
-        self._count_off_exchange(batch, trades)
 
     def _seen(self, publisher: int, batch: Batch) -> None:
         """A publisher's rows; of consolidated quotes those in which a side is its."""
@@ -301,11 +291,6 @@ class _Watched:
         known[0] += len(times)
         known[1], known[2] = min(known[1], int(times.min())), max(known[2], int(times.max()))
 
-    def _count_off_exchange(self, batch: Batch, trades: NDArray[np.bool_]) -> None:
-        for number in np.unique(batch.publisher[trades]).tolist():
-            if number not in self._slots:
-                self.day.off_exchange += int(batch.size[trades & (batch.publisher == number)].sum())
-
     def _run(self, rows: Any) -> None:
         if rows is not None:
             self._market.run(rows)
@@ -316,8 +301,17 @@ class _Watched:
         market.finish()
         day.first, day.last, day.rows = market.first, market.last, market.rows
         day.prints, day.volume, day.blind, day.gaps = market.prints, market.volume, market.blind, market.gaps
+        day.off_exchange = sum(shares for number, shares in self._printed.items() if number not in day.publishers)
         day.crossed, day.locked, day.one_sided = market.crossed, market.locked, market.one_sided
         return day
+
+
+def _sums(keys: NDArray[Any], shares: NDArray[np.int64]) -> dict[int, int]:
+    """Shares by key."""
+    found, which = np.unique(keys, return_inverse=True)
+    sums = np.zeros(len(found), np.int64)
+    np.add.at(sums, which.reshape(-1), shares)
+    return dict(zip(found.tolist(), sums.tolist(), strict=True))
 
 
 # --- arrivals --------------------------------------------------------------------------------------------------------

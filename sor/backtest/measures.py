@@ -165,7 +165,7 @@ def fee_of(rates: Any, price: int, maker: bool) -> float:
 
 def measured(
     order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], gaps: list[Any], lot: tuple[int, int]
-) -> tuple[Parent, Parts]:
+) -> Parent:
     """One order's row: its parts, and what stands beside them.
 
     Parameters
@@ -223,7 +223,7 @@ def measured(
     }
     values |= {name if name == "shortfall" else f"{name}_cost": cost for name, cost in dollars.items()}
     values |= {f"{name}_bps": cost * bps for name, cost in dollars.items()}
-    return Parent(**(values | _beside(sim, worker, executed))), parts
+    return Parent(**(values | _beside(sim, worker, executed)))
 
 
 def _volumes(sim: Any) -> tuple[int, int]:

@@ -31,7 +31,6 @@ SCHEMA_VERSION = 1
 LARGE = 0.1  # participation above which the recorded market would have reacted
 COARSE = 10**6  # nanoseconds
 ODD_PRINTS = ("late", "auction", "derivative", "cancelled", "error")  # as `sor.market.taq` calls them
-PARTS = ("timing", "waiting", "spread", "fees", "end")
 
 
 @dataclass
@@ -86,7 +85,7 @@ class Study:
             "filled": _ratio(columns["filled"] - columns["overfill"], columns["size"]),
             "shortfall_bps": _mean(columns["shortfall_bps"]),
         }
-        row |= {f"{part}_bps": _mean(columns[f"{part}_bps"]) for part in PARTS}
+        row |= {f"{part}_bps": _mean(columns[f"{part}_bps"]) for part in tables.PARTS}
         row |= {
             "maker": _ratio(columns["maker"], columns["filled"]),
             "overfill": float(columns["overfill"].sum()),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sor.backtest.days import LONGEST_GAP, Day, Rows, Session, parts_of
+from sor.backtest.days import Day, Rows, Session, parts_of
 from sor.backtest.measures import Fill, Order, Parent, fills_of, measured
 from sor.errors import InputError
 from sor.execution.resting import Follower
@@ -19,6 +19,7 @@ from sor.market.columns import Batch
 from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
+from sor.market.profile import LONGEST
 from sor.market.venues import VenueDirectory
 from sor.types import CostParameters
 
@@ -176,7 +177,7 @@ class _Going:
         same = not day.late and rules.delay == 0
         latency = [tuple(rules.latency.get(venue, rules.latency[ANYWHERE])) for venue in self.venues]
         self.market = market.Market(
-            self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST_GAP, day.opens, day.closes
+            self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
         self._rows = Rows(slots, rules.delay, job.depth)
@@ -237,7 +238,7 @@ class _Going:
         for number, order, one, sim in self._sims:
             place = (self.day.day, order.number, number, sim.queue)
             names = one.schedule, one.routing
-            row, _ = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
+            row = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)

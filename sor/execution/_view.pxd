@@ -10,9 +10,9 @@ cdef class View:
     cdef readonly list venues, rates
     cdef readonly Py_ssize_t depth, width
     cdef public Py_ssize_t slots
-    cdef public int64_t[::1] price, size, before, updates, times, best, best_slot, last, last_slot
+    cdef public int64_t[::1] price, size, before, updates, best, best_slot, last, last_slot
     cdef public int64_t mid2, volume
-    cdef public bint has_mid, had_mid
+    cdef public bint has_mid
 
     @cython.locals(slot=Py_ssize_t)
     cpdef int begin(self) except -1
@@ -20,7 +20,7 @@ cdef class View:
     @cython.locals(before=Py_ssize_t, first=Py_ssize_t, had=int, changed=int)
     cpdef int show_row(
         self, Py_ssize_t slot, const int64_t[:, ::1] bid_price, const int64_t[:, ::1] bid_size,
-        const int64_t[:, ::1] ask_price, const int64_t[:, ::1] ask_size, Py_ssize_t row, int64_t time
+        const int64_t[:, ::1] ask_price, const int64_t[:, ::1] ask_size, Py_ssize_t row
     ) except -1
 
     @cython.locals(level=Py_ssize_t)

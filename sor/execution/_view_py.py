@@ -33,8 +33,8 @@ class View:
         By slot.
     slots : int
         Venues so far; of more names the others are none yet.
-    updates, times : int64, (venues)
-        Rows of each venue so far, and the time of its last.
+    updates : int64, (venues)
+        Rows of each venue so far.
     best : int64, (2)
         The best price of each side, `NOTHING` where there is none; ``best_slot`` is the first venue that shows it.
     last : int64, (2)
@@ -53,13 +53,12 @@ class View:
         self.size = np.zeros(2 * self.width, np.int64).data
         self.before = np.full(slots, -1, np.int64).data  # each venue's last row in the arrays in use; -1: none
         self.updates = np.zeros(slots, np.int64).data
-        self.times = np.zeros(slots, np.int64).data
         self.best = np.full(2, NOTHING, np.int64).data
         self.best_slot = np.full(2, -1, np.int64).data
         self.last = np.full(2, NOTHING, np.int64).data
         self.last_slot = np.full(2, -1, np.int64).data
         self.mid2 = 0
-        self.has_mid = self.had_mid = False
+        self.has_mid = False
         self.volume = 0
 
     def begin(self) -> None:
@@ -67,12 +66,9 @@ class View:
         for slot in range(self.slots):
             self.before[slot] = -1
 
-    def show_row(
-        self, slot: int, bid_price: Any, bid_size: Any, ask_price: Any, ask_size: Any, row: int, time: int
-    ) -> int:
+    def show_row(self, slot: int, bid_price: Any, bid_size: Any, ask_price: Any, ask_size: Any, row: int) -> int:
         """Replace what a venue shows by a row of arrays (n, depth); bits of the sides that are other now."""
         self.updates[slot] += 1
-        self.times[slot] = time
         first = slot * self.depth
         had = (self.size[first] > 0) + 2 * (self.size[self.width + first] > 0)
         before, changed = self.before[slot], 0
@@ -158,7 +154,6 @@ class View:
         self.has_mid = self.best_slot[0] >= 0 and self.best_slot[1] >= 0
         if self.has_mid:
             self.mid2 = self.best[0] - self.best[1]
-            self.had_mid = True
 
     def shown(self, side: int, slot: int, price: int) -> int:
         """Shares that a venue shows at a price; -1 where that cannot be seen.

@@ -83,11 +83,11 @@ class Schedule:
 
 
 class Routing:
-    """How shares are split over venues, and as what. One of the user's own has this method; see docs/backtest.md."""
+    """How shares are split over venues, and as what; each has its own `split`, the user's too: docs/strategies.md."""
 
     def split(self, worker: Worker, shares: int) -> list[Child]:
         """Orders for at most so many shares, of what `Worker` shows; none is to wait for a change."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: there is no split that would do for all
 
 
 class Offers:

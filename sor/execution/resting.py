@@ -8,6 +8,7 @@ from sor.errors import InputError
 from sor.kernels import pick
 from sor.market.update import Event, Level
 from sor.models.placement import place
+from sor.routing.cont_kukanov import NOT_FOR_SALE
 from sor.types import SIDES, CostParameters
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 else:
     routings = pick("sor.execution._routings")
     workers = pick("sor.execution._worker")
-
-NOT_FOR_SALE = 1e6  # fee, dollars a share, of a market order that has nothing to take: none is placed
 
 
 class ContKukanov(workers.Routing):

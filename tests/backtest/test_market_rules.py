@@ -367,8 +367,7 @@ def test_rule_2_on_recorded_days_fills_come_too_fast_without_it(
 ) -> None:
     """IBM, a week, orders of 5,000 shares: how much is filled after 10 s."""
     paths = sorted(str(path) for path in (shared / "data" / "ibm_week").glob("*.csv.gz"))
-    if not paths:
-        pytest.skip("the recorded data beside the checkout is not there,")
+    assert paths
     orders = Orders(sizes=(5_000,), number=50)
 
     def found() -> Study:

@@ -178,7 +178,7 @@ class World:
     # --- the venues ---
 
     def _row(self, slot: int, bids: Any, asks: Any) -> None:
-        show(self.view, slot, bids, asks, self.now)
+        show(self.view, slot, bids, asks)
         self.spoken = [one for one in self.spoken if one.slot != slot or one.number >= 0 or one.until != NEVER]
         if self.worker.wants:
             self.worker.on_book(self.now)
