@@ -6,9 +6,10 @@
 [500, 100]
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
-from sor.backtest import Orders, ParentOrder, Rules, Session, Study, backtest
 from sor.errors import DataError, InputError, SorError, StreamError
 from sor.kernels import BACKEND
 from sor.market.book import Book
@@ -31,6 +32,9 @@ from sor.types import (
     Order,
     Venue,
 )
+
+if TYPE_CHECKING:
+    from sor.backtest import Orders, ParentOrder, Rules, Session, Study, backtest
 
 __version__ = "0.1.0"
 
@@ -72,5 +76,16 @@ __all__ = [
     "route_many",
     "run_test_harness",
 ]
+
+# What takes long to import and most runs do without; ``backtest`` is the folder, which may be called.
+_LATER = ("Orders", "ParentOrder", "Rules", "Session", "Study", "backtest")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'sor' has no attribute {name!r}")
+    module = importlib.import_module("sor.backtest")
+    return module if name == "backtest" else getattr(module, name)
+
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

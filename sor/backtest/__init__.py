@@ -1,7 +1,11 @@
 """What would it have cost? Simulated venues, measures that add up, and comparisons.
 
-As a name of `sor` it is the function, ``sor.backtest(...)``; its modules are imported by ``from sor.backtest import``.
+``sor.backtest(...)`` is `sor.backtest.run.backtest`: the folder has the name of what it does, and may be called.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from sor.backtest.days import Session
 from sor.backtest.orders import Orders, ParentOrder
@@ -10,3 +14,11 @@ from sor.backtest.study import Study
 from sor.backtest.work import Rules
 
 __all__ = ["Orders", "ParentOrder", "Rules", "Session", "Study", "backtest"]
+
+
+class _Called(ModuleType):
+    def __call__(self, *arguments: Any, **named: Any) -> Study:
+        return backtest(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Called

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -463,3 +465,11 @@ def test_a_feed_at_another_depth_is_the_same_feed() -> None:
     assert levels.depth == 3
     assert levels.bid_price[:, 0].tolist() == rows.bid_price[:, 0].tolist()
     assert feed.skipped == other.skipped
+
+
+def test_the_folder_may_be_called_and_comes_when_it_is_asked_for() -> None:
+    said = "import sor, sys; assert 'sor.backtest' not in sys.modules; sor.Study; assert callable(sor.backtest)"
+    more = "; import sor.backtest.work; from sor import *; assert backtest is sor.backtest; assert Orders is sor.Orders"
+    subprocess.run([sys.executable, "-c", said + more], check=True)
+    with pytest.raises(AttributeError, match="module 'sor' has no attribute 'nothing'"):
+        _ = sor.nothing
