@@ -25,7 +25,7 @@ import numpy as np
 
 import sor
 from sor.backtest import Orders
-from sor.backtest.days import Rows
+from sor.backtest.days import Stamps
 from sor.backtest.scenario import Scenario
 from sor.backtest.synthetic import SyntheticMarket
 from sor.kernels import pick
@@ -150,7 +150,7 @@ def copies(day: Batch) -> Batch:
 
 def ours(feed: Batch) -> Callable[[], object]:
     slots = {int(feed.publisher[0]): 0}
-    reader = Rows(slots, 0, feed.depth)
+    reader = Stamps(slots, 0, feed.depth)
     parts = [part for part in (reader.of(feed), reader.rest()) if part is not None]
 
     def run() -> int:

@@ -117,7 +117,7 @@ def parts_of(feed: Iterable[Batch], session: Session) -> Iterator[tuple[str, int
                 yield name, int(day), part.take(days == day)
 
 
-class Rows:
+class Stamps:
     """Rows of one symbol and day as the market takes them: whole stamps, and a slot for each venue that quotes.
 
     Parameters
@@ -252,7 +252,7 @@ class _Watched:
         self._printed: Counter[int] = Counter()  # shares by publisher
         none = [""] * MOST_VENUES
         self._market = market.Market(none, none, 1, none, 0, True, LONGEST, day.opens, day.closes)
-        self._rows = Rows(slots)
+        self._rows = Stamps(slots)
 
     def add(self, batch: Batch) -> None:
         day = self.day

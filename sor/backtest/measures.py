@@ -19,7 +19,7 @@ NOTHING = 2**62  # as the best price that a child saw: there was none
 MARKED = ("50ms", "1s", "15s", "60s", "300s")  # times of markouts, as `MARKS` of the market has them
 
 
-class Order(NamedTuple):
+class WorkedOrder(NamedTuple):
     """A parent order as a piece of work has it: ``size`` in lots."""
 
     number: int
@@ -86,7 +86,7 @@ class Parent(NamedTuple):
     gap: bool
 
 
-class Fill(NamedTuple):
+class FillRow(NamedTuple):
     """A fill; prices and mids in dollars a share, ``fee`` in dollars (negative: received), times as in `Parent`.
 
     ``national_best`` is that of the side that was taken when the child was sent. NaN is what was not there.
@@ -164,7 +164,13 @@ def fee_of(rates: Any, price: int, maker: bool) -> float:
 
 
 def measured(
-    order: Order, day: int, names: tuple[str, str], sim: Any, rates: list[Any], gaps: list[Any], lot: tuple[int, int]
+    order: WorkedOrder,
+    day: int,
+    names: tuple[str, str],
+    sim: Any,
+    rates: list[Any],
+    gaps: list[Any],
+    lot: tuple[int, int],
 ) -> Parent:
     """One order's row: its parts, and what stands beside them.
 
@@ -285,15 +291,15 @@ REALISED = 2  # of the times of markouts that which the realised spread is told 
 
 
 def fills_of(
-    order: Order, names: tuple[str, str], sim: Any, rates: list[Any], venues: list[str], units: float
-) -> list[Fill]:
+    order: WorkedOrder, names: tuple[str, str], sim: Any, rates: list[Any], venues: list[str], units: float
+) -> list[FillRow]:
     """One order's fills, in the order in which they were reported."""
     rows = []
     for fill, pieces in sim.fills:
         child = fill.child
         released = sum(shares * mid2 for shares, mid2 in pieces) / fill.shares
         rows.append(
-            Fill(
+            FillRow(
                 order.number,
                 *names,
                 sim.queue,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from sor.backtest.days import BUCKET, SECOND, Day, Session, arrivals
-from sor.backtest.measures import Order
+from sor.backtest.measures import WorkedOrder
 from sor.backtest.work import Job, Rules
 from sor.errors import InputError
 from sor.execution.strategies import Strategy, strategy
@@ -119,7 +119,7 @@ class Plan:
         self.notes: list[str] = []
         self.redrawn = 0
         self.profiles = self._profiles()
-        self.orders: dict[tuple[str, int], list[Order]] = {}
+        self.orders: dict[tuple[str, int], list[WorkedOrder]] = {}
         self._number = 0
         if any(one.needs_trades for _, _, one in ways) and not any(day.prints for day in days):
             raise InputError("schedule pov follows the volume of trades, and the feed has none")
@@ -204,7 +204,7 @@ class Plan:
             self._add(day, side, _lots(self.instruments, order.symbol, order.quantity), order.arrival, end, limit)
 
     def _add(self, day: Day, side: int, size: int, arrival: int, end: int, limit: int) -> None:
-        order = Order(self._number, day.symbol, side, size, arrival, end, limit)
+        order = WorkedOrder(self._number, day.symbol, side, size, arrival, end, limit)
         self.orders.setdefault((day.symbol, day.day), []).append(order)
         self._number += 1
 

@@ -15,7 +15,7 @@ import numpy as np
 from sor.backtest import comparison, tables
 from sor.backtest.comparison import Comparison, Lives
 from sor.backtest.days import SECOND, Day
-from sor.backtest.measures import BESIDE, Fill, Parent
+from sor.backtest.measures import BESIDE, FillRow, Parent
 from sor.backtest.orders import Plan
 from sor.backtest.work import QUEUES, Found, Rules, concatenated
 from sor.errors import InputError
@@ -40,7 +40,7 @@ class Study:
     Attributes
     ----------
     parents, fills : dict of str to array
-        A row an order and way, and a row a fill: the fields of `sor.backtest.measures.Parent` and `Fill`.
+        A row an order and way, and a row a fill: the fields of `sor.backtest.measures.Parent` and `FillRow`.
     strategies : list of (schedule, routing)
     baseline : str
         The routing that others are held against, at the same schedule.
@@ -254,7 +254,7 @@ def _versions() -> dict[str, str]:
 def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, baseline: str) -> Study:
     rules = planned.rules
     parents = concatenated([row for _, row in found.parents], Parent)
-    fills = concatenated([fill for _, rows in found.fills for fill in rows], Fill)
+    fills = concatenated([fill for _, rows in found.fills for fill in rows], FillRow)
     strategies = [(one.schedule, one.routing) for _, _, one in planned.ways]
     settings = {
         "strategies": [f"{schedule} x {routing}" for schedule, routing in strategies],

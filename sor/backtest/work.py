@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sor.backtest.days import Day, Rows, Session, parts_of
-from sor.backtest.measures import Fill, Order, Parent, fills_of, measured
+from sor.backtest.days import Day, Session, Stamps, parts_of
+from sor.backtest.measures import FillRow, Parent, WorkedOrder, fills_of, measured
 from sor.errors import InputError
 from sor.execution.resting import Follower
 from sor.execution.strategies import Setting, Strategy, strategy
@@ -91,7 +91,7 @@ class Job:
     """A piece of work: some strategies on the orders of some days."""
 
     days: tuple[Day, ...]
-    orders: Mapping[tuple[str, int], Sequence[Order]]
+    orders: Mapping[tuple[str, int], Sequence[WorkedOrder]]
     strategies: tuple[tuple[int, Any, Any], ...]  # number, schedule, routing: names or objects of the user's own
     profiles: Mapping[tuple[str, int], tuple[list[int], list[int]]]
     rules: Rules
@@ -104,7 +104,7 @@ class Found:
     """What became of a piece of work: rows of each, with the places that they are sorted by."""
 
     parents: list[tuple[tuple[int, ...], Parent]] = field(default_factory=list)
-    fills: list[tuple[tuple[int, ...], list[Fill]]] = field(default_factory=list)
+    fills: list[tuple[tuple[int, ...], list[FillRow]]] = field(default_factory=list)
     unplaced: int = 0
     fees_from: set[str] = field(default_factory=set)  # venues whose fees are not of that day
     default_fees: set[str] = field(default_factory=set)
@@ -180,8 +180,8 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
-        self._rows = Rows(slots, rules.delay, job.depth)
-        self._sims: list[tuple[int, Order, Strategy, Any]] = []
+        self._rows = Stamps(slots, rules.delay, job.depth)
+        self._sims: list[tuple[int, WorkedOrder, Strategy, Any]] = []
         self._routings: list[Any] = []
         self._begin()
 

@@ -1,6 +1,6 @@
 """Strategies by name: schedule x routing, two names, so that what timing did is never passed off as what routing did.
 
-One of the user's own is a class with one method; its routing sees a `Market`::
+One of the user's own is a class with one method; its routing sees a `Sight`::
 
     class Cheapest:
         def split(self, market, shares):
@@ -175,7 +175,7 @@ class Offer(NamedTuple):
     fee: float
 
 
-class Market:
+class Sight:
     """What a routing of the user's own sees: what may be taken now, and what its own side shows.
 
     Attributes
@@ -245,7 +245,7 @@ class OwnRouting(workers.Routing):
         self.own = own
 
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
-        given = self.own.split(Market(worker), shares)
+        given = self.own.split(Sight(worker), shares)
         if not isinstance(given, Iterable):
             raise self._wrong(given)
         found = list(given)

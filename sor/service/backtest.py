@@ -36,7 +36,7 @@ def backtest(settings: BacktestSettings) -> int:
     feed = feed_of(settings, directory, settings.depth)
     rules = rules_of(settings)
     session = Session.of(settings.session, settings.timezone)
-    with Progress() as progress:
+    with OrderProgress() as progress:
         try:
             study = run(
                 feed,
@@ -131,7 +131,7 @@ def latency_of(text: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-class Progress(StatusLine):
+class OrderProgress(StatusLine):
     """A bar, orders worked, and the time that the rest may take."""
 
     WIDTH = 30

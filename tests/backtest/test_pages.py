@@ -17,7 +17,7 @@ import pytest
 from test_readme import BLOCK, commands, output_of, steady
 
 from sor.backtest.comparison import Comparison
-from sor.backtest.measures import Fill, Parent
+from sor.backtest.measures import FillRow, Parent
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURES, STRATEGIES, RULES, GUIDE = (
@@ -48,7 +48,7 @@ def test_every_column_has_its_meaning(tmp_path: Path, monkeypatch: pytest.Monkey
     exec("\n".join(line[4:] for line in MEASURES.read_text().splitlines() if line[:4] in (">>> ", "... ")), names)  # noqa: S102
     row = names["study"].rows()[0]  # type: ignore[attr-defined]
     keys = ("schedule", "routing", "queue", "baseline", *Comparison.__struct_fields__)
-    for text, wanted in ((fills, Fill._fields), (parents, Parent._fields), (strategies, row), (compared, keys)):
+    for text, wanted in ((fills, FillRow._fields), (parents, Parent._fields), (strategies, row), (compared, keys)):
         first_cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
         assert sorted(re.findall(r"`(\w+)`", " ".join(first_cells))) == sorted(wanted)
 

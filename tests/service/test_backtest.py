@@ -21,7 +21,7 @@ from tapes import OPENS
 from sor import InputError, cli
 from sor.errors import Exit
 from sor.service import backtest as service
-from sor.service.backtest import Progress, latency_of
+from sor.service.backtest import OrderProgress, latency_of
 from sor.service.settings import SimulateSettings
 from sor.service.simulate import simulate
 
@@ -166,7 +166,7 @@ def test_a_package_that_is_missing_is_missed_before_the_work(
 
 
 def test_progress_on_a_terminal() -> None:
-    progress = Progress()
+    progress = OrderProgress()
     progress._done, progress._all = 250, 1000
     assert progress.line(10.0) == "[########                      ] 250 of 1,000 orders, 30 s left"
 
