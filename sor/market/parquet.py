@@ -20,6 +20,7 @@ from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from sor.errors import DataError, InputError, StreamError
+from sor.market import storage
 from sor.market.columns import (
     LEVELS,
     NO_PRICE,
@@ -217,12 +218,14 @@ def read_parquet(
         It is damaged; all rows before that have been given.
     """
     package, parquet = arrow(), importlib.import_module("pyarrow.parquet")
-    if not os.path.isfile(file.path) or file.packing is not None:
+    remote = storage.is_remote(file.path)
+    if not (remote or os.path.isfile(file.path)) or file.packing is not None:
         raise InputError(f"{file.path} is Parquet, which is read from a file only, unpacked and no pipe")
     row = 0
     try:
         # A buffer ahead would keep what it has read of every row group.
-        with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
+        where = storage.opened(file.path) if remote else file.path
+        with parquet.ParquetFile(where, pre_buffer=False, page_checksum_verification=True) as source:
             names, rows_of = _form(source.schema_arrow, depth, file.path, instruments, directory)
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)

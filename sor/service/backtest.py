@@ -47,12 +47,14 @@ def backtest(settings: BacktestSettings) -> int:
                 session=session,
                 directory=directory,
                 jobs=settings.jobs,
+                dask=settings.dask,
+                keep=settings.keep,
                 told=progress.tell,
+                command=shlex.join(["sor", *sys.argv[1:]]),
             )
         except KeyboardInterrupt:
-            progress.stopped()
+            progress.stopped(settings.keep)
             raise
-    study.command = shlex.join(["sor", *sys.argv[1:]])
     tell(study, settings)
     return Exit.BAD_MESSAGES if feed.bad and not settings.allow_bad else Exit.DONE
 
@@ -150,11 +152,13 @@ class OrderProgress(StatusLine):
         left = f", {round(seconds * (1.0 - share) / share):,} s left" if share else ""
         return f"[{bar:<{self.WIDTH}}] {self._done:,} of {self._all:,} orders{left}"
 
-    def stopped(self) -> None:
-        if not self._all:
-            report.warning("sor backtest: stopped before any order was worked; nothing was written")
+    def stopped(self, keep: str | None) -> None:
+        """Say how far it came, and how to go on."""
+        done = f"stopped after {self._done:,} of {self._all:,} orders" if self._all else "stopped before any order"
+        if keep is not None:
+            report.warning(f"sor: {done}; what was done is in {keep}, and the same command goes on from there")
             return
         report.warning(
-            f"sor backtest: stopped after {self._done:,} of {self._all:,} orders; nothing was written. Fewer of them "
-            "(--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
+            f"sor: {done}; nothing was written. With --keep FOLDER it would go on from there; fewer "
+            "orders (--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
         )

@@ -65,6 +65,13 @@ _INSTRUMENTS = Option(
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
 _SEED = Option("SOR_SEED", whole(0), "seed of what is drawn: the same gives the same output")
+_JOBS = Option("SOR_JOBS", whole(1, 1024), "processes; results are the same for any number")
+_DASK = Option(
+    "SOR_DASK", text, "address of a Dask scheduler whose workers do it, such as tcp://10.0.0.1:8786; in place of --jobs"
+)
+_KEEP = Option(
+    "SOR_KEEP", text, "folder for work that is done: a run that is started again does only what is missing there"
+)
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
 _TOPIC = Option("TOPIC_NAME", topic_name, "topic of the market data")
 _ORDERS_TOPIC = Option(
@@ -695,7 +702,9 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
         int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side; a feed that has fewer is read with those")
     ] = 10
     seed: Annotated[int, _SEED] = 1
-    jobs: Annotated[int, Option("SOR_JOBS", whole(1, 1024), "processes; results are the same for any number")] = 1
+    jobs: Annotated[int, _JOBS] = 1
+    dask: Annotated[str | None, _DASK] = None
+    keep: Annotated[str | None, _KEEP] = None
     json: Annotated[
         str | None, Option("SOR_JSON_FILE", text, "file for the result as JSON; - is standard output", file="written")
     ] = None
