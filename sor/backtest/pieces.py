@@ -324,15 +324,12 @@ class Kept:
                 for key, piece in zip(self._keys, pieces, strict=True)
             ],
         }
-        with WholeFile(self._path("manifest.json")) as file, file.writing():
+        with WholeFile(storage.inside(folder, "manifest.json")) as file, file.writing():
             file.file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
 
-    def _path(self, name: str) -> str:
-        return f"{self._folder.rstrip('/')}/{name}" if storage.is_remote(self._folder) else f"{self._folder}/{name}"
-
-    def _paths(self, place: int) -> tuple[str, str]:
+    def _paths(self, place: int) -> tuple[str, ...]:
         key = self._keys[place]
-        return self._path(f"{key}.parents.parquet"), self._path(f"{key}.fills.parquet")
+        return tuple(storage.inside(self._folder, f"{key}.{what}.parquet") for what in ("parents", "fills"))
 
     def add(self, place: int, found: Found) -> None:
         """Fills first: a piece is there once its orders are."""

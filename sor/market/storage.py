@@ -44,6 +44,11 @@ def put(local: str, path: str) -> None:
     _there(path, copy, "write")
 
 
+def inside(folder: str, name: str) -> str:
+    """The path of a file in a folder, here or elsewhere."""
+    return f"{folder.rstrip('/')}/{name}" if is_remote(folder) else os.path.join(folder, name)
+
+
 def exists(path: str) -> bool:
     """Whether there is a file, here or elsewhere."""
     return bool(_there(path, lambda system, name: system.exists(name))) if is_remote(path) else os.path.exists(path)

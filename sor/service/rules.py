@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sor.errors import InputError
+from sor.market.storage import is_remote
 from sor.service.options import Option, Settings, options_of, topic_name
 from sor.service.settings import (
     BacktestSettings,
@@ -183,6 +184,10 @@ def _check_feed(settings: FeedSettings) -> None:
     if isinstance(settings, ConvertSettings) and settings.output is None:
         what = "the Parquet file to write" if settings.by is None else "a folder for the Parquet files"
         raise InputError(f"--output is missing: it must be {what}")
+    if isinstance(settings, ConvertSettings) and settings.by != "file":
+        for field in ("jobs", "dask"):
+            if getattr(settings, field) not in (1, None):
+                raise InputError(f"{_flag(field)} goes with --by file only: other files are made of several")
 
 
 def _check_backtest(settings: BacktestSettings) -> None:
@@ -226,7 +231,7 @@ def check_files(settings: Settings) -> None:
             _check_writable(name, path)
     if isinstance(settings, PaperSettings) and settings.folder is not None:
         _check_folder("--folder", settings.folder)
-    if isinstance(settings, ConvertSettings) and settings.by is not None:
+    if isinstance(settings, ConvertSettings) and settings.by is not None and not is_remote(str(settings.output)):
         _check_folder("--output", str(settings.output))
 
 
@@ -241,13 +246,13 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
     """What is written: option or stream, path, and the stream where it is one."""
     for option in _files_of(settings, "written"):
         path = getattr(settings, option.field)
-        if path != "-" and getattr(settings, "by", None) is None:
+        if path != "-" and getattr(settings, "by", None) is None and not is_remote(path):
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
     if isinstance(settings, BacktestSettings):
         parents = beside(settings.output or "", "parents")
-        if parents is not None:
+        if parents is not None and not is_remote(parents):
             yield "the orders beside --output", parents, None
     if isinstance(settings, SimulateSettings):
         for path in truth_files(settings.output) or ():

@@ -544,8 +544,14 @@ class ConvertSettings(FeedSettings, LogSettings):
     ] = None
     by: Annotated[
         str | None,
-        Option("SOR_BY", choice("day", "symbol", "symbol,day"), "a file for each day (UTC), symbol, or both"),
+        Option(
+            "SOR_BY",
+            choice("day", "symbol", "symbol,day", "file"),
+            "a file for each day (UTC), symbol, or both; or for each file, of which those that are there are left",
+        ),
     ] = None
+    jobs: Annotated[int, _JOBS] = 1
+    dask: Annotated[str | None, _DASK] = None
 
 
 class SimulateSettings(LogSettings):
