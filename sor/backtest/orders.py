@@ -161,8 +161,8 @@ class Plan:
 
     def _draw(self, orders: Orders) -> None:
         rules = self.rules
-        longest = max((one.placement(rules.placement) for _, _, one in self.ways if one.needs_outflows), default=0)
-        warm_up = longest + (rules.min_windows + 1) * SECOND if longest else 0
+        placed = [one.placement(rules.placement) for _, _, one in self.ways if one.needs_outflows]
+        warm_up = max(rules.placement, *placed) + (rules.min_windows + 1) * SECOND if placed else 0
         number = orders.number if orders.every is None else None
         short = []
         for day in self.days:

@@ -139,11 +139,12 @@ class Study:
                 continue
             other = by_names[(first if names[1] == wanted else names[0], wanted)]
             pairs.append((names, QUEUES[queue] if self._rests(*names) else None))
-            found.append(self._compared(chosen, other))
+            found.append(self.compared(chosen, other))
         adjusted = comparison.adjust(found)
         return [(names, queue, one) for (names, queue), one in zip(pairs, adjusted, strict=True)]
 
-    def _compared(self, mine: NDArray[np.intp], other: NDArray[np.intp]) -> Comparison:
+    def compared(self, mine: NDArray[np.intp], other: NDArray[np.intp]) -> Comparison:
+        """Rows of the parents against others of the same orders."""
         columns, rules = self.parents, self.rules
         longest = 2 * max(max(drawn) for drawn in rules.latency.values()) + rules.delay
         over = rules.grace if rules.complete else 0
