@@ -98,6 +98,9 @@ cdef class Market:
     @cython.locals(begin=int64_t, span=int64_t, spread=int64_t)
     cdef _last(self, int64_t now)
 
+    @cython.locals(begin=int64_t, end=int64_t)
+    cdef _gap(self, int64_t until)
+
     @cython.locals(slot=Py_ssize_t, changed=int)
     cdef _quote(self, Rows rows, Py_ssize_t row, int64_t now)
 

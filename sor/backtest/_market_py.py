@@ -230,8 +230,10 @@ class Market:
             at = end
 
     def finish(self) -> None:
-        """No more rows: time goes on until all orders are at their end."""
+        """No more rows: time goes on until all orders are at their end, and the session."""
         self._advance(NEVER)
+        if self.rows:
+            self._gap(self.close)
         if self.next_mark <= self.close:
             self._mark(self.close)
 
@@ -267,6 +269,8 @@ class Market:
             self._mark(now)
         if self.rows:
             self._last(now)
+            if now - self.last > self.longest:
+                self._gap(now)
         else:
             self.first = now
             self.blind.append([now, NEVER])
@@ -312,8 +316,6 @@ class Market:
         span = (now if now < self.close else self.close) - begin
         if span <= 0:
             return
-        if span > self.longest:
-            self.gaps.append((begin, begin + span))
         if self.book.has_mid:
             self.mids += float(self.book.mid2) * span
             self.lasting += span
@@ -324,6 +326,13 @@ class Market:
                 self.crossed += span
         else:
             self.one_sided += span
+
+    def _gap(self, until: int) -> None:
+        """The time since the last row as far as it is of the session, where it is long."""
+        begin = self.last if self.last > self.opens else self.opens
+        end = until if until < self.close else self.close
+        if end - begin > self.longest:
+            self.gaps.append((begin, end))
 
     def _quote(self, rows: Rows, row: int, now: int) -> None:
         slot = rows.slot[row]

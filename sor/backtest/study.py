@@ -364,7 +364,8 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append(f"Fees are a default, which nobody stated, at {', '.join(sorted(found.default_fees))}.")
     if data["gaps"]:
         hit = len(set(columns["order"][columns["gap"]].tolist()))
-        notes.append(f"{len(data['gaps'])} gaps of more than 5 minutes without a row; {hit} orders live in one.")
+        several = f"{len(data['gaps'])} gaps" if len(data["gaps"]) > 1 else "1 gap"
+        notes.append(f"{several} of more than 5 minutes without a row of the session; {hit} orders live in one.")
     if data["backwards"]:
         notes.append(f"Time goes back in {data['backwards']:,} rows: they count as of the newest time before them.")
     if data["crossed"] > 0.01:

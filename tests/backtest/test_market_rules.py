@@ -540,7 +540,21 @@ def test_rule_7_crossed_venues_are_taken(backend: Kernel) -> None:
 def test_rule_7_gaps_are_told(backend: Kernel) -> None:
     """Without a row for longer than 99; `test_measures` has who lives in one."""
     tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(260, (1002, 9))]
-    assert run(backend, tape, [], longest=99).gaps == [(60, 161)]
+    assert run(backend, tape, [], longest=99).gaps == [(60, 161), (260, FAR)]
+
+
+@pytest.mark.parametrize(
+    ("close", "gaps"),
+    [(FAR, [(161, FAR)]), (360, [(161, 360)]), (261, [(161, 261)]), (260, []), (100, []), (50, [])],
+)
+def test_rule_7_a_feed_that_ends_before_its_session_is_a_gap(
+    backend: Kernel, close: int, gaps: list[tuple[int, int]]
+) -> None:
+    one = market(backend, 1, 2, longest=99)
+    one.close = close
+    one.run(rows(backend, 2, [offer(1, (1002, 9)), offer(90, (1002, 8)), offer(161, (1002, 8))]))
+    one.finish()
+    assert one.gaps == gaps
 
 
 def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:

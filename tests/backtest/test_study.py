@@ -376,10 +376,21 @@ def test_a_clock_that_goes_back_is_told() -> None:
 
 def test_a_gap_marks_the_orders_that_live_in_it() -> None:
     rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in (*range(100), *range(500, 700))]
-    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + at * SECOND) for at in (90, 600)]
+    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + at * SECOND) for at in (90, 550, 630)]
     study = study_of(tape(rows), ("nbbo",), orders=orders)
-    assert study.parents["gap"].tolist() == [True, False]
-    assert "1 gaps of more than 5 minutes" in study.table()
+    assert study.parents["gap"].tolist() == [True, False, True]
+    assert "2 gaps of more than 5 minutes without a row of the session; 2 orders live in one." in " ".join(study.notes)
+    begins = [gap["from"] for gap in study.as_dict()["data"]["gaps"]]
+    assert begins == ["2024-08-01T13:31:39.000000000Z", "2024-08-01T13:41:39.000000000Z"]
+
+
+def test_a_feed_that_ends_with_its_session_has_no_gap() -> None:
+    rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in range(600)]
+    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + 530 * SECOND)]
+    study = study_of(tape(rows), ("nbbo",), orders=orders, session=Session.of("09:30-09:40"))
+    assert not study.parents["gap"].any()
+    assert not study.data["gaps"]
+    assert not any("gap" in note for note in study.notes)
 
 
 def test_a_latency_that_is_longer_than_the_horizon() -> None:
