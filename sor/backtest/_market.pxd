@@ -39,6 +39,12 @@ cdef class Used(views.Taken):
     cdef int64_t of_print(self, int64_t number, int64_t now) except -1
 
 
+cdef class Heard:
+    cdef public views.View view
+    cdef public list times
+    cdef public int64_t next
+
+
 cdef class Rest:
     cdef public Sim sim
     cdef public workers.Child child
@@ -68,6 +74,8 @@ cdef class Market:
     cdef public views.View book, view
     cdef public bint same, sighted, traded
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
+    cdef public int64_t since, oldest, next_stale
+    cdef public Heard heard, known
     cdef public int64_t crossed, locked, one_sided
     cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
     cdef public Py_ssize_t resters, seen_at, stamp_at, stamp_end
@@ -90,6 +98,8 @@ cdef class Market:
     @cython.locals(row=Py_ssize_t)
     cdef _stamp(self, Rows rows, Py_ssize_t at, Py_ssize_t end, int64_t now)
 
+    cdef _sight(self, int64_t now)
+
     cdef bint _trades(self, Rows rows, Py_ssize_t row) except -1
 
     @cython.locals(due=int64_t, fill=Fill, i=Py_ssize_t)
@@ -103,6 +113,13 @@ cdef class Market:
 
     @cython.locals(slot=Py_ssize_t, changed=int)
     cdef _quote(self, Rows rows, Py_ssize_t row, int64_t now)
+
+    cdef _hear(self, Heard heard, Py_ssize_t slot, int64_t now)
+
+    cdef _age(self, int64_t now)
+
+    @cython.locals(view=views.View, first=int64_t, stale=list, slot=Py_ssize_t, time=int64_t, shown=int, table=Used)
+    cdef _forget_stale(self, Heard heard, int64_t now, bint happens)
 
     @cython.locals(
         side=int, owner=int, price=int64_t, shares=int64_t, signed=int64_t, slot=Py_ssize_t, at=Py_ssize_t

@@ -73,7 +73,7 @@ def backtest(
     batches: Any = [feed] if isinstance(feed, Batch) else feed
     ways = ways_of(strategies, baseline)
     held = _Held(batches)
-    days = survey(held, session)
+    days = survey(held, session, rules.max_quote_age)
     if not days:
         raise InputError(_nothing(batches))
     _check_venues([one for _, _, one in ways], rules, venues_of(days, directory), directory)

@@ -268,6 +268,7 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
         "queues": list(rules.queues),
         "together": rules.together,
         "refresh_seconds": rules.refresh / SECOND,
+        "max_quote_age_seconds": None if rules.max_quote_age is None else rules.max_quote_age / SECOND,
         "session": list(planned.session),
         "penalties": {
             name: value for name, value in msgspec.structs.asdict(rules.parameters).items() if name != "step"
@@ -358,6 +359,11 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append("Quotes are consolidated: what venues show behind the best is not known, and is not taken.")
     elif data["depth"] == 1 and any(routing == "greedy_l2" for _, routing in study.strategies):
         notes.append("The feed shows one level a venue: greedy_l2 can do no more than brute_force.")
+    if planned.rules.max_quote_age is not None:
+        notes.append(
+            f"A venue whose last row was older than {planned.rules.max_quote_age / SECOND:g} s showed nothing and "
+            "filled nothing until its next one."
+        )
     if found.fees_from:
         notes.append(f"Fees are from outside their dates at {', '.join(sorted(found.fees_from))}.")
     if found.default_fees:

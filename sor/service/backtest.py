@@ -93,6 +93,7 @@ def rules_of(settings: BacktestSettings) -> Rules:
         queues=QUEUES if settings.queue == "all" else (settings.queue,),
         together=settings.together,
         refresh=horizon if settings.refresh is None else round(settings.refresh * SECOND),
+        max_quote_age=None if settings.max_quote_age is None else round(settings.max_quote_age * SECOND),
         seed=settings.seed,
         parameters=CostParameters(settings.lambda_over, settings.lambda_under, settings.theta_queue),
         placement=settings.placement * SECOND,

@@ -557,6 +557,81 @@ def test_rule_7_a_feed_that_ends_before_its_session_is_a_gap(
     assert one.gaps == gaps
 
 
+def aged(on: Kernel, tape: Any, sims: Sequence[Any], oldest: int, venues: int = 1, **knobs: Any) -> Any:
+    """A market in which a venue's last row may be so old; a tape of rows, or rows."""
+    one = market(on, venues, 1, **knobs)
+    one.oldest = oldest
+    for sim in sims:
+        one.begin(sim)
+    one.run(rows(on, 1, tape) if isinstance(tape, list) else tape)
+    one.finish()
+    return one
+
+
+@pytest.mark.parametrize(("time", "filled"), [(11, [(11, 1002, 70)]), (12, [(30, 1002, 50)])])
+def test_rule_7_what_is_stale_fills_nothing_until_the_next_row(
+    backend: Kernel, time: int, filled: list[tuple[int, int, int]]
+) -> None:
+    """The row of 1 is 10 old at 11; a print is no row of the book, and a row that shows the same is."""
+    sim = taking(backend, 70, time)
+    tape = [offer(1, (1002, 70)), Row(13, trade=("B", 1002, 5)), offer(30, (1002, 50))]
+    aged(backend, tape, [sim], 10)
+    assert priced(sim) == filled
+    again = taking(backend, 70, 12)
+    aged(backend, [offer(1, (1002, 70)), offer(9, (1002, 70)), offer(20, (1002, 70))], [again], 10)
+    assert priced(again) == [(12, 1002, 70)]
+
+
+def test_rule_7_an_order_on_its_way_finds_nothing_at_a_venue_that_is_stale_by_then(backend: Kernel) -> None:
+    found = []
+    for age in (9, 10):
+        sim = taking(backend, 70, 6)
+        aged(backend, [offer(1, (1002, 70)), offer(40, (1003, 70))], [sim], age, latency=5)
+        found.append((priced(sim), sim.late))
+    assert found == [([(45, 1003, 70)], 70), ([(11, 1002, 70)], 0)]
+
+
+def test_rule_7_venues_are_stale_one_by_one(backend: Kernel) -> None:
+    """Who shows more first is stale first, and there is no mid once all are."""
+    tape = [offer(1, (1001, 70)), offer(5, (1002, 70), bids=[(999, 5)])._replace(slot=1)]
+    sims = [taking(backend, 100, time) for time in (11, 12, 16)]
+    one = aged(backend, tape, sims, 10, 2)
+    assert [sorted(priced(sim)) for sim in sims] == [[(11, 1001, 70), (11, 1002, 30)], [(12, 1002, 70)], []]
+    assert one.blind == [[1, 1], [16, 2**62]]
+    assert (one.lasting, one.mids / CENT) == (15, 11 * 2001 + 4 * 2001)
+
+
+def test_rule_7_what_is_stale_makes_the_market_one_sided(backend: Kernel) -> None:
+    """Until a row, and no gap by itself."""
+    one = aged(backend, [offer(1, (1002, 70)), offer(31, (1002, 70))], [], 10, longest=40)
+    assert (one.one_sided, one.gaps[:-1]) == (19, [])
+    assert one.blind[:2] == [[1, 1], [12, 31]]
+
+
+def test_rule_7_a_venue_is_as_old_as_the_feed_that_is_known(backend: Kernel) -> None:
+    """Of a feed that is known 20 later: the venue has nothing to take from 12 on, and nobody knows before 32."""
+    sims = [taking(backend, 70, time, delay=20) for time in (31, 32)]
+    aged(backend, [offer(1, (1002, 70), known=21)], sims, 10, same=False, delay=20)
+    assert [len(sim.worker.children) for sim in sims] == [1, 0]
+    assert [priced(sim) for sim in sims] == [[], []]
+
+
+def test_rule_7_of_consolidated_quotes_a_row_is_of_who_it_names(backend: Kernel) -> None:
+    """Venue 0 is at the best bid unconfirmed, and its offer is named again."""
+    quotes = [(1, (0, 1000, 300), (0, 1002, 200)), (8, (1, 1000, 40), (1, 1002, 40)), (13, (1, 1000, 50), (2, 1002, 9))]
+    sim = taking(backend, 1_000, 14)
+    aged(backend, consolidated(backend, quotes), [sim], 10, 3)
+    assert sorted(priced(sim)) == [(14, 1002, 9), (14, 1002, 40)]
+
+
+def test_rule_7_a_queue_of_a_venue_that_is_stale_is_as_it_was(backend: Kernel) -> None:
+    tape = [Row(1, [(1000, 300)], []), Row(40, trade=("A", 1000, 250)), Row(41, trade=("A", 1000, 90))]
+    for queue in range(3):
+        sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), queue)
+        aged(backend, tape, [sim], 10)
+        assert fills(sim) == [(41, 40)]
+
+
 def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
     """A venue that the feed no longer shows at the best is frozen where it was: it is not taken."""
     one = market(backend, 3, 1)

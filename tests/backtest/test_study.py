@@ -393,6 +393,25 @@ def test_a_feed_that_ends_with_its_session_has_no_gap() -> None:
     assert not any("gap" in note for note in study.notes)
 
 
+def test_the_age_of_quotes_is_told_and_what_is_stale_has_no_mid() -> None:
+    """One venue is there twice a minute: within 20 s of its rows, orders may arrive and are filled."""
+    rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in range(0, 1800, 30)]
+    found = {}
+    for age in (None, 20 * SECOND):
+        study = study_of(tape(rows), ("nbbo",), rules={"max_quote_age": age})
+        assert study.as_dict()["settings"]["max_quote_age_seconds"] == (None if age is None else 20)
+        assert any("last row was older than 20 s showed nothing" in note for note in study.notes) is (age is not None)
+        found[age] = set((study.parents["arrival"] - OPENS) // SECOND % 30)
+        assert study.parents["filled"].min() == 500
+    assert max(found[None]) > 20 >= max(found[20 * SECOND])
+
+
+@pytest.mark.parametrize("age", [-1, 1.5, 2**62])
+def test_an_age_that_is_none(age: Any) -> None:
+    with pytest.raises(InputError, match="max_quote_age"):
+        Rules(max_quote_age=age)
+
+
 def test_a_latency_that_is_longer_than_the_horizon() -> None:
     with pytest.raises(InputError, match="no order would arrive before its end"):
         Rules(horizon=SECOND, latency={"*": (SECOND,)})
