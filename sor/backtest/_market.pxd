@@ -65,7 +65,7 @@ cdef class Sim:
 
 cdef class Fill:
     cdef public int64_t number, time, price, shares
-    cdef public bint maker
+    cdef public bint maker, frozen
     cdef public workers.Child child
     cdef public list later
 
@@ -76,6 +76,8 @@ cdef class Market:
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
     cdef public int64_t since, oldest, next_stale
     cdef public Heard heard, known
+    cdef public bint take_frozen
+    cdef public list frozen
     cdef public int64_t crossed, locked, one_sided
     cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
     cdef public Py_ssize_t resters, seen_at, stamp_at, stamp_end
@@ -125,6 +127,11 @@ cdef class Market:
         side=int, owner=int, price=int64_t, shares=int64_t, signed=int64_t, slot=Py_ssize_t, at=Py_ssize_t
     )
     cdef _consolidated(self, views.View view, Rows rows, Py_ssize_t row, int64_t now, bint happens)
+
+    @cython.locals(frozen=bint)
+    cdef _behind(self, views.View view, int side, Py_ssize_t slot, int64_t best, bint happens)
+
+    cdef bint _is_frozen(self, int side, Py_ssize_t slot) except -1
 
     @cython.locals(table=Used)
     cdef _shown(self, Py_ssize_t slot, int changed, int64_t now)

@@ -146,6 +146,7 @@ class Fill:
     def __init__(self, number: int, time: int, price: int, shares: int, maker: bool, child: workers.Child) -> None:
         self.number, self.time, self.price, self.shares = number, time, price, shares
         self.maker, self.child = maker, child
+        self.frozen = False  # taken from a quote that the feed no longer updates
         self.later: list[int | None] = [None] * len(MARKS)  # twice the mid
 
 
@@ -205,6 +206,8 @@ class Market:
         self.gaps: list[Any] = []
         self.first = self.last = 0
         self.since = 0  # what the book shows it has shown from then on
+        self.take_frozen = False  # whether consolidated quotes are kept where the feed no longer updates them
+        self.frozen = [False for _ in range(2 * len(venues))]  # those of the book, by side and then slot
         self.oldest = NEVER  # nanoseconds: a venue whose last row is older shows nothing until its next one
         self.next_stale = NEVER
         self.heard = Heard(self.book)
@@ -427,9 +430,10 @@ class Market:
                 if slot == owner and signed != NOTHING:
                     view.price[at], view.size[at] = signed, shares
                     view.updates[slot] += 1
+                    if happens:
+                        self.frozen[side * len(self.latency) + slot] = False
                 elif view.size[at] and view.price[at] != signed:
-                    view.clear(side, slot)
-                    view.updates[slot] += 1
+                    self._behind(view, side, slot, signed, happens)
         view.refresh()
         for slot in range(view.slots):
             if happens:
@@ -438,6 +442,18 @@ class Market:
                     self._queue(slot, now)
             else:
                 self._seen(slot, 3, now)
+
+    def _behind(self, view: views.View, side: int, slot: int, best: int, happens: bool) -> None:
+        """A side of a venue that is not at the new best: it may stand behind that, and cannot be before it."""
+        frozen = self.take_frozen and view.price[side * view.width + slot * view.depth] > best
+        if not frozen:
+            view.clear(side, slot)
+            view.updates[slot] += 1
+        if happens:
+            self.frozen[side * len(self.latency) + slot] = frozen
+
+    def _is_frozen(self, side: int, slot: int) -> bool:
+        return bool(self.take_frozen and self.frozen[side * len(self.latency) + slot])
 
     def _shown(self, slot: int, changed: int, now: int) -> None:
         """After a venue's row: what was used, and what is known."""
@@ -639,6 +655,7 @@ class Market:
             due = self.now + MARKS[i]
             self.next_mark = due if due < self.next_mark else self.next_mark
         sim.at_last = self._so_far(sim.worker.side)
+        fill.frozen = not maker and self._is_frozen(sim.worker.side, child.slot)
         self._push(self.now + self._lag(sim, child), REPORTED, sim, fill, 0)
 
     def _tell(self, sim: Sim, fill: Fill) -> None:
@@ -666,6 +683,8 @@ class Market:
         rest = Rest(sim, child)
         rest.left = child.shares - taken
         shown = self.book.shown(rest.side, child.slot, rest.price)
+        if self._is_frozen(rest.side, child.slot):
+            shown = -1
         rest.shown_at = self.now
         if shown >= 0:
             rest.front, rest.last = float(shown), shown
@@ -754,7 +773,7 @@ class Market:
         """After a row of a venue: what has left the queues before our orders, and whether the other side is there."""
         book = self.book
         for rest in list(self.resting[slot]):
-            shown = book.shown(rest.side, slot, rest.price)
+            shown = -1 if self._is_frozen(rest.side, slot) else book.shown(rest.side, slot, rest.price)
             if shown >= 0:
                 self._less(rest, shown, now)
             elif rest.sim.queue == OPTIMISTIC:
@@ -762,7 +781,7 @@ class Market:
             if not rest.left:
                 continue
             other = (1 - rest.side) * book.width + slot * book.depth
-            if book.size[other] and book.price[other] <= rest.child.price:
+            if book.size[other] and book.price[other] <= rest.child.price and not self._is_frozen(1 - rest.side, slot):
                 self._reached(rest, slot, now)
 
     def _less(self, rest: Rest, shown: int, now: int) -> None:

@@ -60,6 +60,8 @@ class Rules:
         After which a level that went out of sight is taken to hold other shares.
     max_quote_age : int or None
         A venue whose last row is older shows nothing and fills nothing until its next one; None: however old.
+    take_frozen : bool
+        Whether of consolidated quotes those behind the best are taken, which the feed no longer updates.
     placement, windows, min_windows
         Horizon of `cont_kukanov`, and the samples that its outflows keep and need.
     """
@@ -73,6 +75,7 @@ class Rules:
     together: bool = False
     refresh: int = 300 * SECOND
     max_quote_age: int | None = None
+    take_frozen: bool = False
     seed: int = 1
     parameters: CostParameters = field(default_factory=CostParameters)
     placement: int = 60 * SECOND
@@ -186,6 +189,7 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
+        self.market.take_frozen = rules.take_frozen
         if rules.max_quote_age is not None:
             self.market.oldest = rules.max_quote_age
         self._rows = Stamps(slots, rules.delay, job.depth)

@@ -688,6 +688,14 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
         ),
     ] = None
     max_quote_age: Annotated[float | None, _MAX_QUOTE_AGE] = None
+    frozen: Annotated[
+        str,
+        Option(
+            "SOR_FROZEN",
+            choice("leave", "take"),
+            "consolidated quotes behind the best, which the feed no longer updates: leave them, or take them and tell",
+        ),
+    ] = "leave"
     depth: Annotated[
         int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side; a feed that has fewer is read with those")
     ] = 10

@@ -643,8 +643,55 @@ def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kerne
     assert priced(sim) == [(25, 1001, 40)]
 
 
-def consolidated(on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], tuple[int, int, int]]]) -> Any:
-    """Rows of a time and whose the best bid and offer are, at how many cents, for how many shares."""
+@pytest.mark.parametrize(
+    ("then", "filled"),
+    [
+        ([], [(25, 1001, 40, False), (25, 1002, 200, True)]),
+        ([(22, (0, 1000, 300), (0, 1002, 90))], [(25, 1002, 90, False)]),  # told again, and the better one is gone
+        (
+            [(22, (0, 1000, 300), (2, 1002, 5))],
+            [(25, 1002, 5, False), (25, 1002, 200, True)],
+        ),  # back at the best, untold
+        ([(22, (0, 1000, 300), (2, 1003, 5))], [(25, 1003, 5, False)]),  # better than the best: gone
+        ([(22, (0, 1000, 300), (2, 1003, 0))], []),
+    ],
+)
+@pytest.mark.parametrize("known", [0, 2])
+def test_rule_2_frozen_quotes_are_taken_where_it_is_asked_for_and_marked(
+    backend: Kernel, then: list[Any], filled: list[tuple[int, int, int, bool]], known: int
+) -> None:
+    """Venue 0 asks 1002 until a better offer comes: what it shows since then is not told. Each share once."""
+    for take in (False, True):
+        one = market(backend, 3, 1, same=not known, delay=known)
+        one.take_frozen = take
+        sim = taking(backend, 1_000, 25, delay=known)
+        one.begin(sim)
+        quotes = [(10, (0, 1000, 300), (0, 1002, 200)), (20, (0, 1000, 300), (1, 1001, 40)), *then]
+        one.run(consolidated(backend, quotes, known))
+        one.run(consolidated(backend, [(40, (1, 1000, 9), quotes[-1][2])], known))
+        one.finish()
+        found = sorted((fill.time, abs(fill.price) // CENT, fill.shares, fill.frozen) for fill, _ in sim.fills)
+        assert found == [fill for fill in filled if take or not fill[3]]
+
+
+@pytest.mark.parametrize(("queue", "filled"), [(PESSIMISTIC, []), (OPTIMISTIC, [(50, 100)])])
+def test_rule_2_a_frozen_queue_is_not_seen(backend: Kernel, queue: int, filled: list[tuple[int, int]]) -> None:
+    """Nor does a frozen offer reach an order that rests; taken or not."""
+    for take in (False, True):
+        one = market(backend, 2, 1)
+        one.take_frozen = take
+        sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), queue)
+        one.begin(sim)
+        one.run(consolidated(backend, [(1, (0, 1000, 300), (0, 1002, 9)), (20, (1, 1001, 300), (0, 1002, 9))]))
+        one.run(rows(backend, 1, [Row(50, trade=("A", 1000, 100))]))
+        one.finish()
+        assert fills(sim) == filled
+
+
+def consolidated(
+    on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], tuple[int, int, int]]], later: int = 0
+) -> Any:
+    """Rows of a time and whose the best bid and offer are, at how many cents, for how many shares; known later."""
     n = len(quotes)
     columns: dict[str, Any] = {name: np.zeros(n, np.int64) for name in ("time", "known", "size")}
     columns |= {name: np.zeros(n, np.uint8) for name in ("action", "side")} | {"price": np.full(n, NO_PRICE)}
@@ -653,7 +700,8 @@ def consolidated(on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], t
         columns[f"{side}_slot"] = np.array([quote[at][0] for quote in quotes], np.int16)
         columns[f"{side}_price"] = np.array([[quote[at][1] * CENT] for quote in quotes], np.int64)
         columns[f"{side}_size"] = np.array([[quote[at][2]] for quote in quotes], np.int64)
-    columns["time"] = columns["known"] = np.array([quote[0] for quote in quotes], np.int64)
+    columns["time"] = np.array([quote[0] for quote in quotes], np.int64)
+    columns["known"] = columns["time"] + later
     return on.market.Rows({name: array.data for name, array in columns.items()})
 
 
