@@ -39,6 +39,12 @@ cdef class Used(views.Taken):
     cdef int64_t of_print(self, int64_t number, int64_t now) except -1
 
 
+cdef class Heard:
+    cdef public views.View view
+    cdef public list times
+    cdef public int64_t next
+
+
 cdef class Rest:
     cdef public Sim sim
     cdef public workers.Child child
@@ -59,7 +65,7 @@ cdef class Sim:
 
 cdef class Fill:
     cdef public int64_t number, time, price, shares
-    cdef public bint maker
+    cdef public bint maker, frozen
     cdef public workers.Child child
     cdef public list later
 
@@ -68,6 +74,10 @@ cdef class Market:
     cdef public views.View book, view
     cdef public bint same, sighted, traded
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
+    cdef public int64_t since, oldest, next_stale
+    cdef public Heard heard, known
+    cdef public bint take_frozen
+    cdef public list frozen
     cdef public int64_t crossed, locked, one_sided
     cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
     cdef public Py_ssize_t resters, seen_at, stamp_at, stamp_end
@@ -90,6 +100,8 @@ cdef class Market:
     @cython.locals(row=Py_ssize_t)
     cdef _stamp(self, Rows rows, Py_ssize_t at, Py_ssize_t end, int64_t now)
 
+    cdef _sight(self, int64_t now)
+
     cdef bint _trades(self, Rows rows, Py_ssize_t row) except -1
 
     @cython.locals(due=int64_t, fill=Fill, i=Py_ssize_t)
@@ -98,13 +110,28 @@ cdef class Market:
     @cython.locals(begin=int64_t, span=int64_t, spread=int64_t)
     cdef _last(self, int64_t now)
 
+    @cython.locals(begin=int64_t, end=int64_t)
+    cdef _gap(self, int64_t until)
+
     @cython.locals(slot=Py_ssize_t, changed=int)
     cdef _quote(self, Rows rows, Py_ssize_t row, int64_t now)
+
+    cdef _hear(self, Heard heard, Py_ssize_t slot, int64_t now)
+
+    cdef _age(self, int64_t now)
+
+    @cython.locals(view=views.View, first=int64_t, stale=list, slot=Py_ssize_t, time=int64_t, shown=int, table=Used)
+    cdef _forget_stale(self, Heard heard, int64_t now, bint happens)
 
     @cython.locals(
         side=int, owner=int, price=int64_t, shares=int64_t, signed=int64_t, slot=Py_ssize_t, at=Py_ssize_t
     )
     cdef _consolidated(self, views.View view, Rows rows, Py_ssize_t row, int64_t now, bint happens)
+
+    @cython.locals(frozen=bint)
+    cdef _behind(self, views.View view, int side, Py_ssize_t slot, int64_t best, bint happens)
+
+    cdef bint _is_frozen(self, int side, Py_ssize_t slot) except -1
 
     @cython.locals(table=Used)
     cdef _shown(self, Py_ssize_t slot, int changed, int64_t now)

@@ -98,6 +98,15 @@ class Used(views.Taken):
         return self.printed.get(number, 0)
 
 
+class Heard:
+    """Rule 7: when each venue of a book last showed something, so that it is known when that is stale."""
+
+    def __init__(self, view: views.View) -> None:
+        self.view = view
+        self.times = [NEVER for _ in view.venues]
+        self.next = NEVER  # none is stale before
+
+
 class Rest:
     """An order of ours in a queue; ``price`` is that of its child, signed as who takes sees it."""
 
@@ -137,6 +146,7 @@ class Fill:
     def __init__(self, number: int, time: int, price: int, shares: int, maker: bool, child: workers.Child) -> None:
         self.number, self.time, self.price, self.shares = number, time, price, shares
         self.maker, self.child = maker, child
+        self.frozen = False  # taken from a quote that the feed no longer updates
         self.later: list[int | None] = [None] * len(MARKS)  # twice the mid
 
 
@@ -195,6 +205,13 @@ class Market:
         self.volume = 0
         self.gaps: list[Any] = []
         self.first = self.last = 0
+        self.since = 0  # what the book shows it has shown from then on
+        self.take_frozen = False  # whether consolidated quotes are kept where the feed no longer updates them
+        self.frozen = [False for _ in range(2 * len(venues))]  # those of the book, by side and then slot
+        self.oldest = NEVER  # nanoseconds: a venue whose last row is older shows nothing until its next one
+        self.next_stale = NEVER
+        self.heard = Heard(self.book)
+        self.known = self.heard if same else Heard(self.view)
         self.stamp: Any = None  # rows of the last stamp, from and to
         self.stamp_at = self.stamp_end = 0
         self.marks: list[Any] = [deque() for _ in MARKS]  # fills that wait for a later mid
@@ -221,7 +238,7 @@ class Market:
             self.behind.append(rows)
         while at < rows.count:
             now = rows.time[at]
-            if self.changed or self.due or self.told or not self.same:
+            if self.changed or self.due or self.told or not self.same or self.next_stale < now:
                 self._advance(now)
             end = at + 1
             while end < rows.count and rows.time[end] == now:
@@ -230,8 +247,10 @@ class Market:
             at = end
 
     def finish(self) -> None:
-        """No more rows: time goes on until all orders are at their end."""
+        """No more rows: time goes on until all orders are at their end, and the session."""
         self._advance(NEVER)
+        if self.rows:
+            self._gap(self.close)
         if self.next_mark <= self.close:
             self._mark(self.close)
 
@@ -241,6 +260,7 @@ class Market:
             due = self.due[0][0] if self.due else NEVER
             known = NEVER if self.same else self._known()
             later = due if due < known else known
+            later = later if later < self.next_stale else self.next_stale
             if self.told and later > self.now:
                 self._settle()
                 continue
@@ -249,7 +269,9 @@ class Market:
                 continue
             if later >= until:
                 return
-            if known <= due:
+            if self.next_stale == later < known:
+                self._age(later)
+            elif known <= due:
                 self._learn(known)
             else:
                 self.now = due
@@ -267,10 +289,12 @@ class Market:
             self._mark(now)
         if self.rows:
             self._last(now)
+            if now - self.last > self.longest:
+                self._gap(now)
         else:
             self.first = now
             self.blind.append([now, NEVER])
-        self.now = self.last = now
+        self.now = self.last = self.since = now
         self.rows += end - at
         self.stamp, self.stamp_at, self.stamp_end = rows, at, end
         for row in range(at, end):
@@ -284,11 +308,15 @@ class Market:
         if self.same:
             self.view.volume = self.volume
         if self.book.has_mid is not self.sighted:
-            self.sighted = self.book.has_mid
-            if self.sighted:
-                self.blind[len(self.blind) - 1][1] = now
-            else:
-                self.blind.append([now, NEVER])
+            self._sight(now)
+
+    def _sight(self, now: int) -> None:
+        """There is a mid again, or none any more."""
+        self.sighted = self.book.has_mid
+        if self.sighted:
+            self.blind[len(self.blind) - 1][1] = now
+        else:
+            self.blind.append([now, NEVER])
 
     def _trades(self, rows: Rows, row: int) -> bool:
         return bool(rows.action[row] == TRADED and rows.price[row] != NO_PRICE and rows.size[row] > 0)
@@ -307,13 +335,11 @@ class Market:
                     fill.later[i] = self.book.mid2
 
     def _last(self, now: int) -> None:
-        """What the book has shown since the last stamp, by its time."""
-        begin = self.last if self.last > self.opens else self.opens
+        """What the book has shown since it was last other, by its time."""
+        begin = self.since if self.since > self.opens else self.opens
         span = (now if now < self.close else self.close) - begin
         if span <= 0:
             return
-        if span > self.longest:
-            self.gaps.append((begin, begin + span))
         if self.book.has_mid:
             self.mids += float(self.book.mid2) * span
             self.lasting += span
@@ -325,13 +351,70 @@ class Market:
         else:
             self.one_sided += span
 
+    def _gap(self, until: int) -> None:
+        """The time since the last row as far as it is of the session, where it is long."""
+        begin = self.last if self.last > self.opens else self.opens
+        end = until if until < self.close else self.close
+        if end - begin > self.longest:
+            self.gaps.append((begin, end))
+
     def _quote(self, rows: Rows, row: int, now: int) -> None:
         slot = rows.slot[row]
+        if self.oldest != NEVER:
+            self._hear(self.heard, slot, now)
         changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
         self._shown(slot, changed, now)
         # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
         if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
             self._queue(slot, now)
+
+    def _hear(self, heard: Heard, slot: int, now: int) -> None:
+        """A row of a venue: what it shows is not stale before it is older than that may be."""
+        heard.times[slot] = now
+        if heard.next == NEVER:
+            heard.next = now + self.oldest + 1
+            self.next_stale = heard.next if heard.next < self.next_stale else self.next_stale
+
+    def _age(self, now: int) -> None:
+        """A venue of a book may be stale by now."""
+        self.now = now
+        if self.heard.next <= now:
+            if self.next_mark < now:
+                self._mark(now)
+            self._last(now)
+            self.since = now
+            self._forget_stale(self.heard, now, True)
+            if self.book.has_mid is not self.sighted:
+                self._sight(now)
+        if self.known.next <= now:
+            self._forget_stale(self.known, now, False)
+        self.next_stale = self.heard.next if self.heard.next < self.known.next else self.known.next
+
+    def _forget_stale(self, heard: Heard, now: int, happens: bool) -> None:
+        """Let venues whose last row is too old show nothing, and find when the next one is."""
+        view, first, stale = heard.view, NEVER, []
+        for slot in range(view.slots):
+            time = heard.times[slot]
+            if time + self.oldest < now:
+                heard.times[slot] = NEVER
+                shown = view.clear(0, slot) + 2 * view.clear(1, slot)
+                stale.append((slot, shown))
+            elif time < first:
+                first = time
+        heard.next = first + self.oldest + 1 if first < NEVER else NEVER
+        view.refresh()
+        for (
+            slot,
+            shown,
+        ) in stale:  # as a row that shows nothing, but that nobody has told it: no queue is known to be less
+            if happens:
+                for table in self.tables:
+                    table.follow(view, slot, now)
+            if view is self.view:
+                for table in self.sight:
+                    table.follow(view, slot, now)
+                if self.live:
+                    self.changed |= shown
 
     def _consolidated(self, view: views.View, rows: Rows, row: int, now: int, happens: bool) -> None:
         """A new best of all venues: whose it is, and nothing more of those that are not at it."""
@@ -340,14 +423,17 @@ class Market:
             price = rows.bid_price[row, 0] if side else rows.ask_price[row, 0]
             shares = rows.bid_size[row, 0] if side else rows.ask_size[row, 0]
             signed = NOTHING if price == NO_PRICE or shares <= 0 else -price if side else price
+            if self.oldest != NEVER and owner >= 0 and signed != NOTHING:
+                self._hear(self.heard if happens else self.known, owner, now)
             for slot in range(view.slots):
                 at = side * view.width + slot * view.depth
                 if slot == owner and signed != NOTHING:
                     view.price[at], view.size[at] = signed, shares
                     view.updates[slot] += 1
+                    if happens:
+                        self.frozen[side * len(self.latency) + slot] = False
                 elif view.size[at] and view.price[at] != signed:
-                    view.clear(side, slot)
-                    view.updates[slot] += 1
+                    self._behind(view, side, slot, signed, happens)
         view.refresh()
         for slot in range(view.slots):
             if happens:
@@ -356,6 +442,18 @@ class Market:
                     self._queue(slot, now)
             else:
                 self._seen(slot, 3, now)
+
+    def _behind(self, view: views.View, side: int, slot: int, best: int, happens: bool) -> None:
+        """A side of a venue that is not at the new best: it may stand behind that, and cannot be before it."""
+        frozen = self.take_frozen and view.price[side * view.width + slot * view.depth] > best
+        if not frozen:
+            view.clear(side, slot)
+            view.updates[slot] += 1
+        if happens:
+            self.frozen[side * len(self.latency) + slot] = frozen
+
+    def _is_frozen(self, side: int, slot: int) -> bool:
+        return bool(self.take_frozen and self.frozen[side * len(self.latency) + slot])
 
     def _shown(self, slot: int, changed: int, now: int) -> None:
         """After a venue's row: what was used, and what is known."""
@@ -408,6 +506,8 @@ class Market:
             self._consolidated(self.view, rows, row, known, False)
         elif rows.slot[row] >= 0:
             slot = rows.slot[row]
+            if self.oldest != NEVER:
+                self._hear(self.known, slot, known)
             changed = self.view.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
             self._seen(slot, changed, known)
 
@@ -467,7 +567,7 @@ class Market:
 
     def _so_far(self, side: int) -> Any:
         view = self.view
-        span = self.now - self.last if self.rows and self.book.has_mid else 0
+        span = self.now - self.since if self.rows and self.book.has_mid else 0
         mids = self.mids + float(self.book.mid2) * span
         far, near = ((view.last[one], view.last_slot[one], view.best_slot[one] >= 0) for one in (side, 1 - side))
         return self.now, view.mid2, view.has_mid, self.volume, self.turnover, mids, self.lasting + span, far, near
@@ -555,6 +655,7 @@ class Market:
             due = self.now + MARKS[i]
             self.next_mark = due if due < self.next_mark else self.next_mark
         sim.at_last = self._so_far(sim.worker.side)
+        fill.frozen = not maker and self._is_frozen(sim.worker.side, child.slot)
         self._push(self.now + self._lag(sim, child), REPORTED, sim, fill, 0)
 
     def _tell(self, sim: Sim, fill: Fill) -> None:
@@ -582,6 +683,8 @@ class Market:
         rest = Rest(sim, child)
         rest.left = child.shares - taken
         shown = self.book.shown(rest.side, child.slot, rest.price)
+        if self._is_frozen(rest.side, child.slot):
+            shown = -1
         rest.shown_at = self.now
         if shown >= 0:
             rest.front, rest.last = float(shown), shown
@@ -670,7 +773,7 @@ class Market:
         """After a row of a venue: what has left the queues before our orders, and whether the other side is there."""
         book = self.book
         for rest in list(self.resting[slot]):
-            shown = book.shown(rest.side, slot, rest.price)
+            shown = -1 if self._is_frozen(rest.side, slot) else book.shown(rest.side, slot, rest.price)
             if shown >= 0:
                 self._less(rest, shown, now)
             elif rest.sim.queue == OPTIMISTIC:
@@ -678,7 +781,7 @@ class Market:
             if not rest.left:
                 continue
             other = (1 - rest.side) * book.width + slot * book.depth
-            if book.size[other] and book.price[other] <= rest.child.price:
+            if book.size[other] and book.price[other] <= rest.child.price and not self._is_frozen(1 - rest.side, slot):
                 self._reached(rest, slot, now)
 
     def _less(self, rest: Rest, shown: int, now: int) -> None:

@@ -227,8 +227,11 @@ class Day:
         return date.fromordinal(self.day).isoformat()
 
 
-def survey(feed: Iterable[Batch], session: Session) -> list[Day]:
-    """The days of a feed, in the order of time and then of symbols, by one pass over it."""
+def survey(feed: Iterable[Batch], session: Session, oldest: int | None = None) -> list[Day]:
+    """The days of a feed, in the order of time and then of symbols, by one pass over it.
+
+    ``oldest`` is `Rules.max_quote_age`: what is stale makes no mid.
+    """
     going: dict[str, _Watched] = {}
     found: list[Day] = []
     slots: dict[int, int] = {}
@@ -237,7 +240,7 @@ def survey(feed: Iterable[Batch], session: Session) -> list[Day]:
         if watched is None or watched.day.day != day:
             if watched is not None:
                 found.append(watched.done())
-            watched = going[symbol] = _Watched(Day(symbol, day, *session.times(day)), slots)
+            watched = going[symbol] = _Watched(Day(symbol, day, *session.times(day)), slots, oldest)
         watched.add(batch)
     found += [watched.done() for watched in going.values()]
     return sorted((day for day in found if day.rows), key=lambda one: (one.day, one.symbol))
@@ -246,12 +249,14 @@ def survey(feed: Iterable[Batch], session: Session) -> list[Day]:
 class _Watched:
     """A day whose rows are going by, and a market without orders that follows them."""
 
-    def __init__(self, day: Day, slots: dict[int, int]) -> None:
+    def __init__(self, day: Day, slots: dict[int, int], oldest: int | None) -> None:
         self.day = day
         self._slots = slots
         self._printed: Counter[int] = Counter()  # shares by publisher
         none = [""] * MOST_VENUES
         self._market = market.Market(none, none, 1, none, 0, True, LONGEST, day.opens, day.closes)
+        if oldest is not None:
+            self._market.oldest = oldest
         self._rows = Stamps(slots)
 
     def add(self, batch: Batch) -> None:

@@ -71,6 +71,7 @@ class Parent(NamedTuple):
     children: int
     cancels: int
     not_there: float
+    frozen: float
     window_volume: float
     life_volume: float
     participation: float
@@ -100,6 +101,7 @@ class FillRow(NamedTuple):
     sent: int
     venue: str
     maker: bool
+    frozen: bool
     shares: float
     price: float
     fee: float
@@ -220,6 +222,7 @@ def measured(
         "children": len(worker.children),
         "cancels": worker.cancels,
         "not_there": sim.late * units,
+        "frozen": sum(fill.shares for fill, _ in sim.fills if fill.frozen) * units,
         "window_volume": window * units,
         "life_volume": life * units,
         "participation": executed / window if window else NAN,
@@ -307,6 +310,7 @@ def fills_of(
                 child.sent,
                 venues[child.slot],
                 fill.maker,
+                fill.frozen,
                 fill.shares * units,
                 abs(fill.price) / 1e9,
                 fill.shares * fee_of(rates[child.slot], abs(fill.price), fill.maker) * units,

@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -166,18 +166,21 @@ class Surveyed:
 class _Asked(NamedTuple):
     source: Source
     session: Session
+    max_quote_age: int | None
     version: str
 
 
 def _survey(asked: _Asked) -> Surveyed:
     _check_version(asked.version)
     feed = asked.source.feed()
-    days = survey(feed, asked.session)
+    days = survey(feed, asked.session, asked.max_quote_age)
     paths = {(day.symbol, day.day): list(feed.paths) for day in days}
     return Surveyed(days, paths, feed.rows, feed.bad, feed.skipped, dict(feed.formats))
 
 
-def surveyed(pool: Executor | None, feed: Any, session: Session, directory: VenueDirectory) -> Surveyed:
+def surveyed(
+    pool: Executor | None, feed: Any, session: Session, max_quote_age: int | None, directory: VenueDirectory
+) -> Surveyed:
     """The days of a feed of files, each file by itself; those that share a symbol's day are read together.
 
     Raises
@@ -189,11 +192,17 @@ def surveyed(pool: Executor | None, feed: Any, session: Session, directory: Venu
     """
     if not isinstance(feed, Feed) or any(is_pipe(path) for path in feed.paths):
         raise InputError(HERE)
-    alone = _surveys(pool, feed, [(path,) for path in feed.paths], session, directory)
+
+    def surveys(files: Sequence[tuple[str, ...]]) -> list[Surveyed]:
+        version = metadata.version("sor")
+        asked = [_Asked(source_of(feed, paths, directory), session, max_quote_age, version) for paths in files]
+        told = dict(each(pool, _survey, asked))
+        return [told[i] for i in range(len(asked))]
+
+    alone = surveys([(path,) for path in feed.paths])
     groups = _together([{(day.symbol, day.day) for day in one.days} for one in alone])
-    again = [tuple(feed.paths[i] for i in group) for group in groups if len(group) > 1]
     parts = [alone[group[0]] for group in groups if len(group) == 1]
-    parts += _surveys(pool, feed, again, session, directory)
+    parts += surveys([tuple(feed.paths[i] for i in group) for group in groups if len(group) > 1])
     found = Surveyed()
     for part in parts:
         found.days += part.days
@@ -204,14 +213,6 @@ def surveyed(pool: Executor | None, feed: Any, session: Session, directory: Venu
         found.formats |= part.formats
     found.days.sort(key=lambda day: (day.day, day.symbol))
     return found
-
-
-def _surveys(
-    pool: Executor | None, feed: Feed, files: Sequence[tuple[str, ...]], session: Session, directory: VenueDirectory
-) -> list[Surveyed]:
-    asked = [_Asked(source_of(feed, paths, directory), session, metadata.version("sor")) for paths in files]
-    found = dict(each(pool, _survey, asked))
-    return [found[i] for i in range(len(asked))]
 
 
 def _together(keys: Sequence[set[tuple[str, int]]]) -> list[list[int]]:
@@ -334,13 +335,9 @@ class Kept:
     def add(self, place: int, found: Found) -> None:
         """Fills first: a piece is there once its orders are."""
         parents, fills = self._paths(place)
-        rest = {
-            "unplaced": found.unplaced,
-            "fees_from": sorted(found.fees_from),
-            "default_fees": sorted(found.default_fees),
-        }
+        rest = msgspec.json.encode(replace(found, parents=[], fills=[]), order="deterministic")
         _write(fills, concatenated([fill for _, rows in found.fills for fill in rows], FillRow), {})
-        _write(parents, concatenated([row for _, row in found.parents], Parent), {FOUND: msgspec.json.encode(rest)})
+        _write(parents, concatenated([row for _, row in found.parents], Parent), {FOUND: rest})
 
     def found(self, place: int, piece: Piece) -> Found | None:
         """None: it is not there, or cannot be read."""
@@ -352,11 +349,9 @@ class Kept:
             (parents, rest), (fills, _) = (
                 _read(path, kind) for path, kind in zip(paths, (Parent, FillRow), strict=True)
             )
-        except (OSError, arrow().ArrowException, KeyError):
+            found = msgspec.json.decode(rest, type=Found)
+        except (OSError, arrow().ArrowException, KeyError, msgspec.MsgspecError):
             return None  # damaged: it is done again
-        found = Found(
-            unplaced=rest["unplaced"], fees_from=set(rest["fees_from"]), default_fees=set(rest["default_fees"])
-        )
         places = {}
         for row in parents:
             names = row.schedule, row.routing
@@ -384,12 +379,11 @@ def _write(path: str, columns: Mapping[str, Any], more: Mapping[bytes, bytes]) -
         file.write(package.table(arrays).replace_schema_metadata(dict(more)))
 
 
-def _read(path: str, kind: Any) -> tuple[list[Any], dict[str, Any]]:
+def _read(path: str, kind: Any) -> tuple[list[Any], bytes]:
     parquet = importlib.import_module("pyarrow.parquet")
     table = parquet.read_table(storage.opened(path) if storage.is_remote(path) else path)
     columns = [table[name].to_pylist() for name in kind._fields]
-    rest = msgspec.json.decode((table.schema.metadata or {}).get(FOUND, b"{}"))
-    return [kind(*row) for row in zip(*columns, strict=True)], rest
+    return [kind(*row) for row in zip(*columns, strict=True)], (table.schema.metadata or {}).get(FOUND, b"")
 
 
 def _key(piece: Piece, inputs: Mapping[str, Mapping[str, Any]]) -> str:

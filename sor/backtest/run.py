@@ -119,7 +119,7 @@ class _Given(NamedTuple):
 def _at_once(given: _Given, orders: Any, told: Callable[[int, int], None] | None) -> Study:
     """All work by this process, in one pass."""
     feed, held = given.feed, _Held(given.feed)
-    planned = given.planned(survey(held, given.session), orders)
+    planned = given.planned(survey(held, given.session, given.rules.max_quote_age), orders)
     again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
     tell = _teller(planned, told)
     found = work(planned.everything(), again, given.directory, planned.instruments, tell)
@@ -134,7 +134,7 @@ def _in_pieces(
     keep: str | None,
     command: str | None,
 ) -> Study:
-    known = surveyed(pool, given.feed, given.session, given.directory)
+    known = surveyed(pool, given.feed, given.session, given.rules.max_quote_age, given.directory)
     _learn(given.feed, known)
     planned = given.planned(known.days, orders)
     pieces = [piece_of(job, given.feed, known, given.directory) for job in planned.jobs()]

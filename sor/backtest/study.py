@@ -92,6 +92,7 @@ class Study:
             "children": int(columns["children"].sum()),
             "cancels": int(columns["cancels"].sum()),
             "not_there": float(columns["not_there"].sum()),
+            "frozen": float(columns["frozen"].sum()),
             "seconds": _mean((columns["done"] - columns["arrival"]) / SECOND),
             "participation": _ratio(columns["filled"], columns["window_volume"]),
             "life_participation": _ratio(*_worked(columns)),
@@ -269,6 +270,8 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
         "queues": list(rules.queues),
         "together": rules.together,
         "refresh_seconds": rules.refresh / SECOND,
+        "frozen": "take" if rules.take_frozen else "leave",
+        "max_quote_age_seconds": None if rules.max_quote_age is None else rules.max_quote_age / SECOND,
         "session": list(planned.session),
         "penalties": {
             name: value for name, value in msgspec.structs.asdict(rules.parameters).items() if name != "step"
@@ -356,16 +359,28 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
             "saved by splitting over them is saved by waiting, which is the schedule's doing."
         )
     if data["consolidated"]:
-        notes.append("Quotes are consolidated: what venues show behind the best is not known, and is not taken.")
-    elif data["depth"] == 1 and any(routing == "greedy_l2" for _, routing in study.strategies):
+        notes.append(_frozen(study))
+    elif planned.rules.take_frozen:
+        notes.append("No quote of this feed is frozen: each venue's rows tell all that it shows.")
+    if (
+        not data["consolidated"]
+        and data["depth"] == 1
+        and any(routing == "greedy_l2" for _, routing in study.strategies)
+    ):
         notes.append("The feed shows one level a venue: greedy_l2 can do no more than brute_force.")
+    if planned.rules.max_quote_age is not None:
+        notes.append(
+            f"A venue whose last row was older than {planned.rules.max_quote_age / SECOND:g} s showed nothing and "
+            "filled nothing until its next one."
+        )
     if found.fees_from:
         notes.append(f"Fees are from outside their dates at {', '.join(sorted(found.fees_from))}.")
     if found.default_fees:
         notes.append(f"Fees are a default, which nobody stated, at {', '.join(sorted(found.default_fees))}.")
     if data["gaps"]:
         hit = len(set(columns["order"][columns["gap"]].tolist()))
-        notes.append(f"{len(data['gaps'])} gaps of more than 5 minutes without a row; {hit} orders live in one.")
+        several = f"{len(data['gaps'])} gaps" if len(data["gaps"]) > 1 else "1 gap"
+        notes.append(f"{several} of more than 5 minutes without a row of the session; {hit} orders live in one.")
     if data["backwards"]:
         notes.append(f"Time goes back in {data['backwards']:,} rows: they count as of the newest time before them.")
     if data["crossed"] > 0.01:
@@ -385,6 +400,20 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
     if found.unplaced:
         notes.append(f"cont_kukanov could not place {found.unplaced:,} times, and took what was shown.")
     return notes
+
+
+def _frozen(study: Study) -> str:
+    """What is done with quotes of a consolidated feed that it no longer updates."""
+    unknown = "Quotes are consolidated: what venues show behind the best is not known, and is"
+    if not study.rules.take_frozen:
+        return f"{unknown} not taken."
+    columns = study.parents
+    taken, filled = columns["frozen"].sum(), columns["filled"].sum()
+    results = int((columns["frozen"] > 0).sum())
+    return (
+        f"{unknown} taken as it was last told (frozen): {taken:,.15g} of {filled:,.15g} filled shares, in {results:,} "
+        f"of {len(columns['frozen']):,} results."
+    )
 
 
 def day_name(number: int) -> str:

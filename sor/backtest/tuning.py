@@ -173,7 +173,9 @@ def _values(name: str, given: Any) -> Values:
     if isinstance(given, Range) or (isinstance(given, tuple) and len(given) == 2):
         low, high = (real_number(f"space {name}", value) for value in given)
         if not low < high:
-            raise InputError(f"space {name} is {low:g} to {high:g}: a range must go from a lower number to a higher one")
+            raise InputError(
+                f"space {name} is {low:g} to {high:g}: a range must go from a lower number to a higher one"
+            )
         return Range(low, high)
     values = tuple(_rounded(name, real_number(f"space {name}", value), 15) for value in given)
     if not values or len(set(values)) < len(values):
@@ -441,7 +443,9 @@ class _Costs:
         """Days to choose by, and the one to judge."""
         first = 1 if train_days is None else train_days
         starts = [0 if train_days is None else i - train_days for i in range(first, len(self.days))]
-        return [(self.days[start:i], self.days[i]) for start, i in zip(starts, range(first, len(self.days)), strict=True)]
+        return [
+            (self.days[start:i], self.days[i]) for start, i in zip(starts, range(first, len(self.days)), strict=True)
+        ]
 
     def cost(self, places: Sequence[int], days: Sequence[int]) -> list[float]:
         """Mean costs of points on some days."""

@@ -20,7 +20,7 @@ from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.profile import LONGEST
 from sor.market.venues import VenueDirectory
-from sor.types import CostParameters
+from sor.types import CostParameters, whole_number
 
 if TYPE_CHECKING:
     from sor.backtest import _market_py as market
@@ -33,6 +33,7 @@ else:
 
 SECOND = 10**9
 QUEUES = ("pessimistic", "proportional", "optimistic")
+MOST_AGE = 2**61  # nanoseconds: a time and such an age are no more than 64 bits
 ANYWHERE = "*"  # the venues that a latency names by no other name
 
 
@@ -56,6 +57,10 @@ class Rules:
         Whether orders of one symbol use up what they take for each other.
     refresh : int
         After which a level that went out of sight is taken to hold other shares.
+    max_quote_age : int or None
+        A venue whose last row is older shows nothing and fills nothing until its next one; None: however old.
+    take_frozen : bool
+        Whether of consolidated quotes those behind the best are taken, which the feed no longer updates.
     placement, windows, min_windows
         Horizon of `cont_kukanov`, and the samples that its outflows keep and need.
     """
@@ -68,6 +73,8 @@ class Rules:
     queues: tuple[str, ...] = QUEUES
     together: bool = False
     refresh: int = 300 * SECOND
+    max_quote_age: int | None = None
+    take_frozen: bool = False
     seed: int = 1
     parameters: CostParameters = field(default_factory=CostParameters)
     placement: int = 60 * SECOND
@@ -83,6 +90,8 @@ class Rules:
         for queue in self.queues:
             if queue not in QUEUES:
                 raise InputError(f"queue is {queue!r}: it must be one of {', '.join(QUEUES)}")
+        if self.max_quote_age is not None:
+            whole_number("max_quote_age", self.max_quote_age, 0, MOST_AGE)
 
 
 @dataclass(frozen=True)
@@ -179,6 +188,9 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
+        self.market.take_frozen = rules.take_frozen
+        if rules.max_quote_age is not None:
+            self.market.oldest = rules.max_quote_age
         self._rows = Stamps(slots, rules.delay, job.depth)
         self._sims: list[tuple[int, WorkedOrder, Strategy, Any]] = []
         self._routings: list[Any] = []

@@ -118,15 +118,18 @@ class Follower:
 
     def __init__(self, view: Any, outflows: Outflows) -> None:
         self.view, self.outflows = view, outflows
+        self._shown: dict[int, Any] = {}  # by venue, as its last row has it: what is stale since has not left
 
     def printed(self, slot: int, price: int, shares: int, side: int, now: int) -> None:
         """A trade at a venue that quotes; ``side`` is the ASCII code of who took, 0 where nobody said."""
         if slot >= 0:
-            self.outflows.observe(slot, now, *self._touch(slot), Event("T", chr(side or 78), price / 1e9, shares))
+            bid, ask = self._shown.get(slot, (None, None))
+            self.outflows.observe(slot, now, bid, ask, Event("T", chr(side or 78), price / 1e9, shares))
 
     def seen(self, slot: int, now: int) -> None:
         """What a venue shows now."""
-        self.outflows.observe(slot, now, *self._touch(slot))
+        shown = self._shown[slot] = self._touch(slot)
+        self.outflows.observe(slot, now, *shown)
 
     def _touch(self, slot: int) -> tuple[Level | None, Level | None]:
         view = self.view

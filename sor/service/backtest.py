@@ -95,6 +95,8 @@ def rules_of(settings: BacktestSettings) -> Rules:
         queues=QUEUES if settings.queue == "all" else (settings.queue,),
         together=settings.together,
         refresh=horizon if settings.refresh is None else round(settings.refresh * SECOND),
+        max_quote_age=None if settings.max_quote_age is None else round(settings.max_quote_age * SECOND),
+        take_frozen=settings.frozen == "take",
         seed=settings.seed,
         parameters=CostParameters(settings.lambda_over, settings.lambda_under, settings.theta_queue),
         placement=settings.placement * SECOND,

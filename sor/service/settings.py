@@ -62,6 +62,9 @@ _INSTRUMENTS = Option(
     "instruments file (TOML): smallest quantity, tick, round lot and currency of symbols; others trade in shares",
     file="read",
 )
+_MAX_QUOTE_AGE = Option(
+    "SOR_MAX_QUOTE_AGE", _seconds, "seconds of event time after which a venue's quote is stale; off unless given"
+)
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
 _SEED = Option("SOR_SEED", whole(0), "seed of what is drawn: the same gives the same output")
@@ -117,14 +120,7 @@ class RoutingSettings(ModelSettings):
             "cont_kukanov: seconds in which limit orders may fill, and over which outflows are counted",
         ),
     ] = 60
-    max_quote_age: Annotated[
-        float | None,
-        Option(
-            "SOR_MAX_QUOTE_AGE",
-            _seconds,
-            "seconds of event time after which a venue's quote is stale; off unless given",
-        ),
-    ] = None
+    max_quote_age: Annotated[float | None, _MAX_QUOTE_AGE] = None
     venues: Annotated[str | None, _VENUES] = None
     instruments: Annotated[str | None, _INSTRUMENTS] = None
     exclude_venues: Annotated[
@@ -704,6 +700,15 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
             "given",
         ),
     ] = None
+    max_quote_age: Annotated[float | None, _MAX_QUOTE_AGE] = None
+    frozen: Annotated[
+        str,
+        Option(
+            "SOR_FROZEN",
+            choice("leave", "take"),
+            "consolidated quotes behind the best, which the feed no longer updates: leave them, or take them and tell",
+        ),
+    ] = "leave"
     depth: Annotated[
         int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side; a feed that has fewer is read with those")
     ] = 10

@@ -540,7 +540,96 @@ def test_rule_7_crossed_venues_are_taken(backend: Kernel) -> None:
 def test_rule_7_gaps_are_told(backend: Kernel) -> None:
     """Without a row for longer than 99; `test_measures` has who lives in one."""
     tape = [offer(1, (1002, 9)), offer(60, (1002, 8)), offer(161, (1002, 8)), offer(260, (1002, 9))]
-    assert run(backend, tape, [], longest=99).gaps == [(60, 161)]
+    assert run(backend, tape, [], longest=99).gaps == [(60, 161), (260, FAR)]
+
+
+@pytest.mark.parametrize(
+    ("close", "gaps"),
+    [(FAR, [(161, FAR)]), (360, [(161, 360)]), (261, [(161, 261)]), (260, []), (100, []), (50, [])],
+)
+def test_rule_7_a_feed_that_ends_before_its_session_is_a_gap(
+    backend: Kernel, close: int, gaps: list[tuple[int, int]]
+) -> None:
+    one = market(backend, 1, 2, longest=99)
+    one.close = close
+    one.run(rows(backend, 2, [offer(1, (1002, 9)), offer(90, (1002, 8)), offer(161, (1002, 8))]))
+    one.finish()
+    assert one.gaps == gaps
+
+
+def aged(on: Kernel, tape: Any, sims: Sequence[Any], oldest: int, venues: int = 1, **knobs: Any) -> Any:
+    """A market in which a venue's last row may be so old; a tape of rows, or rows."""
+    one = market(on, venues, 1, **knobs)
+    one.oldest = oldest
+    for sim in sims:
+        one.begin(sim)
+    one.run(rows(on, 1, tape) if isinstance(tape, list) else tape)
+    one.finish()
+    return one
+
+
+@pytest.mark.parametrize(("time", "filled"), [(11, [(11, 1002, 70)]), (12, [(30, 1002, 50)])])
+def test_rule_7_what_is_stale_fills_nothing_until_the_next_row(
+    backend: Kernel, time: int, filled: list[tuple[int, int, int]]
+) -> None:
+    """The row of 1 is 10 old at 11; a print is no row of the book, and a row that shows the same is."""
+    sim = taking(backend, 70, time)
+    tape = [offer(1, (1002, 70)), Row(13, trade=("B", 1002, 5)), offer(30, (1002, 50))]
+    aged(backend, tape, [sim], 10)
+    assert priced(sim) == filled
+    again = taking(backend, 70, 12)
+    aged(backend, [offer(1, (1002, 70)), offer(9, (1002, 70)), offer(20, (1002, 70))], [again], 10)
+    assert priced(again) == [(12, 1002, 70)]
+
+
+def test_rule_7_an_order_on_its_way_finds_nothing_at_a_venue_that_is_stale_by_then(backend: Kernel) -> None:
+    found = []
+    for age in (9, 10):
+        sim = taking(backend, 70, 6)
+        aged(backend, [offer(1, (1002, 70)), offer(40, (1003, 70))], [sim], age, latency=5)
+        found.append((priced(sim), sim.late))
+    assert found == [([(45, 1003, 70)], 70), ([(11, 1002, 70)], 0)]
+
+
+def test_rule_7_venues_are_stale_one_by_one(backend: Kernel) -> None:
+    """Who shows more first is stale first, and there is no mid once all are."""
+    tape = [offer(1, (1001, 70)), offer(5, (1002, 70), bids=[(999, 5)])._replace(slot=1)]
+    sims = [taking(backend, 100, time) for time in (11, 12, 16)]
+    one = aged(backend, tape, sims, 10, 2)
+    assert [sorted(priced(sim)) for sim in sims] == [[(11, 1001, 70), (11, 1002, 30)], [(12, 1002, 70)], []]
+    assert one.blind == [[1, 1], [16, 2**62]]
+    assert (one.lasting, one.mids / CENT) == (15, 11 * 2001 + 4 * 2001)
+
+
+def test_rule_7_what_is_stale_makes_the_market_one_sided(backend: Kernel) -> None:
+    """Until a row, and no gap by itself."""
+    one = aged(backend, [offer(1, (1002, 70)), offer(31, (1002, 70))], [], 10, longest=40)
+    assert (one.one_sided, one.gaps[:-1]) == (19, [])
+    assert one.blind[:2] == [[1, 1], [12, 31]]
+
+
+def test_rule_7_a_venue_is_as_old_as_the_feed_that_is_known(backend: Kernel) -> None:
+    """Of a feed that is known 20 later: the venue has nothing to take from 12 on, and nobody knows before 32."""
+    sims = [taking(backend, 70, time, delay=20) for time in (31, 32)]
+    aged(backend, [offer(1, (1002, 70), known=21)], sims, 10, same=False, delay=20)
+    assert [len(sim.worker.children) for sim in sims] == [1, 0]
+    assert [priced(sim) for sim in sims] == [[], []]
+
+
+def test_rule_7_of_consolidated_quotes_a_row_is_of_who_it_names(backend: Kernel) -> None:
+    """Venue 0 is at the best bid unconfirmed, and its offer is named again."""
+    quotes = [(1, (0, 1000, 300), (0, 1002, 200)), (8, (1, 1000, 40), (1, 1002, 40)), (13, (1, 1000, 50), (2, 1002, 9))]
+    sim = taking(backend, 1_000, 14)
+    aged(backend, consolidated(backend, quotes), [sim], 10, 3)
+    assert sorted(priced(sim)) == [(14, 1002, 9), (14, 1002, 40)]
+
+
+def test_rule_7_a_queue_of_a_venue_that_is_stale_is_as_it_was(backend: Kernel) -> None:
+    tape = [Row(1, [(1000, 300)], []), Row(40, trade=("A", 1000, 250)), Row(41, trade=("A", 1000, 90))]
+    for queue in range(3):
+        sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), queue)
+        aged(backend, tape, [sim], 10)
+        assert fills(sim) == [(41, 40)]
 
 
 def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kernel) -> None:
@@ -554,8 +643,55 @@ def test_rule_7_consolidated_quotes_behind_the_best_are_not_there(backend: Kerne
     assert priced(sim) == [(25, 1001, 40)]
 
 
-def consolidated(on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], tuple[int, int, int]]]) -> Any:
-    """Rows of a time and whose the best bid and offer are, at how many cents, for how many shares."""
+@pytest.mark.parametrize(
+    ("then", "filled"),
+    [
+        ([], [(25, 1001, 40, False), (25, 1002, 200, True)]),
+        ([(22, (0, 1000, 300), (0, 1002, 90))], [(25, 1002, 90, False)]),  # told again, and the better one is gone
+        (
+            [(22, (0, 1000, 300), (2, 1002, 5))],
+            [(25, 1002, 5, False), (25, 1002, 200, True)],
+        ),  # back at the best, untold
+        ([(22, (0, 1000, 300), (2, 1003, 5))], [(25, 1003, 5, False)]),  # better than the best: gone
+        ([(22, (0, 1000, 300), (2, 1003, 0))], []),
+    ],
+)
+@pytest.mark.parametrize("known", [0, 2])
+def test_rule_2_frozen_quotes_are_taken_where_it_is_asked_for_and_marked(
+    backend: Kernel, then: list[Any], filled: list[tuple[int, int, int, bool]], known: int
+) -> None:
+    """Venue 0 asks 1002 until a better offer comes: what it shows since then is not told. Each share once."""
+    for take in (False, True):
+        one = market(backend, 3, 1, same=not known, delay=known)
+        one.take_frozen = take
+        sim = taking(backend, 1_000, 25, delay=known)
+        one.begin(sim)
+        quotes = [(10, (0, 1000, 300), (0, 1002, 200)), (20, (0, 1000, 300), (1, 1001, 40)), *then]
+        one.run(consolidated(backend, quotes, known))
+        one.run(consolidated(backend, [(40, (1, 1000, 9), quotes[-1][2])], known))
+        one.finish()
+        found = sorted((fill.time, abs(fill.price) // CENT, fill.shares, fill.frozen) for fill, _ in sim.fills)
+        assert found == [fill for fill in filled if take or not fill[3]]
+
+
+@pytest.mark.parametrize(("queue", "filled"), [(PESSIMISTIC, []), (OPTIMISTIC, [(50, 100)])])
+def test_rule_2_a_frozen_queue_is_not_seen(backend: Kernel, queue: int, filled: list[tuple[int, int]]) -> None:
+    """Nor does a frozen offer reach an order that rests; taken or not."""
+    for take in (False, True):
+        one = market(backend, 2, 1)
+        one.take_frozen = take
+        sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), queue)
+        one.begin(sim)
+        one.run(consolidated(backend, [(1, (0, 1000, 300), (0, 1002, 9)), (20, (1, 1001, 300), (0, 1002, 9))]))
+        one.run(rows(backend, 1, [Row(50, trade=("A", 1000, 100))]))
+        one.finish()
+        assert fills(sim) == filled
+
+
+def consolidated(
+    on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], tuple[int, int, int]]], later: int = 0
+) -> Any:
+    """Rows of a time and whose the best bid and offer are, at how many cents, for how many shares; known later."""
     n = len(quotes)
     columns: dict[str, Any] = {name: np.zeros(n, np.int64) for name in ("time", "known", "size")}
     columns |= {name: np.zeros(n, np.uint8) for name in ("action", "side")} | {"price": np.full(n, NO_PRICE)}
@@ -564,7 +700,8 @@ def consolidated(on: Kernel, quotes: Sequence[tuple[int, tuple[int, int, int], t
         columns[f"{side}_slot"] = np.array([quote[at][0] for quote in quotes], np.int16)
         columns[f"{side}_price"] = np.array([[quote[at][1] * CENT] for quote in quotes], np.int64)
         columns[f"{side}_size"] = np.array([[quote[at][2]] for quote in quotes], np.int64)
-    columns["time"] = columns["known"] = np.array([quote[0] for quote in quotes], np.int64)
+    columns["time"] = np.array([quote[0] for quote in quotes], np.int64)
+    columns["known"] = columns["time"] + later
     return on.market.Rows({name: array.data for name, array in columns.items()})
 
 

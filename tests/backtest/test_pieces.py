@@ -184,7 +184,7 @@ def test_files_that_share_a_day_are_one_market(tmp_path: Path) -> None:
     other = str(tmp_path / "next.parquet")
     write_parquet([tape(rows[XNAS], opens=OPENS + 86_400 * SECOND)], other)
     feed = sor.read_feed([*paths, other])
-    known = pieces.surveyed(None, feed, Session(), VenueDirectory.load())
+    known = pieces.surveyed(None, feed, Session(), None, VenueDirectory.load())
     assert [sorted(map(os.path.basename, one)) for one in known.paths.values()] == [
         ["next.parquet"],
         ["2.parquet", "38.parquet", "43.parquet"],
@@ -207,7 +207,7 @@ def test_a_process_that_dies_is_told(days: list[str]) -> None:
 
 def test_a_worker_of_another_version_is_told(days: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     real = pieces.source_of
-    asked = pieces._Asked(real(sor.read_feed(days), days, VenueDirectory.load()), Session(), "0.0.1")
+    asked = pieces._Asked(real(sor.read_feed(days), days, VenueDirectory.load()), Session(), None, "0.0.1")
     with pytest.raises(InputError, match=r"a worker has sor .*, and the run is of 0\.0\.1"):
         pieces._survey(asked)
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -377,10 +378,66 @@ def test_a_clock_that_goes_back_is_told() -> None:
 
 def test_a_gap_marks_the_orders_that_live_in_it() -> None:
     rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in (*range(100), *range(500, 700))]
-    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + at * SECOND) for at in (90, 600)]
+    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + at * SECOND) for at in (90, 550, 630)]
     study = study_of(tape(rows), ("nbbo",), orders=orders)
-    assert study.parents["gap"].tolist() == [True, False]
-    assert "1 gaps of more than 5 minutes" in study.table()
+    assert study.parents["gap"].tolist() == [True, False, True]
+    assert "2 gaps of more than 5 minutes without a row of the session; 2 orders live in one." in " ".join(study.notes)
+    begins = [gap["from"] for gap in study.as_dict()["data"]["gaps"]]
+    assert begins == ["2024-08-01T13:31:39.000000000Z", "2024-08-01T13:41:39.000000000Z"]
+
+
+def test_a_feed_that_ends_with_its_session_has_no_gap() -> None:
+    rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in range(600)]
+    orders = [ParentOrder(symbol="T", side="buy", quantity=5000, arrival=OPENS + 530 * SECOND)]
+    study = study_of(tape(rows), ("nbbo",), orders=orders, session=Session.of("09:30-09:40"))
+    assert not study.parents["gap"].any()
+    assert not study.data["gaps"]
+    assert not any("gap" in note for note in study.notes)
+
+
+def test_the_age_of_quotes_is_told_and_what_is_stale_has_no_mid() -> None:
+    """One venue is there twice a minute: within 20 s of its rows, orders may arrive and are filled."""
+    rows = [quote(t, XNAS, (99.9, 900), (100.1, 900)) for t in range(0, 1800, 30)]
+    found = {}
+    for age in (None, 20 * SECOND):
+        study = study_of(tape(rows), ("nbbo",), rules={"max_quote_age": age})
+        assert study.as_dict()["settings"]["max_quote_age_seconds"] == (None if age is None else 20)
+        assert any("last row was older than 20 s showed nothing" in note for note in study.notes) is (age is not None)
+        found[age] = set((study.parents["arrival"] - OPENS) // SECOND % 30)
+        assert study.parents["filled"].min() == 500
+    assert max(found[None]) > 20 >= max(found[20 * SECOND])
+
+
+@pytest.mark.parametrize("age", [-1, 1.5, 2**62])
+def test_an_age_that_is_none(age: Any) -> None:
+    with pytest.raises(InputError, match="max_quote_age"):
+        Rules(max_quote_age=age)
+
+
+def test_frozen_quotes_are_counted_and_told() -> None:
+    """IEXG's 300 at 100.02 are behind XNAS's offers from 0.5 s on, and nothing more is told of them."""
+    rows = [quote(t, XNAS, (99.9, 900), (100.02 if t == 0 else 100.01, 300)) for t in range(0, 120)]
+    batch = tape([*rows[:1], quote(0.5, XNAS, (99.9, 900), (100.01, 300)), *rows[1:]])
+    named = np.array([IEXG] + [XNAS] * (len(batch) - 1), np.uint16)
+    batch = replace(batch, bid_publisher=np.full(len(batch), XNAS, np.uint16), ask_publisher=named)
+    orders = [ParentOrder(symbol="T", side="buy", quantity=500, arrival=OPENS + SECOND)]
+    for take, filled, frozen in ((False, 300, 0), (True, 500, 200)):
+        study = study_of(batch, ("greedy_l2",), orders=orders, rules={"take_frozen": take, "complete": False})
+        mine = study.parents["routing"] == "greedy_l2"
+        assert study.parents["filled"][mine] == [filled]
+        assert study.parents["frozen"][mine] == [frozen]
+        of_fills = study.fills["routing"] == "greedy_l2"
+        assert study.fills["shares"][of_fills & study.fills["frozen"]].sum() == frozen
+        assert [row["frozen"] for row in study.rows() if row["routing"] == "greedy_l2"] == [frozen]
+        assert study.as_dict()["settings"]["frozen"] == ("take" if take else "leave")
+        told = (
+            "taken as it was last told (frozen): 400 of 1,000 filled shares, in 2 of 2 results."
+            if take
+            else "not taken."
+        )
+        assert any("Quotes are consolidated" in note and note.endswith(told) for note in study.notes)
+    direct = study_of(tape(rows), ("nbbo",), orders=orders, rules={"take_frozen": True})
+    assert any("No quote of this feed is frozen" in note for note in direct.notes)
 
 
 def test_a_latency_that_is_longer_than_the_horizon() -> None:

@@ -112,6 +112,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--data-delay": ("10us", 1e-5, "0.5", 0.5),
     "--queue": ("optimistic", "optimistic", "ALL", "all"),
     "--placement": ("30", 30, "7200", 7200),
+    "--frozen": ("take", "take", "LEAVE", "leave"),
     "--refresh": ("1h", 3600.0, "90s", 90.0),
     "--jobs": ("2", 2, "1024", 1024),
     "--dask": ("tcp://a:1", "tcp://a:1", "b", "b"),
