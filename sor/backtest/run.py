@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from sor.backtest.days import Session, survey
+from sor.backtest.followed import Again
 from sor.backtest.orders import Orders, ParentOrder, Plan, ways_of
 from sor.backtest.study import Study, study_of, venues_of
-from sor.backtest.work import ANYWHERE, Found, Job, Rules, Source, in_processes, work
+from sor.backtest.work import ANYWHERE, Found, Rules, Source, in_processes, work
 from sor.errors import InputError
 from sor.execution.strategies import Strategy
 from sor.market.columns import Batch
@@ -79,7 +80,9 @@ def backtest(
     _check_venues([one for _, _, one in ways], rules, venues_of(days, directory), directory)
     planned = Plan(days, ways, orders, rules, session, instruments)
     found = _found(planned, batches, held, directory, jobs, told)
-    return study_of(planned, found, feed, directory, baseline)
+    study = study_of(planned, found, feed, directory, baseline)
+    study.again = Again(planned, batches, directory)
+    return study
 
 
 class _Held:
@@ -144,17 +147,9 @@ def _found(
     else:
         if not isinstance(feed, Feed):
             raise InputError("jobs is more than 1: the feed must be one of files, as sor.read_feed gives it")
-        jobs = [(job, _source(feed, job, directory)) for job in planned.jobs(processes)]
+        jobs = [(job, Source.of(feed, job, directory)) for job in planned.jobs(processes)]
         for one in in_processes(jobs, processes, tell):
             found.join(one)
     found.parents.sort(key=lambda row: row[0])
     found.fills.sort(key=lambda row: row[0])
     return found
-
-
-def _source(feed: Feed, job: Job, directory: VenueDirectory) -> Source:
-    """Of a feed that has been read the files that have rows of a job's days."""
-    first, last = min(day.first for day in job.days), max(day.last for day in job.days)
-    paths = [path for path, (begins, ends) in feed.spans.items() if begins <= last and first <= ends]
-    symbols = tuple(day.symbol for day in job.days)
-    return Source(tuple(paths), symbols, None, last + 1, job.depth, feed.instruments, directory)

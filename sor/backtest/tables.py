@@ -23,7 +23,7 @@ def lines(
     notes: Sequence[str],
 ) -> list[str]:
     """A line a strategy and queue model, then what can be said, then what cannot."""
-    titles = [_title(row) for row in rows]
+    titles = [title_of(row) for row in rows]
     width = max(len(title) for title in ["strategy", *titles])
     found = [title, ""]
     above = f"{'bps of size x mid at arrival':^51}   less {baseline}, 95 % interval"
@@ -51,7 +51,6 @@ def lines(
 def head(data: dict[str, Any], settings: dict[str, Any], parents: dict[str, Any]) -> str:
     """What was worked: symbols, days, orders and their sizes."""
     symbols, days = data["symbols"], data["days"]
-    what = ", ".join(symbols[:3]) + (f" and {len(symbols) - 3} more" if len(symbols) > 3 else "")
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     orders = len(set(parents["order"].tolist()))
     sides = " and ".join(SIDES[side] for side in sorted(set(parents["side"].tolist())))
@@ -59,14 +58,18 @@ def head(data: dict[str, Any], settings: dict[str, Any], parents: dict[str, Any]
     size = f"{sizes[0]:,g}" if len(sizes) == 1 else f"{sizes[0]:,g} to {sizes[-1]:,g}"
     end = "then taken" if settings["end_rule"] == "complete" else "then left"
     lasting = _duration(settings["horizon_seconds"])
-    return f"{what}, {when}: {orders:,} orders to {sides} {size}, each worked for {lasting}, {end}"
+    return f"{named(symbols)}, {when}: {orders:,} orders to {sides} {size}, each worked for {lasting}, {end}"
+
+
+def named(symbols: Sequence[str]) -> str:
+    return ", ".join(symbols[:3]) + (f" and {len(symbols) - 3} more" if len(symbols) > 3 else "")
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
 
 
-def _title(row: dict[str, Any]) -> str:
+def title_of(row: dict[str, Any]) -> str:
     title = f"{row['schedule']} x {row['routing']}"
     return title if row["queue"] is None else f"{title}, {SHORT[row['queue']]}"
 
@@ -88,9 +91,9 @@ def _difference(one: Comparison | None) -> str:
     if one.difference_bps is None:
         return f"{'-':<26}{_better(one):>7}"
     if one.low is None or one.high is None:
-        shown = [_digits(one.difference_bps, 0.01), "no interval"]
+        shown = [digits(one.difference_bps, 0.01), "no interval"]
     else:
-        shown = [_digits(number, one.high - one.low) for number in (one.difference_bps, one.low, one.high)]
+        shown = [digits(number, one.high - one.low) for number in (one.difference_bps, one.low, one.high)]
     interval = " to ".join(shown[1:])
     return f"{f'{shown[0]} ({interval})':<26}{_better(one):>7}"
 
@@ -99,7 +102,7 @@ def _better(one: Comparison) -> str:
     return f"{one.better / one.orders:.0%}" if one.orders else "-"
 
 
-def _digits(number: float, width: float) -> str:
+def digits(number: float, width: float) -> str:
     """With a sign, and as many digits as an interval of this width is worth: two at least, four at most."""
     decimals = 2 if width >= 0.02 else 3 if width >= 0.002 else 4
     text = f"{number:+.{decimals}f}"

@@ -154,6 +154,24 @@ def work(
     return found
 
 
+def worked_again(
+    job: Job,
+    feed: Iterable[Batch],
+    directory: VenueDirectory,
+    instruments: Instruments,
+    listener: Callable[[market.Market], Any],
+) -> list[Any]:
+    """The simulations of a job of one day; ``listener`` gives for its market what is told of prints and quotes."""
+    (day,) = job.days
+    going = _Going(job, day, directory, instruments)
+    going.market.listeners.append(listener(going.market))
+    for symbol, number, batch in parts_of(feed, job.session):
+        if (symbol, number) == (day.symbol, day.day):
+            going.add(batch)
+    going.finish(Found())
+    return [sim for *_, sim in going._sims]
+
+
 class _Going:
     """A symbol's day that is going by."""
 
@@ -261,6 +279,14 @@ class Source:
     depth: int
     instruments: Instruments
     directory: VenueDirectory
+
+    @classmethod
+    def of(cls, feed: Feed, job: Job, directory: VenueDirectory) -> Source:
+        """Of a feed that has been read the files that have rows of a job's days."""
+        first, last = min(day.first for day in job.days), max(day.last for day in job.days)
+        paths = [path for path, (begins, ends) in feed.spans.items() if begins <= last and first <= ends]
+        symbols = tuple(day.symbol for day in job.days)
+        return cls(tuple(paths), symbols, None, last + 1, job.depth, feed.instruments, directory)
 
     def feed(self) -> Feed:
         from sor.market.feed import read_feed

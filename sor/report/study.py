@@ -1,0 +1,518 @@
+"""The report of a backtest: what was asked, the answer in words, and all that it rests on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sor.backtest import tables
+from sor.backtest.measures import MARKED
+from sor.backtest.study import Study
+from sor.errors import InputError, StreamError
+from sor.market.fields import iso_of
+from sor.market.whole_file import WholeFile
+from sor.report import figures, summaries
+from sor.report.html import Markup, Plot, Section, element, joined, listed, page, paragraph, table
+from sor.types import SIDES
+
+SECOND = 10**9
+MOST_ROWS = 100  # of a table of one order's children or fills
+PIECE = 2**20  # bytes
+
+
+def write(study: Study, path: str | os.PathLike[str]) -> None:
+    """Write a study's report, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        plotly is not installed, or the file cannot be written.
+    """
+    text = report_of(study)
+    with WholeFile(path) as file, file.writing():
+        file.file.write(text.encode())
+
+
+def report_of(study: Study) -> str:
+    """The page as text; the same study gives the same.
+
+    Raises
+    ------
+    InputError
+        plotly is not installed.
+    """
+    library = figures.library()
+    report = _Report(study)
+    found = [
+        report.shortfall(),
+        report.differences(),
+        report.sizes(),
+        report.venues(),
+        report.markouts(),
+        report.order(),
+        report.data(),
+        report.settings(),
+    ]
+    return page(report.title, report.lead, report.answer(), [one for one in found if one is not None], library)
+
+
+class _Report:
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.told = study.as_dict()
+        self.rows: list[dict[str, Any]] = self.told["strategies"]
+        self.ways = summaries.ways_of(study)
+        self.titles = [way.title for way in self.ways]
+        self.names = figures.labels(self.titles)
+        self.compared = {(*names, queue): one for names, queue, one in study.compare()}
+        data = self.told["data"]
+        days = data["days"]
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        self.title = f"What did orders in {tables.named(data['symbols'])} cost, {when}, and which way was cheaper?"
+        self.lead = tables.head(data, self.told["settings"], study.parents) + "."
+
+    def answer(self) -> list[str]:
+        return self.study.sentences()
+
+    # --- costs ----------------------------------------------------------------------------------------------------
+
+    def shortfall(self) -> Section:
+        costs = self.study.costs()
+        middle, low, high = ([getattr(one, name) for one in costs] for name in ("mean_bps", "low", "high"))
+        parts = {part: [row[f"{part}_bps"] for row in self.rows] for part in tables.PARTS}
+        sums = [row["shortfall_bps"] for row in self.rows]
+        in_parts = [
+            [title, f"{row['orders']:,}", percent(row["filled"]), number(total), *(number(parts[p][i]) for p in parts)]
+            for i, (title, row, total) in enumerate(zip(self.titles, self.rows, sums, strict=True))
+        ]
+        in_blocks = [
+            [title, number(one.mean_bps), interval(one.low, one.high), one.blocks, one.orders, one.why or ""]
+            for title, one in zip(self.titles, costs, strict=True)
+        ]
+        beside = [
+            [
+                title,
+                percent(row["maker"]),
+                f"{row['children']:,}",
+                f"{row['cancels']:,}",
+                number(row["seconds"]),
+                percent(row["participation"]),
+                number(row["effective_spread_bps"]),
+                number(row["quoted_spread_bps"]),
+                number(row["realised_spread_bps"]),
+                number(row["vwap_bps"]),
+                number(row["twap_bps"]),
+            ]
+            for title, row in zip(self.titles, self.rows, strict=True)
+        ]
+        unit = "bps of size x mid at arrival"
+        return Section(
+            "shortfall",
+            "What each way cost",
+            [
+                paragraph(
+                    "Shortfall is what an order cost against the mid at its arrival, fees included; less than 0 was "
+                    "earned. It adds up from: timing, as the mid moved until the schedule released the shares; waiting, "
+                    "as it moved on until a child order was sent; spread, paid against the mid of that moment; fees; and "
+                    "end, the price of what was left."
+                ),
+                figures.stacked_parts("parts", f"Shortfall and its parts, mean over orders, {unit}.", self.names, parts, sums),
+                table(
+                    f"Shortfall and its parts, mean over orders, {unit}",
+                    ["strategy", "orders", "filled", "shortfall", *tables.PARTS],
+                    in_parts,
+                ),
+                paragraph(
+                    "How sure is it? Orders of one time saw the same market, so means are taken within blocks of clock "
+                    "time first, and the interval is of the means of blocks, each of which weighs the same."
+                ),
+                figures.intervals(
+                    "shortfall-interval",
+                    f"Shortfall, mean of blocks with its 95 % interval, {unit}.",
+                    "bps",
+                    self.names,
+                    middle,
+                    low,
+                    high,
+                ),
+                table(
+                    f"Shortfall by blocks of clock time, {unit}",
+                    ["strategy", "mean of blocks", "95 % interval", "blocks", "orders in them", "why no interval"],
+                    in_blocks,
+                ),
+                table(
+                    "Beside it: how orders were worked, and spreads in bps, mean over orders",
+                    [
+                        "strategy", "as maker", "children", "cancels", "seconds", "of the volume", "effective spread",
+                        "quoted spread", "realised spread", "less VWAP", "less TWAP",
+                    ],
+                    beside,
+                ),
+            ],
+        )  # fmt: skip
+
+    def differences(self) -> Section | None:
+        if not self.compared:
+            return None
+        study = self.study
+        ways = [way for way in self.ways if (way.schedule, way.routing, self._queue(way)) in self.compared]
+        found = list(self.compared.values())
+        spread = summaries.spread_of(study.differences())
+        titles = [way.title for way in ways]
+        rows = [
+            [
+                way.title,
+                self._against(way),
+                *(number(value) for value in values),
+                signed(one.difference_bps, one.low, one.high),
+                one.blocks,
+                f"{one.better:,}",
+                f"{one.worse:,}",
+                f"{one.equal:,}",
+                probability(one.p_adjusted),
+            ]
+            for way, one, values in zip(ways, found, spread, strict=True)
+        ]
+        return Section(
+            "differences",
+            f"Order by order, against {study.baseline}",
+            [
+                paragraph(
+                    "The same orders, worked in two ways: the cost of one less that of the other. Less than 0 is cheaper "
+                    "than the baseline. A box holds the middle half of the orders, its whiskers 9 of 10; the dashed line "
+                    "is the mean. The interval is by blocks, and p is adjusted for the number of comparisons (Holm)."
+                ),
+                figures.boxes(
+                    "differences", "Difference to the baseline by order, bps.", "bps less the baseline",
+                    figures.labels(titles), spread.T.tolist(),
+                ),
+                table(
+                    "Difference to the baseline by order, bps: quantiles and mean over orders, then by blocks",
+                    [
+                        "strategy", "held against", "5 %", "25 %", "half", "75 %", "95 %", "mean",
+                        "by blocks, 95 % interval", "blocks", "cheaper", "dearer", "equal", "adjusted p",
+                    ],
+                    rows,
+                ),
+            ],
+        )  # fmt: skip
+
+    def _queue(self, way: summaries.Way) -> str | None:
+        return next(row["queue"] for row, one in zip(self.rows, self.ways, strict=True) if one is way)
+
+    def _against(self, way: summaries.Way) -> str:
+        study = self.study
+        schedule = study.strategies[0][0] if way.routing == study.baseline else way.schedule
+        return f"{schedule} x {study.baseline}"
+
+    def sizes(self) -> Section | None:
+        sizes = np.unique(self.study.parents["size"])
+        if len(sizes) < 2:
+            return None
+        costs = [self.study.costs(self.study.parents["size"] == size) for size in sizes]
+        names = [f"{size:,g}" for size in sizes.tolist()]
+        found = [
+            (
+                way.title,
+                way.number,
+                way.queue,
+                *([getattr(one[i], name) for one in costs] for name in ("mean_bps", "low", "high")),
+            )
+            for i, way in enumerate(self.ways)
+        ]
+        rows = [
+            [title, *(f"{number(m)} ({interval(a, b)})" for m, a, b in zip(middle, low, high, strict=True))]
+            for title, _, _, middle, low, high in found
+        ]
+        return Section(
+            "sizes",
+            "Cost against size",
+            [
+                figures.lines(
+                    "sizes", "Shortfall by size of the order, mean of blocks with its 95 % interval, bps.",
+                    ("size of the order", "bps"), names, found,
+                ),
+                table("Shortfall by size of the order, mean of blocks and 95 % interval, bps", ["strategy", *names], rows),
+            ],
+        )  # fmt: skip
+
+    # --- fills ----------------------------------------------------------------------------------------------------
+
+    def venues(self) -> Section | None:
+        if not len(self.study.fills["order"]):
+            return None
+        found = summaries.venues_of(self.study, self.ways)
+        rows = []
+        for i, title in enumerate(self.titles):
+            kinds = [("taker", found.taker[i]), ("maker", found.maker[i])]
+            for kind, parts in kinds if found.maker[i].any() else kinds[:1]:
+                fee = [f"{found.shares[i]:,g}", number(found.fees[i], 4)] if kind == "taker" else ["", ""]
+                rows.append([title, kind, *fee, *(percent(part) if part else "" for part in parts.tolist())])
+        return Section(
+            "venues",
+            "Where the shares went",
+            [
+                figures.by_venue(
+                    "venues", "Parts of the shares by venue; hatched: as maker.", self.names, found.names, found.taker,
+                    found.maker,
+                ),
+                table(
+                    "Parts of the shares by venue, as taker and as maker; fees are of both, less than 0: received",
+                    ["strategy", "as", "shares", "fees, $ a share", *found.names],
+                    rows,
+                ),
+            ],
+        )  # fmt: skip
+
+    def markouts(self) -> Section | None:
+        if not len(self.study.fills["order"]):
+            return None
+        found = summaries.fills_of(self.study, self.ways)
+        values = summaries.markouts_of(self.study, found)
+        marks = list(MARKED)
+        drawn = [
+            (one.title, one.way.number, one.way.queue, line.tolist(), None, None)
+            for one, line in zip(found, values, strict=True)
+            if one.kind == "all"
+        ]
+        return Section(
+            "markouts",
+            "After the fills",
+            [
+                paragraph(
+                    "What a share had cost against the mid some time after it was traded. What is still above 0 after "
+                    "minutes was paid for good; a line that falls says that the price went on in our direction. Where a "
+                    "maker's line rises, the price came through him: he was filled as others knew better."
+                ),
+                figures.lines(
+                    "markouts", "Markouts: price less the mid later (a sale: the other way round), bps.",
+                    ("time after the fill", "bps"), marks, drawn,
+                ),
+                table(
+                    "Markouts, price less the mid later (a sale: the other way round), bps of the mid at arrival",
+                    ["strategy", *marks],
+                    [[one.title, *map(number, line)] for one, line in zip(found, values.tolist(), strict=True)],
+                ),
+            ],
+        )  # fmt: skip
+
+    # --- one order ------------------------------------------------------------------------------------------------
+
+    def order(self) -> Section:
+        heading = "One order, followed"
+        chosen = summaries.order_to_follow(self.study, self.ways)
+        if chosen is None:
+            return Section("order", heading, [paragraph("No order was filled.")])
+        way, row = chosen
+        order = {name: column[row].item() for name, column in self.study.parents.items()}
+        told = paragraph(
+            f"Order {order['order']}: to {SIDES[order['side']]} {order['size']:,g} {order['symbol']}, which arrived at "
+            f"{iso_of(order['arrival'])} and was worked by {way.title}. Of those of this strategy, whose orders take "
+            f"longest, it is the one with the median shortfall: {number(order['shortfall_bps'])} bps, "
+            f"{percent((order['filled'] - order['overfill']) / order['size'])} filled."
+        )
+        return Section("order", heading, [told, *self._path(way, order), self._fills(way, order)])
+
+    def _path(self, way: summaries.Way, order: dict[str, Any]) -> Iterator[Markup | Plot]:
+        if self.study.again is None:
+            yield paragraph("The market around it is not shown: the study does not know its feed any more.")
+            return
+        try:
+            found = self.study.again.follow(order["order"], way.number, summaries.queue_of(way), order["done"])
+        except (InputError, StreamError) as error:
+            yield paragraph(f"The market around it is not shown, as the feed cannot be read again: {error}")
+            return
+        arrival = order["arrival"]
+        children = [
+            (
+                seconds(one.sent - arrival),
+                seconds((one.until or one.sent) - arrival),
+                one.price,
+                f"{one.venue}: {one.filled:,g} of {one.shares:,g}",
+            )
+            for one in found.children
+        ]
+        fills = self._fills_of(way, order)
+        marks = [
+            (seconds(one["time"] - arrival), one["price"], bool(one["maker"]), f"{one['venue']}: {one['shares']:,g}")
+            for one in fills
+        ]
+        book = [(seconds(time - arrival), bid, ask) for time, bid, ask in found.book]
+        yield figures.order_path(
+            "order", "The best bid and offer as the order knew them, its child orders, and its fills.", book,
+            seconds(found.end - arrival), children, marks,
+        )  # fmt: skip
+        yield table(
+            f"Its child orders{_first(children)}; the price is the worst that each may trade at",
+            ["sent after, s", "venue", "kind", "rests until, s", "price", "shares", "filled"],
+            [
+                [
+                    time(one.sent - arrival), one.venue, "rests" if one.until else "takes",
+                    time(one.until - arrival) if one.until else "", price(one.price), f"{one.shares:,g}",
+                    f"{one.filled:,g}",
+                ]
+                for one in found.children[:MOST_ROWS]
+            ],
+        )  # fmt: skip
+
+    def _fills_of(self, way: summaries.Way, order: dict[str, Any]) -> list[dict[str, Any]]:
+        fills = self.study.fills
+        mine = (fills["order"] == order["order"]) & (fills["queue"] == way.queue)
+        mine &= (fills["schedule"] == way.schedule) & (fills["routing"] == way.routing)
+        return [{name: column[i].item() for name, column in fills.items()} for i in np.flatnonzero(mine).tolist()]
+
+    def _fills(self, way: summaries.Way, order: dict[str, Any]) -> Markup:
+        fills = self._fills_of(way, order)
+        return table(
+            f"Its fills{_first(fills)}",
+            ["time after, s", "venue", "as", "price", "shares", "fee, $", "mid when sent"],
+            [
+                [
+                    time(one["time"] - order["arrival"]), one["venue"], "maker" if one["maker"] else "taker",
+                    price(one["price"]), f"{one['shares']:,g}", number(one["fee"], 4), price(one["mid_sent"]),
+                ]
+                for one in fills[:MOST_ROWS]
+            ],
+        )  # fmt: skip
+
+    # --- what it rests on -----------------------------------------------------------------------------------------
+
+    def data(self) -> Section:
+        data = self.told["data"]
+        span = sum(day.closes - day.opens for day in self.study.days) / SECOND
+        rows = [
+            ["symbols", ", ".join(data["symbols"])],
+            ["days", ", ".join(data["days"])],
+            ["rows", f"{data['rows']:,}"],
+            ["levels a side", f"{data['depth']}"],
+            ["trades", f"{data['trades']:,}"],
+            ["shares traded", f"{data['volume']:,}, of these off exchange {data['off_exchange_volume']:,}"],
+            ["crossed, locked, one-sided", ", ".join(_lasting(data[key], span) for key in ("crossed", "locked", "one_sided"))],
+            ["gaps of more than 5 min", f"{len(data['gaps'])}"],
+            ["rows back in time", f"{data['backwards']:,}"],
+            ["bad rows", _counts(data["bad"])],
+            ["rows left out", _counts(data["skipped"])],
+            ["arrivals drawn again", f"{data['arrivals_redrawn']:,}"],
+        ]
+        parts = [
+            element("h3", "What this cannot tell"),
+            listed(self.told["notes"]),
+            element("h3", "What the feed holds"),
+            table("The feed within the sessions", ["", "what was found"], rows, words=True),
+            table(
+                "Venues that quote, with the time from the first to the last row of each, over all days and symbols",
+                ["venue", "rows", "hours"],
+                [[venue, f"{found['rows']:,}", number(found["seconds"] / 3600)] for venue, found in data["venues"].items()],
+            ),
+        ]
+        if data["gaps"]:
+            gaps = [[one["symbol"], one["from"], number(one["seconds"], 0)] for one in data["gaps"][:MOST_ROWS]]
+            parts.append(table(f"Gaps{_first(data['gaps'])}", ["symbol", "from", "seconds"], gaps))
+        return Section("data", "The data, and what it cannot tell", parts)
+
+    def settings(self) -> Section:
+        told = self.told
+        versions = told["versions"] | {"plotly": metadata.version("plotly")}
+        command = told["command"]
+        again = (
+            element("pre", element("code", command), tabindex=0)
+            if command
+            else paragraph("It was made by the library, so there is no command; the settings are these.")
+        )
+        rows = [(name.replace("_", " "), _words(value)) for name, value in told["settings"].items()]
+        parts = [
+            element("h3", "The command that makes it again"),
+            again,
+            element("h3", "Settings"),
+            table("Settings", ["setting", "value"], [*rows, ("seed", told["seed"])], words=True),
+            table("Versions", ["of", "version"], list(versions.items()), words=True),
+        ]
+        files = [(path, *_hashed(path)) for path in told["data"]["files"]]
+        if files:
+            parts.append(table("Input files", ["file", "bytes", "SHA-256"], files, words=True))
+        return Section("settings", "How it was made", parts)
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------
+
+
+def number(value: float | None, decimals: int = 2) -> str:
+    if value is None or value != value:
+        return "–"
+    text = f"{value:,.{decimals}f}"
+    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.1%}"
+
+
+def price(value: float) -> str:
+    """Cents at least, and what is finer where it is there."""
+    text = f"{value:.6f}".rstrip("0")
+    whole, _, cents = text.partition(".")
+    return f"{whole}.{cents:0<2}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    return "no interval" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def signed(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference as the terminal has it."""
+    if value is None:
+        return "–"
+    if low is None or high is None:
+        return f"{tables.digits(value, 0.01)} (no interval)"
+    found = [tables.digits(one, high - low) for one in (value, low, high)]
+    return f"{found[0]} ({found[1]} to {found[2]})"
+
+
+def probability(value: float | None) -> str:
+    return "–" if value is None else "below 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def seconds(nanoseconds: int) -> float:
+    return nanoseconds / SECOND
+
+
+def time(nanoseconds: int) -> str:
+    return f"{nanoseconds / SECOND:.6f}"
+
+
+def _first(rows: list[Any]) -> str:
+    return f", the first {MOST_ROWS} of {len(rows):,}" if len(rows) > MOST_ROWS else ""
+
+
+def _lasting(part: float, span: float) -> str:
+    return f"{part:.2%} ({part * span:,.0f} s)"
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{why} {count:,}" for why, count in found.items()) or "none"
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return joined((f"{key}: {_words(one)}" for key, one in value.items()), "; ")
+    if isinstance(value, list | tuple):
+        return ", ".join(str(_words(one)) for one in value)
+    return value
+
+
+def _hashed(path: str) -> tuple[str, str]:
+    """Bytes and SHA-256 of a file; of what is none, such as a pipe, neither."""
+    if not Path(path).is_file():
+        return "–", "no file that can be read again"
+    found, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            found.update(piece)
+            size += len(piece)
+    return f"{size:,}", found.hexdigest()
