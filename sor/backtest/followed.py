@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from sor.backtest.orders import Plan
@@ -20,11 +21,11 @@ NOTHING = 2**62  # as a view has it: there is no best price
 class Sent(NamedTuple):
     """A child order; times in nanoseconds since the epoch, price in dollars.
 
-    ``until`` is when one that rests is to be cancelled at the latest, the parent's end among it; 0: it takes.
+    ``over`` is when one that rests had traded wholly, or was to be cancelled at the latest; 0: it takes.
     """
 
     sent: int
-    until: int
+    over: int
     venue: str
     price: float
     shares: float
@@ -84,12 +85,13 @@ class Again:
         orders = planned.orders[key] if rules.together else [order]
         ways = ((way, *planned.ways[way][:2]),)
         job = replace(planned.everything(), days=(day,), orders={key: orders}, strategies=ways, rules=rules)
+        margin = max(SECOND, (done - order.arrival) // 10)
         feed = self.feed
         if isinstance(feed, Feed):
-            feed = Source.of(feed, job, self.directory).feed()
+            files = Source.of(feed, job, self.directory).feed()  # one symbol's rows, so in the order of time
+            feed = takewhile(lambda batch: batch.time[0] <= done + margin, files)
         elif iter(feed) is feed:
             raise InputError("the feed was an iterator, which cannot be read again")
-        margin = max(SECOND, (done - order.arrival) // 10)
         seen: list[_Watching] = []
 
         def listener(market: Any) -> _Watching:
@@ -106,7 +108,7 @@ class Again:
         children = [
             Sent(
                 child.sent,
-                min(child.until, done) if child.rests else 0,
+                _over(sim, child, done) if child.rests else 0,
                 venues[child.slot],
                 abs(child.price) / 1e9,
                 child.shares * lot,
@@ -115,6 +117,12 @@ class Again:
             for child in sim.worker.children
         ]
         return Followed(seen[0].begin, seen[0].end, seen[0].book, children)
+
+
+def _over(sim: Any, child: Any, done: int) -> int:
+    if child.done() < child.shares:
+        return int(min(child.until, done))
+    return max(fill.time for fill, _ in sim.fills if fill.child is child)
 
 
 class _Watching:

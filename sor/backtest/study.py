@@ -314,6 +314,10 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
         "together": rules.together,
         "refresh_seconds": rules.refresh / SECOND,
         "session": list(planned.session),
+        "depth": planned.depth,
+        "placement_seconds": rules.placement / SECOND,
+        "windows": rules.windows,
+        "min_windows": rules.min_windows,
         "penalties": {
             name: value for name, value in msgspec.structs.asdict(rules.parameters).items() if name != "step"
         },

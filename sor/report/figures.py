@@ -68,9 +68,7 @@ def _named(x_title: str, rows: int, **more: Any) -> dict[str, Any]:
     return layout(110 + 34 * rows, {"title": {"text": x_title}}, {"autorange": "reversed", "type": "category"}, **more)
 
 
-def intervals(
-    name: str, title: str, x_title: str, names: list[str], middle: Any, low: Any, high: Any
-) -> Plot:
+def intervals(name: str, title: str, x_title: str, names: list[str], middle: Any, low: Any, high: Any) -> Plot:
     """A dot a strategy, with its interval where there is one."""
     return Plot(
         name,
@@ -147,7 +145,7 @@ def by_venue(name: str, title: str, names: list[str], venues: list[str], taker: 
         for kind, values in (("taker", taker), ("maker", maker)):
             if kind == "maker" and not values[:, i].any():
                 continue
-            pattern = {"pattern": {"shape": "/", "fgcolor": "#fff"}} if kind == "maker" else {}
+            pattern = {"pattern": {"shape": "/", "fillmode": "overlay", "fgcolor": "#fff"}} if kind == "maker" else {}
             data.append(
                 {
                     "type": "bar",
@@ -168,18 +166,17 @@ def lines(
     title: str,
     axes: tuple[str, str],
     x: list[str],
-    found: Sequence[tuple[str, int, int, Any, Any, Any]],
+    found: Sequence[tuple[str, int, int, Sequence[float | None]]],
 ) -> Plot:
     """A line a strategy over categories.
 
     Parameters
     ----------
-    found : list of (title, number, queue, values, low, high)
-        The number gives the colour, the queue model the dash; without intervals low and high are None.
+    found : list of (title, number, queue, values)
+        The number gives the colour, the queue model the dash.
     """
-    data = []
-    for (_, number, queue, values, low, high), shown in zip(found, labels([one[0] for one in found]), strict=True):
-        line = {
+    data = [
+        {
             "type": "scatter",
             "mode": "lines+markers",
             "name": shown.replace("<br>", " "),
@@ -187,12 +184,13 @@ def lines(
             "y": known(values),
             "line": {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[queue]},
         }
-        data.append(line | ({} if low is None else {"error_y": _error(values, low, high)}))
+        for (_, number, queue, values), shown in zip(found, labels([one[0] for one in found]), strict=True)
+    ]
     return Plot(
         name,
         title,
         data,
-        layout(420, {"title": {"text": axes[0]}, "type": "category"}, {"title": {"text": axes[1]}}),
+        layout(340 + 20 * len(found), {"title": {"text": axes[0]}, "type": "category"}, {"title": {"text": axes[1]}}),
     )
 
 
@@ -211,7 +209,7 @@ def order_path(
     book : list of (seconds, bid, ask)
     end : float
         To when the book's last row stands.
-    children : list of (seconds sent, seconds until, price, text)
+    children : list of (seconds sent, seconds when over, price, text)
         One that takes has the same time twice.
     fills : list of (seconds, price, maker, text)
     """
@@ -237,7 +235,7 @@ def order_path(
                 "type": "scatter",
                 "mode": "lines",
                 "name": "resting",
-                "x": [value for sent, until, _, _ in resting for value in (sent, until, None)],
+                "x": [value for sent, over, _, _ in resting for value in (sent, over, None)],
                 "y": [value for _, _, price, _ in resting for value in (price, price, None)],
                 "line": {"color": COLOURS[2], "width": 3},
                 "hoverinfo": "skip",
@@ -265,7 +263,9 @@ def order_path(
     return Plot(name, title, data, layout(460, x, {"title": {"text": "dollars"}, "tickformat": ".4~f"}))
 
 
-def thinned(book: Sequence[tuple[float, float | None, float | None]]) -> Sequence[tuple[float, float | None, float | None]]:
+def thinned(
+    book: Sequence[tuple[float, float | None, float | None]],
+) -> Sequence[tuple[float, float | None, float | None]]:
     """At most `MOST_STEPS`: of steps of equal length the last row of each."""
     if len(book) <= MOST_STEPS:
         return book

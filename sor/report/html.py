@@ -31,14 +31,23 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 caption { text-align: left; color: var(--muted); padding-bottom: .25rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
-tr > :first-child { text-align: left; }
+tr > :first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+caption span { position: sticky; left: 0; display: inline-block; max-width: min(46rem, calc(100vw - 2rem)); }
+thead th { white-space: normal; }
+tbody th { font-weight: normal; }
 .words td { text-align: left; white-space: normal; min-width: 12rem; overflow-wrap: anywhere; }
-.words th { vertical-align: top; white-space: normal; }
+.words th { vertical-align: top; text-align: left; }
 figure { margin: 1rem 0; }
-figcaption { color: var(--muted); font-size: .875rem; }
+figcaption { font-weight: 600; font-size: .875rem; }
 code { font-size: .875em; background: var(--soft); padding: .1em .25em; overflow-wrap: anywhere; }
-pre { background: var(--soft); padding: .75rem; overflow-x: auto; }
+pre { background: var(--soft); padding: .75rem; white-space: pre-wrap; }
 pre code { padding: 0; }
+@media (max-width: 40rem) {
+  body { padding: 0 .75rem 2rem; }
+  h1 { font-size: 1.35rem; }
+  tbody th { white-space: normal; min-width: 9.5rem; }
+  .words tbody th { min-width: 6rem; }
+}
 @media print { .skip, nav { display: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
 DRAW = """
@@ -92,7 +101,7 @@ def table(caption: str, head: Sequence[Any], rows: Iterable[Sequence[Any]], word
     ]
     kind = {"class_": "words"} if words else {}
     found = element(
-        "table", element("caption", caption), element("thead", top), element("tbody", *body, Markup("")), **kind
+        "table", element("caption", element("span", caption)), element("thead", top), element("tbody", *body), **kind
     )
     return element("div", found, class_="scroll", tabindex=0, role="region", aria_label=caption)
 
@@ -117,7 +126,7 @@ class Plot:
     def element(self) -> Markup:
         told = f"Plot: {self.title} The table beside it has the numbers."
         drawn = element("div", id=f"plot-{self.name}", class_="plot", role="img", aria_label=told)
-        return element("figure", drawn, element("figcaption", self.title), class_="drawn")
+        return element("figure", element("figcaption", self.title), drawn, class_="drawn")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sor.types import SIDES
 SECOND = 10**9
 MOST_ROWS = 100  # of a table of one order's children or fills
 PIECE = 2**20  # bytes
+ABSENT = "-"
 
 
 def write(study: Study, path: str | os.PathLike[str]) -> None:
@@ -50,6 +52,7 @@ def report_of(study: Study) -> str:
     library = figures.library()
     report = _Report(study)
     found = [
+        Section("limits", "What this cannot tell", [listed(study.notes)]),
         report.shortfall(),
         report.differences(),
         report.sizes(),
@@ -73,8 +76,8 @@ class _Report:
         self.compared = {(*names, queue): one for names, queue, one in study.compare()}
         data = self.told["data"]
         days = data["days"]
-        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        self.title = f"What did orders in {tables.named(data['symbols'])} cost, {when}, and which way was cheaper?"
+        when = f"on {days[0]}" if len(days) == 1 else f"from {days[0]} to {days[-1]}"
+        self.title = f"What did orders in {tables.named(data['symbols'])} cost {when}, and which way was cheaper?"
         self.lead = tables.head(data, self.told["settings"], study.parents) + "."
 
     def answer(self) -> list[str]:
@@ -92,7 +95,7 @@ class _Report:
             for i, (title, row, total) in enumerate(zip(self.titles, self.rows, sums, strict=True))
         ]
         in_blocks = [
-            [title, number(one.mean_bps), interval(one.low, one.high), one.blocks, one.orders, one.why or ""]
+            [title, number(one.mean_bps), one.why or interval(one.low, one.high), one.blocks, one.orders]
             for title, one in zip(self.titles, costs, strict=True)
         ]
         beside = [
@@ -118,11 +121,13 @@ class _Report:
             [
                 paragraph(
                     "Shortfall is what an order cost against the mid at its arrival, fees included; less than 0 was "
-                    "earned. It adds up from: timing, as the mid moved until the schedule released the shares; waiting, "
-                    "as it moved on until a child order was sent; spread, paid against the mid of that moment; fees; and "
-                    "end, the price of what was left."
+                    "earned. It adds up from timing, as the mid moved until the schedule released the shares; "
+                    "waiting, as it moved on until a child order was sent; spread, paid against the mid of that "
+                    "moment; fees; and end, the price of what was left."
                 ),
-                figures.stacked_parts("parts", f"Shortfall and its parts, mean over orders, {unit}.", self.names, parts, sums),
+                figures.stacked_parts(
+                    "parts", f"Shortfall and its parts, mean over orders, {unit}.", self.names, parts, sums
+                ),
                 table(
                     f"Shortfall and its parts, mean over orders, {unit}",
                     ["strategy", "orders", "filled", "shortfall", *tables.PARTS],
@@ -143,7 +148,7 @@ class _Report:
                 ),
                 table(
                     f"Shortfall by blocks of clock time, {unit}",
-                    ["strategy", "mean of blocks", "95 % interval", "blocks", "orders in them", "why no interval"],
+                    ["strategy", "mean of blocks", "95 % interval", "blocks", "orders in them"],
                     in_blocks,
                 ),
                 table(
@@ -184,9 +189,10 @@ class _Report:
             f"Order by order, against {study.baseline}",
             [
                 paragraph(
-                    "The same orders, worked in two ways: the cost of one less that of the other. Less than 0 is cheaper "
-                    "than the baseline. A box holds the middle half of the orders, its whiskers 9 of 10; the dashed line "
-                    "is the mean. The interval is by blocks, and p is adjusted for the number of comparisons (Holm)."
+                    "The same orders, worked in two ways: the cost of one less that of the other. Less than 0 is "
+                    "cheaper than the baseline. A box holds the middle half of the orders, its whiskers 9 of 10; the "
+                    "dashed line is the mean. The interval is by blocks, and p is adjusted for the number of "
+                    "comparisons (Holm)."
                 ),
                 figures.boxes(
                     "differences", "Difference to the baseline by order, bps.", "bps less the baseline",
@@ -218,27 +224,26 @@ class _Report:
         costs = [self.study.costs(self.study.parents["size"] == size) for size in sizes]
         names = [f"{size:,g}" for size in sizes.tolist()]
         found = [
-            (
-                way.title,
-                way.number,
-                way.queue,
-                *([getattr(one[i], name) for one in costs] for name in ("mean_bps", "low", "high")),
-            )
-            for i, way in enumerate(self.ways)
+            (way.title, way.number, way.queue, [one[i].mean_bps for one in costs]) for i, way in enumerate(self.ways)
         ]
         rows = [
-            [title, *(f"{number(m)} ({interval(a, b)})" for m, a, b in zip(middle, low, high, strict=True))]
-            for title, _, _, middle, low, high in found
+            [
+                title,
+                *(f"{number(m)} ({interval(one[i].low, one[i].high)})" for m, one in zip(means, costs, strict=True)),
+            ]
+            for i, (title, _, _, means) in enumerate(found)
         ]
         return Section(
             "sizes",
             "Cost against size",
             [
                 figures.lines(
-                    "sizes", "Shortfall by size of the order, mean of blocks with its 95 % interval, bps.",
+                    "sizes", "Shortfall by size of the order, mean of blocks, bps.",
                     ("size of the order", "bps"), names, found,
                 ),
-                table("Shortfall by size of the order, mean of blocks and 95 % interval, bps", ["strategy", *names], rows),
+                table(
+                    "Shortfall by size of the order, mean of blocks and 95 % interval, bps", ["strategy", *names], rows
+                ),
             ],
         )  # fmt: skip
 
@@ -277,7 +282,7 @@ class _Report:
         values = summaries.markouts_of(self.study, found)
         marks = list(MARKED)
         drawn = [
-            (one.title, one.way.number, one.way.queue, line.tolist(), None, None)
+            (one.title, one.way.number, one.way.queue, line.tolist())
             for one, line in zip(found, values, strict=True)
             if one.kind == "all"
         ]
@@ -287,8 +292,8 @@ class _Report:
             [
                 paragraph(
                     "What a share had cost against the mid some time after it was traded. What is still above 0 after "
-                    "minutes was paid for good; a line that falls says that the price went on in our direction. Where a "
-                    "maker's line rises, the price came through him: he was filled as others knew better."
+                    "minutes was paid for good; a line that falls says that the price went on in our direction. Where "
+                    "a maker's line rises, the price came through him: he was filled as others knew better."
                 ),
                 figures.lines(
                     "markouts", "Markouts: price less the mid later (a sale: the other way round), bps.",
@@ -312,10 +317,10 @@ class _Report:
         way, row = chosen
         order = {name: column[row].item() for name, column in self.study.parents.items()}
         told = paragraph(
-            f"Order {order['order']}: to {SIDES[order['side']]} {order['size']:,g} {order['symbol']}, which arrived at "
-            f"{iso_of(order['arrival'])} and was worked by {way.title}. Of those of this strategy, whose orders take "
-            f"longest, it is the one with the median shortfall: {number(order['shortfall_bps'])} bps, "
-            f"{percent((order['filled'] - order['overfill']) / order['size'])} filled."
+            f"Of the strategy whose orders take longest, {way.title}, the one with the median shortfall: order "
+            f"{order['order']}, to {SIDES[order['side']]} {order['size']:,g} {order['symbol']}, arrived at "
+            f"{iso_of(order['arrival'])}. It cost {number(order['shortfall_bps'])} bps, and "
+            f"{percent((order['filled'] - order['overfill']) / order['size'])} of it were filled."
         )
         return Section("order", heading, [told, *self._path(way, order), self._fills(way, order)])
 
@@ -332,7 +337,7 @@ class _Report:
         children = [
             (
                 seconds(one.sent - arrival),
-                seconds((one.until or one.sent) - arrival),
+                seconds((one.over or one.sent) - arrival),
                 one.price,
                 f"{one.venue}: {one.filled:,g} of {one.shares:,g}",
             )
@@ -350,11 +355,11 @@ class _Report:
         )  # fmt: skip
         yield table(
             f"Its child orders{_first(children)}; the price is the worst that each may trade at",
-            ["sent after, s", "venue", "kind", "rests until, s", "price", "shares", "filled"],
+            ["sent after, s", "venue", "kind", "rests until, s after", "price", "shares", "filled"],
             [
                 [
-                    time(one.sent - arrival), one.venue, "rests" if one.until else "takes",
-                    time(one.until - arrival) if one.until else "", price(one.price), f"{one.shares:,g}",
+                    time(one.sent - arrival), one.venue, "rests" if one.over else "takes",
+                    time(one.over - arrival) if one.over else "", price(one.price), f"{one.shares:,g}",
                     f"{one.filled:,g}",
                 ]
                 for one in found.children[:MOST_ROWS]
@@ -393,7 +398,10 @@ class _Report:
             ["levels a side", f"{data['depth']}"],
             ["trades", f"{data['trades']:,}"],
             ["shares traded", f"{data['volume']:,}, of these off exchange {data['off_exchange_volume']:,}"],
-            ["crossed, locked, one-sided", ", ".join(_lasting(data[key], span) for key in ("crossed", "locked", "one_sided"))],
+            [
+                "crossed, locked, one-sided",
+                ", ".join(_lasting(data[key], span) for key in ("crossed", "locked", "one_sided")),
+            ],
             ["gaps of more than 5 min", f"{len(data['gaps'])}"],
             ["rows back in time", f"{data['backwards']:,}"],
             ["bad rows", _counts(data["bad"])],
@@ -401,20 +409,20 @@ class _Report:
             ["arrivals drawn again", f"{data['arrivals_redrawn']:,}"],
         ]
         parts = [
-            element("h3", "What this cannot tell"),
-            listed(self.told["notes"]),
-            element("h3", "What the feed holds"),
             table("The feed within the sessions", ["", "what was found"], rows, words=True),
             table(
                 "Venues that quote, with the time from the first to the last row of each, over all days and symbols",
                 ["venue", "rows", "hours"],
-                [[venue, f"{found['rows']:,}", number(found["seconds"] / 3600)] for venue, found in data["venues"].items()],
+                [
+                    [venue, f"{found['rows']:,}", number(found["seconds"] / 3600)]
+                    for venue, found in data["venues"].items()
+                ],
             ),
         ]
         if data["gaps"]:
             gaps = [[one["symbol"], one["from"], number(one["seconds"], 0)] for one in data["gaps"][:MOST_ROWS]]
             parts.append(table(f"Gaps{_first(data['gaps'])}", ["symbol", "from", "seconds"], gaps))
-        return Section("data", "The data, and what it cannot tell", parts)
+        return Section("data", "The data", parts)
 
     def settings(self) -> Section:
         told = self.told
@@ -425,7 +433,10 @@ class _Report:
             if command
             else paragraph("It was made by the library, so there is no command; the settings are these.")
         )
-        rows = [(name.replace("_", " "), _words(value)) for name, value in told["settings"].items()]
+        settings = self._orders() | told["settings"]
+        opens, closes, timezone = settings["session"]
+        settings["session"] = f"{timedelta(seconds=opens)} to {timedelta(seconds=closes)}, {timezone}"
+        rows = [(name.replace("_", " "), _words(value)) for name, value in settings.items()]
         parts = [
             element("h3", "The command that makes it again"),
             again,
@@ -438,19 +449,25 @@ class _Report:
             parts.append(table("Input files", ["file", "bytes", "SHA-256"], files, words=True))
         return Section("settings", "How it was made", parts)
 
+    def _orders(self) -> dict[str, Any]:
+        parents = self.study.parents
+        sides = [SIDES[side] for side in np.unique(parents["side"]).tolist()]
+        sizes = [f"{size:,g}" for size in np.unique(parents["size"]).tolist()]
+        return {"orders": f"{self.told['orders']:,}", "sides": sides, "sizes": sizes}
+
 
 # --- as text ---------------------------------------------------------------------------------------------------------
 
 
 def number(value: float | None, decimals: int = 2) -> str:
     if value is None or value != value:
-        return "–"
+        return ABSENT
     text = f"{value:,.{decimals}f}"
     return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.1%}"
+    return ABSENT if value is None or value != value else f"{value:.1%}"
 
 
 def price(value: float) -> str:
@@ -467,7 +484,7 @@ def interval(low: float | None, high: float | None) -> str:
 def signed(value: float | None, low: float | None, high: float | None) -> str:
     """A difference as the terminal has it."""
     if value is None:
-        return "–"
+        return ABSENT
     if low is None or high is None:
         return f"{tables.digits(value, 0.01)} (no interval)"
     found = [tables.digits(one, high - low) for one in (value, low, high)]
@@ -475,7 +492,7 @@ def signed(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def probability(value: float | None) -> str:
-    return "–" if value is None else "below 0.001" if value < 0.001 else f"{value:.3f}"
+    return ABSENT if value is None else "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def seconds(nanoseconds: int) -> float:
@@ -503,13 +520,13 @@ def _words(value: Any) -> Any:
         return joined((f"{key}: {_words(one)}" for key, one in value.items()), "; ")
     if isinstance(value, list | tuple):
         return ", ".join(str(_words(one)) for one in value)
-    return value
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _hashed(path: str) -> tuple[str, str]:
     """Bytes and SHA-256 of a file; of what is none, such as a pipe, neither."""
     if not Path(path).is_file():
-        return "–", "no file that can be read again"
+        return ABSENT, "no file that can be read again"
     found, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while piece := file.read(PIECE):

@@ -68,7 +68,8 @@ def fills_of(study: Study, ways: list[Way]) -> list[FillsOf]:
         found.append(FillsOf(way, "all", np.flatnonzero(mine)))
         if (mine & maker).any():
             found += [
-                FillsOf(way, kind, np.flatnonzero(mine & which)) for kind, which in (("taker", ~maker), ("maker", maker))
+                FillsOf(way, kind, np.flatnonzero(mine & which))
+                for kind, which in (("taker", ~maker), ("maker", maker))
             ]
     return found
 

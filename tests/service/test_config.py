@@ -114,6 +114,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--placement": ("30", 30, "7200", 7200),
     "--refresh": ("1h", 3600.0, "90s", 90.0),
     "--jobs": ("2", 2, "1024", 1024),
+    "--report": ("a.html", "a.html", "b/c.html", "b/c.html"),
     "--log-level": ("debug", "debug", "ERROR", "error"),
     "--log-format": ("json", "json", "TEXT", "text"),
     "--security-protocol": ("ssl", "ssl", "PLAINTEXT", "plaintext"),
