@@ -122,7 +122,7 @@ class Again:
 def _over(sim: Any, child: Any, done: int) -> int:
     if child.done() < child.shares:
         return int(min(child.until, done))
-    return max(fill.time for fill, _ in sim.fills if fill.child is child)
+    return max(int(fill.time) for fill, _ in sim.fills if fill.child is child)
 
 
 class _Watching:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,17 +11,18 @@ import numpy as np
 from sor.backtest import tables
 from sor.backtest.measures import MARKED
 from sor.backtest.study import Study
+from sor.backtest.work import QUEUES
 from sor.errors import InputError, StreamError
 from sor.market.fields import iso_of
 from sor.market.whole_file import WholeFile
 from sor.report import figures, summaries
-from sor.report.html import Markup, Plot, Section, element, joined, listed, page, paragraph, table
+from sor.report.html import Markup, Plot, Section, listed, page, paragraph, table
+from sor.report.origin import origin_of
+from sor.report.text import interval, number, percent, price, probability, quantity, seconds, signed
 from sor.types import SIDES
 
 SECOND = 10**9
 MOST_ROWS = 100  # of a table of one order's children or fills
-PIECE = 2**20  # bytes
-ABSENT = "-"
 
 
 def write(study: Study, path: str | os.PathLike[str]) -> None:
@@ -60,7 +57,7 @@ def report_of(study: Study) -> str:
         report.markouts(),
         report.order(),
         report.data(),
-        report.settings(),
+        origin_of(report.told, report.orders()),
     ]
     return page(report.title, report.lead, report.answer(), [one for one in found if one is not None], library)
 
@@ -69,8 +66,8 @@ class _Report:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.told = study.as_dict()
-        self.rows: list[dict[str, Any]] = self.told["strategies"]
         self.ways = summaries.ways_of(study)
+        self.rows = [way.row for way in self.ways]
         self.titles = [way.title for way in self.ways]
         self.names = figures.labels(self.titles)
         self.compared = {(*names, queue): one for names, queue, one in study.compare()}
@@ -98,22 +95,7 @@ class _Report:
             [title, number(one.mean_bps), one.why or interval(one.low, one.high), one.blocks, one.orders]
             for title, one in zip(self.titles, costs, strict=True)
         ]
-        beside = [
-            [
-                title,
-                percent(row["maker"]),
-                f"{row['children']:,}",
-                f"{row['cancels']:,}",
-                number(row["seconds"]),
-                percent(row["participation"]),
-                number(row["effective_spread_bps"]),
-                number(row["quoted_spread_bps"]),
-                number(row["realised_spread_bps"]),
-                number(row["vwap_bps"]),
-                number(row["twap_bps"]),
-            ]
-            for title, row in zip(self.titles, self.rows, strict=True)
-        ]
+        beside = [[way.title, *(show(way.row[key]) for _, key, show in BESIDE)] for way in self.ways]
         unit = "bps of size x mid at arrival"
         return Section(
             "shortfall",
@@ -153,20 +135,17 @@ class _Report:
                 ),
                 table(
                     "Beside it: how orders were worked, and spreads in bps, mean over orders",
-                    [
-                        "strategy", "as maker", "children", "cancels", "seconds", "of the volume", "effective spread",
-                        "quoted spread", "realised spread", "less VWAP", "less TWAP",
-                    ],
+                    ["strategy", *(name for name, _, _ in BESIDE)],
                     beside,
                 ),
             ],
-        )  # fmt: skip
+        )
 
     def differences(self) -> Section | None:
         if not self.compared:
             return None
         study = self.study
-        ways = [way for way in self.ways if (way.schedule, way.routing, self._queue(way)) in self.compared]
+        ways = [way for way in self.ways if (*way.names, way.row["queue"]) in self.compared]
         found = list(self.compared.values())
         spread = summaries.spread_of(study.differences())
         titles = [way.title for way in ways]
@@ -195,34 +174,46 @@ class _Report:
                     "comparisons (Holm)."
                 ),
                 figures.boxes(
-                    "differences", "Difference to the baseline by order, bps.", "bps less the baseline",
-                    figures.labels(titles), spread.T.tolist(),
+                    "differences",
+                    "Difference to the baseline by order, bps.",
+                    "bps less the baseline",
+                    figures.labels(titles),
+                    spread.T.tolist(),
                 ),
                 table(
                     "Difference to the baseline by order, bps: quantiles and mean over orders, then by blocks",
                     [
-                        "strategy", "held against", "5 %", "25 %", "half", "75 %", "95 %", "mean",
-                        "by blocks, 95 % interval", "blocks", "cheaper", "dearer", "equal", "adjusted p",
+                        "strategy",
+                        "held against",
+                        "5 %",
+                        "25 %",
+                        "half",
+                        "75 %",
+                        "95 %",
+                        "mean",
+                        "by blocks, 95 % interval",
+                        "blocks",
+                        "cheaper",
+                        "dearer",
+                        "equal",
+                        "adjusted p",
                     ],
                     rows,
                 ),
             ],
-        )  # fmt: skip
-
-    def _queue(self, way: summaries.Way) -> str | None:
-        return next(row["queue"] for row, one in zip(self.rows, self.ways, strict=True) if one is way)
+        )
 
     def _against(self, way: summaries.Way) -> str:
         study = self.study
-        schedule = study.strategies[0][0] if way.routing == study.baseline else way.schedule
-        return f"{schedule} x {study.baseline}"
+        schedule, routing = way.names
+        return f"{study.strategies[0][0] if routing == study.baseline else schedule} x {study.baseline}"
 
     def sizes(self) -> Section | None:
         sizes = np.unique(self.study.parents["size"])
         if len(sizes) < 2:
             return None
         costs = [self.study.costs(self.study.parents["size"] == size) for size in sizes]
-        names = [f"{size:,g}" for size in sizes.tolist()]
+        names = [quantity(size) for size in sizes.tolist()]
         found = [
             (way.title, way.number, way.queue, [one[i].mean_bps for one in costs]) for i, way in enumerate(self.ways)
         ]
@@ -238,14 +229,17 @@ class _Report:
             "Cost against size",
             [
                 figures.lines(
-                    "sizes", "Shortfall by size of the order, mean of blocks, bps.",
-                    ("size of the order", "bps"), names, found,
+                    "sizes",
+                    "Shortfall by size of the order, mean of blocks, bps.",
+                    ("size of the order", "bps"),
+                    names,
+                    found,
                 ),
                 table(
                     "Shortfall by size of the order, mean of blocks and 95 % interval, bps", ["strategy", *names], rows
                 ),
             ],
-        )  # fmt: skip
+        )
 
     # --- fills ----------------------------------------------------------------------------------------------------
 
@@ -257,14 +251,18 @@ class _Report:
         for i, title in enumerate(self.titles):
             kinds = [("taker", found.taker[i]), ("maker", found.maker[i])]
             for kind, parts in kinds if found.maker[i].any() else kinds[:1]:
-                fee = [f"{found.shares[i]:,g}", number(found.fees[i], 4)] if kind == "taker" else ["", ""]
+                fee = [quantity(found.shares[i]), number(found.fees[i], 4)] if kind == "taker" else ["", ""]
                 rows.append([title, kind, *fee, *(percent(part) if part else "" for part in parts.tolist())])
         return Section(
             "venues",
             "Where the shares went",
             [
                 figures.by_venue(
-                    "venues", "Parts of the shares by venue; hatched: as maker.", self.names, found.names, found.taker,
+                    "venues",
+                    "Parts of the shares by venue; hatched: as maker.",
+                    self.names,
+                    found.names,
+                    found.taker,
                     found.maker,
                 ),
                 table(
@@ -273,7 +271,7 @@ class _Report:
                     rows,
                 ),
             ],
-        )  # fmt: skip
+        )
 
     def markouts(self) -> Section | None:
         if not len(self.study.fills["order"]):
@@ -296,8 +294,11 @@ class _Report:
                     "a maker's line rises, the price came through him: he was filled as others knew better."
                 ),
                 figures.lines(
-                    "markouts", "Markouts: price less the mid later (a sale: the other way round), bps.",
-                    ("time after the fill", "bps"), marks, drawn,
+                    "markouts",
+                    "Markouts: price less the mid later (a sale: the other way round), bps.",
+                    ("time after the fill", "bps"),
+                    marks,
+                    drawn,
                 ),
                 table(
                     "Markouts, price less the mid later (a sale: the other way round), bps of the mid at arrival",
@@ -305,7 +306,7 @@ class _Report:
                     [[one.title, *map(number, line)] for one, line in zip(found, values.tolist(), strict=True)],
                 ),
             ],
-        )  # fmt: skip
+        )
 
     # --- one order ------------------------------------------------------------------------------------------------
 
@@ -318,7 +319,7 @@ class _Report:
         order = {name: column[row].item() for name, column in self.study.parents.items()}
         told = paragraph(
             f"Of the strategy whose orders take longest, {way.title}, the one with the median shortfall: order "
-            f"{order['order']}, to {SIDES[order['side']]} {order['size']:,g} {order['symbol']}, arrived at "
+            f"{order['order']}, to {SIDES[order['side']]} {quantity(order['size'])} {order['symbol']}, arrived at "
             f"{iso_of(order['arrival'])}. It cost {number(order['shortfall_bps'])} bps, and "
             f"{percent((order['filled'] - order['overfill']) / order['size'])} of it were filled."
         )
@@ -329,48 +330,61 @@ class _Report:
             yield paragraph("The market around it is not shown: the study does not know its feed any more.")
             return
         try:
-            found = self.study.again.follow(order["order"], way.number, summaries.queue_of(way), order["done"])
+            found = self.study.again.follow(order["order"], way.number, QUEUES[way.queue], order["done"])
         except (InputError, StreamError) as error:
             yield paragraph(f"The market around it is not shown, as the feed cannot be read again: {error}")
             return
         arrival = order["arrival"]
         children = [
             (
-                seconds(one.sent - arrival),
-                seconds((one.over or one.sent) - arrival),
+                (one.sent - arrival) / SECOND,
+                ((one.over or one.sent) - arrival) / SECOND,
                 one.price,
-                f"{one.venue}: {one.filled:,g} of {one.shares:,g}",
+                f"{quantity(one.filled)} of {_what(one.venue, one.shares)}",
             )
             for one in found.children
         ]
         fills = self._fills_of(way, order)
         marks = [
-            (seconds(one["time"] - arrival), one["price"], bool(one["maker"]), f"{one['venue']}: {one['shares']:,g}")
+            (
+                (one["time"] - arrival) / SECOND,
+                one["price"],
+                bool(one["maker"]),
+                f"{one['venue']}: {quantity(one['shares'])}",
+            )
             for one in fills
         ]
-        book = [(seconds(time - arrival), bid, ask) for time, bid, ask in found.book]
+        book = [((time - arrival) / SECOND, bid, ask) for time, bid, ask in found.book]
         yield figures.order_path(
-            "order", "The best bid and offer as the order knew them, its child orders, and its fills.", book,
-            seconds(found.end - arrival), children, marks,
-        )  # fmt: skip
+            "order",
+            "The best bid and offer as the order knew them, its child orders, and its fills.",
+            book,
+            (found.end - arrival) / SECOND,
+            children,
+            marks,
+        )
         yield table(
             f"Its child orders{_first(children)}; the price is the worst that each may trade at",
             ["sent after, s", "venue", "kind", "rests until, s after", "price", "shares", "filled"],
             [
                 [
-                    time(one.sent - arrival), one.venue, "rests" if one.over else "takes",
-                    time(one.over - arrival) if one.over else "", price(one.price), f"{one.shares:,g}",
-                    f"{one.filled:,g}",
+                    seconds(one.sent - arrival),
+                    one.venue,
+                    "rests" if one.over else "takes",
+                    seconds(one.over - arrival) if one.over else "",
+                    price(one.price),
+                    quantity(one.shares),
+                    quantity(one.filled),
                 ]
                 for one in found.children[:MOST_ROWS]
             ],
-        )  # fmt: skip
+        )
 
     def _fills_of(self, way: summaries.Way, order: dict[str, Any]) -> list[dict[str, Any]]:
         fills = self.study.fills
-        mine = (fills["order"] == order["order"]) & (fills["queue"] == way.queue)
-        mine &= (fills["schedule"] == way.schedule) & (fills["routing"] == way.routing)
-        return [{name: column[i].item() for name, column in fills.items()} for i in np.flatnonzero(mine).tolist()]
+        (found,) = (one.chosen for one in summaries.fills_of(self.study, [way]) if one.kind == "all")
+        mine = found[fills["order"][found] == order["order"]]
+        return [{name: column[i].item() for name, column in fills.items()} for i in mine.tolist()]
 
     def _fills(self, way: summaries.Way, order: dict[str, Any]) -> Markup:
         fills = self._fills_of(way, order)
@@ -379,12 +393,17 @@ class _Report:
             ["time after, s", "venue", "as", "price", "shares", "fee, $", "mid when sent"],
             [
                 [
-                    time(one["time"] - order["arrival"]), one["venue"], "maker" if one["maker"] else "taker",
-                    price(one["price"]), f"{one['shares']:,g}", number(one["fee"], 4), price(one["mid_sent"]),
+                    seconds(one["time"] - order["arrival"]),
+                    one["venue"],
+                    "maker" if one["maker"] else "taker",
+                    price(one["price"]),
+                    quantity(one["shares"]),
+                    number(one["fee"], 4),
+                    price(one["mid_sent"]),
                 ]
                 for one in fills[:MOST_ROWS]
             ],
-        )  # fmt: skip
+        )
 
     # --- what it rests on -----------------------------------------------------------------------------------------
 
@@ -409,7 +428,7 @@ class _Report:
             ["arrivals drawn again", f"{data['arrivals_redrawn']:,}"],
         ]
         parts = [
-            table("The feed within the sessions", ["", "what was found"], rows, words=True),
+            table("The feed within the sessions", ["of it", "what was found"], rows, words=True),
             table(
                 "Venues that quote, with the time from the first to the last row of each, over all days and symbols",
                 ["venue", "rows", "hours"],
@@ -424,83 +443,15 @@ class _Report:
             parts.append(table(f"Gaps{_first(data['gaps'])}", ["symbol", "from", "seconds"], gaps))
         return Section("data", "The data", parts)
 
-    def settings(self) -> Section:
-        told = self.told
-        versions = told["versions"] | {"plotly": metadata.version("plotly")}
-        command = told["command"]
-        again = (
-            element("pre", element("code", command), tabindex=0)
-            if command
-            else paragraph("It was made by the library, so there is no command; the settings are these.")
-        )
-        settings = self._orders() | told["settings"]
-        opens, closes, timezone = settings["session"]
-        settings["session"] = f"{timedelta(seconds=opens)} to {timedelta(seconds=closes)}, {timezone}"
-        rows = [(name.replace("_", " "), _words(value)) for name, value in settings.items()]
-        parts = [
-            element("h3", "The command that makes it again"),
-            again,
-            element("h3", "Settings"),
-            table("Settings", ["setting", "value"], [*rows, ("seed", told["seed"])], words=True),
-            table("Versions", ["of", "version"], list(versions.items()), words=True),
-        ]
-        files = [(path, *_hashed(path)) for path in told["data"]["files"]]
-        if files:
-            parts.append(table("Input files", ["file", "bytes", "SHA-256"], files, words=True))
-        return Section("settings", "How it was made", parts)
-
-    def _orders(self) -> dict[str, Any]:
+    def orders(self) -> dict[str, Any]:
         parents = self.study.parents
         sides = [SIDES[side] for side in np.unique(parents["side"]).tolist()]
-        sizes = [f"{size:,g}" for size in np.unique(parents["size"]).tolist()]
+        sizes = [quantity(size) for size in np.unique(parents["size"]).tolist()]
         return {"orders": f"{self.told['orders']:,}", "sides": sides, "sizes": sizes}
 
 
-# --- as text ---------------------------------------------------------------------------------------------------------
-
-
-def number(value: float | None, decimals: int = 2) -> str:
-    if value is None or value != value:
-        return ABSENT
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if float(text.replace(",", "")) == 0 else text
-
-
-def percent(value: float | None) -> str:
-    return ABSENT if value is None or value != value else f"{value:.1%}"
-
-
-def price(value: float) -> str:
-    """Cents at least, and what is finer where it is there."""
-    text = f"{value:.6f}".rstrip("0")
-    whole, _, cents = text.partition(".")
-    return f"{whole}.{cents:0<2}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    return "no interval" if low is None or high is None else f"{number(low)} to {number(high)}"
-
-
-def signed(value: float | None, low: float | None, high: float | None) -> str:
-    """A difference as the terminal has it."""
-    if value is None:
-        return ABSENT
-    if low is None or high is None:
-        return f"{tables.digits(value, 0.01)} (no interval)"
-    found = [tables.digits(one, high - low) for one in (value, low, high)]
-    return f"{found[0]} ({found[1]} to {found[2]})"
-
-
-def probability(value: float | None) -> str:
-    return ABSENT if value is None else "below 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def seconds(nanoseconds: int) -> float:
-    return nanoseconds / SECOND
-
-
-def time(nanoseconds: int) -> str:
-    return f"{nanoseconds / SECOND:.6f}"
+def _what(venue: str, shares: float) -> str:
+    return f"{quantity(shares)} at {venue}"
 
 
 def _first(rows: list[Any]) -> str:
@@ -515,21 +466,15 @@ def _counts(found: Mapping[str, int]) -> str:
     return ", ".join(f"{why} {count:,}" for why, count in found.items()) or "none"
 
 
-def _words(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return joined((f"{key}: {_words(one)}" for key, one in value.items()), "; ")
-    if isinstance(value, list | tuple):
-        return ", ".join(str(_words(one)) for one in value)
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
-
-
-def _hashed(path: str) -> tuple[str, str]:
-    """Bytes and SHA-256 of a file; of what is none, such as a pipe, neither."""
-    if not Path(path).is_file():
-        return ABSENT, "no file that can be read again"
-    found, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-            size += len(piece)
-    return f"{size:,}", found.hexdigest()
+BESIDE: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("as maker", "maker", percent),
+    ("children", "children", quantity),
+    ("cancels", "cancels", quantity),
+    ("seconds", "seconds", number),
+    ("of the volume", "participation", percent),
+    ("effective spread", "effective_spread_bps", number),
+    ("quoted spread", "quoted_spread_bps", number),
+    ("realised spread", "realised_spread_bps", number),
+    ("less VWAP", "vwap_bps", number),
+    ("less TWAP", "twap_bps", number),
+)

@@ -10,7 +10,6 @@ import numpy as np
 from sor.backtest.measures import MARKED
 from sor.backtest.study import Study
 from sor.backtest.tables import title_of
-from sor.backtest.work import QUEUES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,22 +18,28 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class Way(NamedTuple):
-    """A strategy under a queue model: its title, its number among strategies, and its rows in ``Study.parents``."""
+    """A strategy under a queue model: its line of `Study.rows`, and which rows of ``Study.parents`` are its.
+
+    ``number`` is the strategy's in the study, ``queue`` that of the model, also where nothing rests.
+    """
 
     title: str
-    schedule: str
-    routing: str
-    queue: int
+    row: dict[str, Any]
     number: int
+    queue: int
     chosen: NDArray[np.intp]
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.row["schedule"], self.row["routing"]
 
 
 def ways_of(study: Study) -> list[Way]:
     """In the order of `Study.rows`."""
-    found = []
-    for row, (names, queue, chosen) in zip(study.rows(), study.groups(), strict=True):
-        found.append(Way(title_of(row), *names, queue, study.strategies.index(names), chosen))
-    return found
+    return [
+        Way(title_of(row), row, study.strategies.index(names), queue, chosen)
+        for row, (names, queue, chosen) in zip(study.rows(), study.groups(), strict=True)
+    ]
 
 
 def spread_of(differences: list[NDArray[Any]]) -> NDArray[np.float64]:
@@ -61,10 +66,11 @@ class FillsOf(NamedTuple):
 def fills_of(study: Study, ways: list[Way]) -> list[FillsOf]:
     """All fills of each way, and where it was a maker anywhere both kinds of them."""
     fills = study.fills
+    maker = fills["maker"].astype(bool)
     found = []
     for way in ways:
-        mine = (fills["schedule"] == way.schedule) & (fills["routing"] == way.routing) & (fills["queue"] == way.queue)
-        maker = fills["maker"].astype(bool)
+        schedule, routing = way.names
+        mine = (fills["schedule"] == schedule) & (fills["routing"] == routing) & (fills["queue"] == way.queue)
         found.append(FillsOf(way, "all", np.flatnonzero(mine)))
         if (mine & maker).any():
             found += [
@@ -128,15 +134,10 @@ def markouts_of(study: Study, found: list[FillsOf]) -> NDArray[np.float64]:
 
 def order_to_follow(study: Study, ways: list[Way]) -> tuple[Way, int] | None:
     """Of the way that takes longest, and is not the baseline, the row of the order with the median shortfall."""
-    others = [way for way in ways if way.routing != study.baseline] or ways
-    seconds = [row["seconds"] for row, way in zip(study.rows(), ways, strict=True) if way in others]
+    others = [way for way in ways if way.names[1] != study.baseline] or ways
     costs = study.parents["shortfall_bps"]
-    way = others[int(np.argmax(seconds))]
+    way = max(others, key=lambda one: one.row["seconds"])  # the first of several
     priced = way.chosen[np.isfinite(costs[way.chosen]) & (study.parents["filled"][way.chosen] > 0)]
     if not len(priced):
         return None
     return way, int(priced[np.argsort(costs[priced], kind="stable")[(len(priced) - 1) // 2]])
-
-
-def queue_of(way: Way) -> str:
-    return QUEUES[way.queue]
