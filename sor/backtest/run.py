@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 from sor.backtest.days import Day, Session, survey
+from sor.backtest.followed import Again
 from sor.backtest.orders import Orders, ParentOrder, Plan, ways_of
 from sor.backtest.pieces import Surveyed, done, piece_of, surveyed, workers
 from sor.backtest.study import Study, study_of, venues_of
@@ -86,11 +87,8 @@ def backtest(
     with workers(jobs, dask) as pool:
         given = _Given(batches, strategies, baseline, rules, session, directory, instruments)
         if pool is None and keep is None:
-            study = _at_once(given, orders, told)
-        else:
-            study = _in_pieces(given, orders, told, pool, keep, command)
-    study.command = command
-    return study
+            return _at_once(given, orders, told, command)
+        return _in_pieces(given, orders, told, pool, keep, command)
 
 
 class _Given(NamedTuple):
@@ -109,21 +107,24 @@ class _Given(NamedTuple):
         _check_venues([one for _, _, one in ways], self.rules, venues_of(days, self.directory), self.directory)
         return Plan(days, ways, orders, self.rules, self.session, self.instruments)
 
-    def study(self, planned: Plan, found: Found) -> Study:
+    def study(self, planned: Plan, found: Found, command: str | None, known: Surveyed | None = None) -> Study:
         """Of what was found in any order."""
         found.parents.sort(key=lambda row: row[0])
         found.fills.sort(key=lambda row: row[0])
-        return study_of(planned, found, self.feed, self.directory, self.baseline)
+        study = study_of(planned, found, self.feed, self.directory, self.baseline)
+        study.again = Again(planned, self.feed, self.directory, {} if known is None else known.paths)
+        study.command = command
+        return study
 
 
-def _at_once(given: _Given, orders: Any, told: Callable[[int, int], None] | None) -> Study:
+def _at_once(given: _Given, orders: Any, told: Callable[[int, int], None] | None, command: str | None) -> Study:
     """All work by this process, in one pass."""
     feed, held = given.feed, _Held(given.feed)
     planned = given.planned(survey(held, given.session, given.rules.max_quote_age), orders)
     again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
     tell = _teller(planned, told)
     found = work(planned.everything(), again, given.directory, planned.instruments, tell)
-    return given.study(planned, found)
+    return given.study(planned, found, command)
 
 
 def _in_pieces(
@@ -141,7 +142,7 @@ def _in_pieces(
     found = Found()
     for one in done(pool, pieces, keep, _teller(planned, told), command):
         found.join(one)
-    return given.study(planned, found)
+    return given.study(planned, found, command, known)
 
 
 def _learn(feed: Feed, known: Surveyed) -> None:

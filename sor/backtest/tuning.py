@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sor.backtest import comparison
+from sor.backtest import comparison, tables
 from sor.backtest.comparison import Comparison
 from sor.backtest.days import SECOND, Session
 from sor.backtest.orders import Orders, ParentOrder
@@ -102,8 +102,8 @@ class Space:
         if name in PLACED_BY:
             if self.routing != "cont_kukanov":
                 raise InputError(
-                    f"space has {name}, and {self.routing} takes what is released at once: penalties and a horizon change "
-                    "no split of it; they are cont_kukanov's"
+                    f"space has {name}, and {self.routing} takes what is released at once: penalties and a horizon "
+                    "change no split of it; they are cont_kukanov's"
                 )
         elif name in OF_SCHEDULE.values():
             if OF_SCHEDULE.get(self.schedule) != name:
@@ -148,7 +148,7 @@ class Space:
         found: dict[tuple[float, ...], dict[str, float]] = {}
         for _ in range(100 * number):
             point = {
-                name: _rounded(name, values.at(float(random.random())))
+                name: _kept(values, name, values.at(float(random.random())))
                 if isinstance(values, Range)
                 else values[int(random.integers(len(values)))]
                 for name, values in self.values.items()
@@ -271,7 +271,9 @@ class Tuning:
         return sum(getattr(fold, name) * fold.orders for fold in self.folds) / orders if orders else None
 
     def _cost(self, names: tuple[str, str]) -> float | None:
-        return next(row["shortfall_bps"] for row in self.study.rows() if (row["schedule"], row["routing"]) == names)
+        columns = self.study.parents
+        mean = _mean(columns["shortfall_bps"][(columns["schedule"] == names[0]) & (columns["routing"] == names[1])])
+        return None if math.isnan(mean) else mean
 
     def sentence(self) -> str:
         """What can be said of the point that was chosen each day, in plain words."""
@@ -281,9 +283,9 @@ class Tuning:
 
     def table(self) -> str:
         """The answer as text."""
-        from sor.backtest import tables
-
-        return "\n".join(tables.tuning_lines(self))
+        study = self.study
+        title = tables.head(study.data, study.settings, study.parents)
+        return "\n".join(tables.tuning(self.as_dict(), title, self.sentence()))
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as what goes into JSON; absent is None."""
@@ -590,16 +592,24 @@ def _one_by_one(
         search = optuna.create_study(sampler=sampler)
 
         def trial(asked: Any, before: Sequence[int] = before) -> float:
-            return cost_of({name: _asked(asked, name, values) for name, values in space.values.items()}, before)
+            return cost_of(
+                {name: _kept(values, name, _asked(asked, name, values)) for name, values in space.values.items()},
+                before,
+            )
 
         search.optimize(trial, n_trials=number)
-        chosen.append({name: _rounded(name, value, 15) for name, value in search.best_params.items()})
+        chosen.append({name: _kept(space.values[name], name, value) for name, value in search.best_params.items()})
     together = _Costs(_joined(first, list(known.values())), space, tried, default)
     return together.tuning("optuna", [_place(tried, point) for point in chosen[:-1]], train_days)
 
 
 def _place(tried: Sequence[dict[str, float]], point: dict[str, float]) -> int:
     return next(place for place, one in enumerate(tried) if one == point)
+
+
+def _kept(values: Values, name: str, value: float) -> float:
+    """Of a range with few digits."""
+    return _rounded(name, value) if isinstance(values, Range) else float(value)
 
 
 def _asked(trial: Any, name: str, values: Values) -> float:
@@ -638,10 +648,3 @@ def _joined(first: Study, others: Sequence[Study]) -> Study:
         "strategies": [f"{schedule} x {routing}" for schedule, routing in strategies],
     }
     return replace(first, parents=together(parents), fills=together(fills), strategies=strategies, settings=settings)
-
-
-def flags_of(tuning: Tuning) -> Iterator[tuple[str, str]]:
-    """The best point as settings by name: of `sor consume` where only its routing was tuned."""
-    for name, value in tuning.best.parameters.items():
-        if name in PLACED_BY:
-            yield name, f"{value:.15g}"

@@ -162,6 +162,24 @@ def work(
     return found
 
 
+def worked_again(
+    job: Job,
+    feed: Iterable[Batch],
+    directory: VenueDirectory,
+    instruments: Instruments,
+    listener: Callable[[market.Market], Any],
+) -> list[Any]:
+    """The simulations of a job of one day; ``listener`` gives for its market what is told of prints and quotes."""
+    (day,) = job.days
+    going = _Going(job, day, directory, instruments)
+    going.market.listeners.append(listener(going.market))
+    for symbol, number, batch in parts_of(feed, job.session):
+        if (symbol, number) == (day.symbol, day.day):
+            going.add(batch)
+    going.finish(Found())
+    return [sim for *_, sim in going._sims]
+
+
 class _Going:
     """A symbol's day that is going by."""
 

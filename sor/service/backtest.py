@@ -18,11 +18,12 @@ from sor.errors import Exit, InputError
 from sor.market.columns import arrow
 from sor.market.venues import VenueDirectory
 from sor.market.whole_file import WholeFile
+from sor.report.figures import library
 from sor.service import options
 from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
-from sor.service.settings import BacktestSettings, beside
+from sor.service.settings import BacktestSettings, beside, from_environment
 from sor.types import SIDES, CostParameters
 
 SECOND = 10**9
@@ -32,6 +33,8 @@ def backtest(settings: BacktestSettings) -> int:
     """Work the orders and tell what they cost."""
     if settings.output is not None and settings.output.endswith(".parquet"):
         arrow()  # missed now, and not after all the work
+    if settings.report is not None:
+        library()
     directory = VenueDirectory.load(settings.venues)
     feed = feed_of(settings, directory, settings.depth)
     rules = rules_of(settings)
@@ -50,7 +53,7 @@ def backtest(settings: BacktestSettings) -> int:
                 dask=settings.dask,
                 keep=settings.keep,
                 told=progress.tell,
-                command=shlex.join(["sor", *sys.argv[1:]]),
+                command=" ".join([*from_environment("backtest"), shlex.join(["sor", *sys.argv[1:]])]),
             )
         except KeyboardInterrupt:
             progress.stopped(settings.keep)
@@ -66,6 +69,9 @@ def tell(study: Study, settings: BacktestSettings) -> None:
         parents = str(beside(settings.output, "parents"))
         files.write(study, settings.output, parents)
         report.info(f"wrote {len(study.fills['order']):,} fills to {settings.output}, the orders to {parents}")
+    if settings.report is not None:
+        study.report(settings.report)
+        report.info(f"wrote the report to {settings.report}")
     if settings.json == "-":
         say(found)
         return

@@ -197,6 +197,8 @@ def _check_backtest(settings: BacktestSettings) -> None:
         raise InputError("--orders and --every: a number of arrivals, or the time between them; give one of them")
     if settings.output is not None and beside(settings.output, "parents") is None:
         raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
+    if settings.report is not None and not settings.report.endswith(".html"):
+        raise InputError(f"--report is {settings.report!r}: its name must end in .html")
     if "cont_kukanov" in settings.routing:
         _check_windows(settings)
         _check_penalties(settings, "--routing")

@@ -4,6 +4,7 @@ A command's settings are all of its groups in one frozen object; a function asks
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
@@ -728,6 +729,15 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
             file="written",
         ),
     ] = None
+    report: Annotated[
+        str | None,
+        Option(
+            "SOR_REPORT",
+            file_path,
+            "file for a report to look at, .html: one page that opens offline (pip install 'sor[report]')",
+            file="written",
+        ),
+    ] = None
 
 
 class VersionSettings(Settings):
@@ -807,6 +817,12 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
     if issubclass(settings, KafkaSettings):
         security.complete(values, given, {option.field: option.title for option in options_of(command)})
     return settings(**values)
+
+
+def from_environment(command: str) -> list[str]:
+    """What the environment sets for a command, as a shell takes it."""
+    found = (options.text_of(option, {}, os.environ) for option in options_of(command))
+    return [f"{name}={shlex.quote(value)}" for name, value in found if value is not None]
 
 
 def log_format(command: str, flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> str:

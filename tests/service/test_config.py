@@ -117,6 +117,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--jobs": ("2", 2, "1024", 1024),
     "--dask": ("tcp://a:1", "tcp://a:1", "b", "b"),
     "--keep": ("a", "a", "s3://b/c", "s3://b/c"),
+    "--report": ("a.html", "a.html", "b/c.html", "b/c.html"),
     "--log-level": ("debug", "debug", "ERROR", "error"),
     "--log-format": ("json", "json", "TEXT", "text"),
     "--security-protocol": ("ssl", "ssl", "PLAINTEXT", "plaintext"),
