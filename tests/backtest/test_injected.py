@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "rules.md"
 BLOCK = re.compile(r"(?<=^\$ python tools/injected\.py\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 FEW = range(1, 6)
-BUSY = replace(SCENARIO, rate=30, news=1_500, price=200.0, hidden=0.2)  # much is cancelled, and prices move all the time
+BUSY = replace(SCENARIO, rate=30, news=1_500, price=200.0, hidden=0.2)  # prices move all the time
 
 
 @pytest.fixture(scope="module")
@@ -55,23 +55,35 @@ def test_an_order_that_nobody_sees_or_meets_leaves_the_same_bytes(seed: int, sce
     assert bytes_of(feed_of(beside)) == bytes_of(feed_of(without))
 
 
+@pytest.mark.parametrize("behind", [0, 1, 3])
 @pytest.mark.parametrize("seed", FEW)
-def test_until_it_trades_an_order_that_nobody_looks_at_changes_nothing(seed: int) -> None:
-    """However large it is; from then on it has taken what was another's."""
+def test_until_it_trades_an_order_that_nobody_looks_at_changes_nothing(seed: int, behind: int) -> None:
+    """However large it is."""
     scenario = replace(BUSY, seed=seed, hidden=0.0)
-    without, beside = run(scenario), run(scenario, place_of(scenario), 100_000, seen=False)
+    without, beside = run(scenario), run(scenario, Place("buy", seed % 4, behind), 100_000, seen=False)
     traded = beside.fate.first_fill
-    assert traded < NEVER
-    feeds = [prints(feed_of(day), traded) for day in (without, beside)]
-    assert len(feeds[0]) > 50
-    assert feeds[0] == feeds[1]
-    assert prints(feed_of(without)) != prints(feed_of(beside))
+    posted = [[one for one in orders_of(day) if one[0] < traded] for day in (without, beside)]
+    assert len(posted[0]) > 500
+    assert posted[0] == posted[1]
 
 
-def prints(batch: Batch, before: int = NEVER) -> list[tuple[int, ...]]:
-    rows = (batch.action == ord("T")) & (batch.time < before)
-    columns = batch.time, batch.publisher, batch.side, batch.price, batch.size
-    return list(zip(*(one[rows].tolist() for one in columns), strict=True))
+@pytest.mark.parametrize("seed", FEW)
+def test_when_it_has_traded_most_goes_on_as_without_it(seed: int) -> None:
+    """What another would have sold it sold; the numbers of all events are the same."""
+    scenario = replace(BUSY, seed=seed, hidden=0.0)
+    without, beside = run(scenario), run(scenario, place_of(scenario), 5_000)
+    cancelled, with_ours = (
+        {(one.cancelled, one.key) for one in day.orders if one.cancelled} for day in (without, beside)
+    )
+    assert beside.fate.filled > 0
+    assert len(cancelled) > 500
+    assert cancelled != with_ours
+    assert len(cancelled & with_ours) > 0.8 * len(cancelled)
+
+
+def orders_of(day: CommonDay) -> list[tuple[int, ...]]:
+    """When each came, and where."""
+    return [(one.time, one.side.book.publisher, one.key, one.size) for one in day.orders]
 
 
 def test_a_share_is_inside_or_was_taken_by_who_wanted_more_than_there_was(by_size: list[list[Case]]) -> None:
