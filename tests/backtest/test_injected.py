@@ -116,7 +116,10 @@ def test_who_is_seen_is_met_more_often(by_size: list[list[Case]]) -> None:
     """It is alone at its price for a while, and takers come to it who went elsewhere."""
     for some in by_size:
         unseen, seen = (sum(case.true[which].filled / case.shares for case in some) for which in (0, 1))
-        assert seen > unseen
+        assert seen > max(unseen, sum(case.found[-1].filled / case.shares for case in some))
+        out = [case for case in some if case.inside(seen=True)[1] is False]
+        sooner = sum(case.true[True].first_fill < case.found[-1].first_fill for case in out)
+        assert sooner > 0.8 * len(out) > 0
 
 
 def test_the_range_of_a_backtest_is_one(by_size: list[list[Case]]) -> None:
