@@ -41,8 +41,8 @@ REQUIRED = os.environ.get("SOR_REQUIRE_EXT", "0") not in ("", "0")
 # package's own `__init__` may import all, and nothing imports from it but the version.
 FOLDERS = ["", "market", "models", "routing", "execution", "backtest", "report", "stream", "kafka", "service"]
 COMMANDS = ("cli", "__main__")  # above all folders
-# The one way back: a result is asked for its own report, which is imported then.
-ASKED_FOR = {"sor.backtest.study": {"sor.report.study"}}
+# The one way back: results are asked for their own reports, which are imported then.
+ASKED_FOR = {"sor.backtest.study": {"sor.report.study"}, "sor.backtest.tuning": {"sor.report.tuning"}}
 # Warnings of other people's modules on import: kafka-python 3.0.12 reads its schemas the old way.
 TOLERATED = [f"-Wignore:{name} is deprecated:DeprecationWarning" for name in ("read_text", "open_text")]
 READERS_OF_ENVIRONMENT = {"sor.kernels", "sor.service.settings"}

@@ -48,14 +48,14 @@ def lines(
 def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
     """A line a day that was judged, then what can be said, and the point to go on with."""
     best, folds, baselines = found["best"], found["folds"], found["baselines"]
-    tried = f"{found['points_tried']:,} points of {best['schedule'].partition(':')[0]} x {best['routing'].partition(':')[0]}"
+    tried = f"{found['points_tried']:,} points of {_plain(best['schedule'])} x {_plain(best['routing'])}"
     how = "the cheapest on days before is judged on the next" if folds else "tuned on one day, and judged on none"
     told = [title, f"{tried}, {found['points_that_differ']:,} of which differ in what they cost; {how}", ""]
     names = "".join(f"{name:>10}" for name in baselines)
     if folds:
         told += [
             f"{'':<10}{'':>9}{'bps, mean over orders':^35}",
-            f"{'day':<10}{'orders':>9}{'tuned on':>12}{'tuned':>10}{names}   point",
+            f"{'day':<10}{'orders':>9}{'in sample':>12}{'after it':>10}{names}   point",
         ]
     for fold in folds:
         costs = [fold[f"{name}_bps"] for name in ("in_sample", "out_of_sample", "default", "baseline")]
@@ -69,6 +69,11 @@ def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
     mean = "no cost" if best["cost_bps"] is None else f"{best['cost_bps']:.2f} bps"
     told += textwrap.wrap(f"Best on all days: {_point(best['parameters'])}, {mean}{beside}.", WIDTH)
     return [*told, "", "What this cannot tell:", *_noted(found["notes"])]
+
+
+def _plain(name: str) -> str:
+    """Of a schedule or routing, without its parameters."""
+    return name.partition(":")[0]
 
 
 def _costs(costs: Sequence[float | None]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -279,7 +280,21 @@ class Tuning:
         """What can be said of the point that was chosen each day, in plain words."""
         if not self.folds:
             return "One day can be tuned on and not judged: what is best on it says nothing of the next."
-        return f"{'; '.join(comparison.sentence([('tuned', one)], name) for name, one in self.savings.items())}."
+        clauses = [comparison.sentence([("the tuned one", one)], name) for name, one in self.savings.items()]
+        held = ["the plain default", *list(self.savings)[1:]]
+        return " ".join(f"Against {name}: {clause}." for name, clause in zip(held, clauses, strict=True))
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the answer as one HTML file, which opens without a network; see docs/report.md.
+
+        Raises
+        ------
+        InputError
+            The file cannot be written, or plotly is not installed.
+        """
+        from sor.report.tuning import write  # from below, as a study does
+
+        write(self, path)
 
     def table(self) -> str:
         """The answer as text."""

@@ -25,6 +25,8 @@ from sor.service.settings import (
     SendSettings,
     SimulateSettings,
     StreamSettings,
+    TuneSettings,
+    WorkSettings,
     beside,
     in_columns,
     truth_files,
@@ -56,8 +58,8 @@ def refuse(settings: Settings) -> None:
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
-    if isinstance(settings, BacktestSettings):
-        _check_backtest(settings)
+    if isinstance(settings, WorkSettings):
+        _check_work(settings)
 
 
 # --- what is routed --------------------------------------------------------------------------------------------------
@@ -190,18 +192,26 @@ def _check_feed(settings: FeedSettings) -> None:
                 raise InputError(f"{_flag(field)} goes with --by file only: other files are made of several")
 
 
-def _check_backtest(settings: BacktestSettings) -> None:
+def _check_work(settings: WorkSettings) -> None:
     if "-" in settings.files:
         raise InputError("FILE is '-': a backtest reads its files twice, so they must be files")
     if settings.orders is not None and settings.every is not None:
         raise InputError("--orders and --every: a number of arrivals, or the time between them; give one of them")
-    if settings.output is not None and beside(settings.output, "parents") is None:
-        raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
-    if settings.report is not None and not settings.report.endswith(".html"):
-        raise InputError(f"--report is {settings.report!r}: its name must end in .html")
-    if "cont_kukanov" in settings.routing:
+    if settings.dask is not None and settings.jobs != 1:
+        raise InputError("--jobs and --dask: the cluster has its own number of processes; give one of them")
+    routing = settings.routing if isinstance(settings, BacktestSettings) else (settings.routing,)
+    if any(one.partition(":")[0] == "cont_kukanov" for one in routing):
         _check_windows(settings)
         _check_penalties(settings, "--routing")
+    if isinstance(settings, TuneSettings):
+        if settings.points is not None and settings.search == "grid":
+            raise InputError("--points goes with --search random or optuna: a grid has all of its points")
+    elif (
+        isinstance(settings, BacktestSettings)
+        and settings.output is not None
+        and beside(settings.output, "parents") is None
+    ):
+        raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
