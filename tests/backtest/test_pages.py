@@ -1,6 +1,6 @@
 """The pages on backtests: their examples print what they say, and no column is left out.
 
-``python tests/backtest/test_pages.py`` puts the outputs of docs/strategies.md, docs/backtest.md and docs/report.md in anew.
+``python tests/backtest/test_pages.py`` puts the outputs of docs/strategies.md, backtest.md and report.md in anew.
 """
 
 from __future__ import annotations
