@@ -260,6 +260,8 @@ def test_every_module_has_a_rank() -> None:
 
 def test_imports_lead_downwards() -> None:
     graph = import_graph()
+    for module, others in ASKED_FOR.items():
+        assert others <= imports_of(module, SOURCES[module].read_text(encoding="utf-8"))
     assert "sor.errors" in graph["sor.types"]  # the walk sees something
     assert "sor.market._quotes" in graph["sor.market.book"]
     assert "sor.market._quotes" in graph["sor.routing._split_py"] or not PXD  # those of a .pxd, too

@@ -23,7 +23,7 @@ a { color: var(--link); }
 .skip { position: absolute; left: -99rem; background: #fff; padding: .5rem; }
 .skip:focus { left: 0; z-index: 9; }
 .lead { color: var(--muted); margin-top: 0; }
-.answer { background: var(--soft); border-left: 4px solid var(--link); padding: .5rem 1rem; }
+.answer { max-width: 48rem; background: var(--soft); border-left: 4px solid var(--link); padding: .5rem 1rem; }
 .answer p { margin: .5rem 0; }
 nav ol { columns: 16rem; padding-left: 1.5rem; margin: .5rem 0; }
 .scroll { overflow-x: auto; margin: 1rem 0; max-width: 100%; }
@@ -125,7 +125,7 @@ class Plot:
 
     def element(self) -> Markup:
         told = f"Plot: {self.title} The table beside it has the numbers."
-        drawn = element("div", id=f"plot-{self.name}", class_="plot", role="img", aria_label=told)
+        drawn = element("div", id=f"plot-{self.name}", class_="drawing", role="img", aria_label=told)
         return element("figure", element("figcaption", self.title), drawn, class_="drawn")
 
 
@@ -160,7 +160,7 @@ def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Sectio
     drawn = {name: {"data": plot.data, "layout": plot.layout} for name, plot in plots.items()}
     text = json.dumps(drawn, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     links = [element("li", element("a", one.title, href=f"#{one.name}")) for one in sections]
-    told = element("p", "Plots need scripts, which are off: the tables have all numbers of them.")
+    told = element("p", "Plots need scripts, which are off: the numbers are in the tables.")
     hidden = element("style", Markup(".drawn { display: none; }"))
     head = [
         Markup('<meta charset="utf-8">'),

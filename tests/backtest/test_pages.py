@@ -1,6 +1,6 @@
 """The pages on backtests: their examples print what they say, and no column is left out.
 
-``python tests/backtest/test_pages.py`` puts the outputs of docs/strategies.md and docs/backtest.md in anew.
+``python tests/backtest/test_pages.py`` puts the outputs of docs/strategies.md, backtest.md and report.md in anew.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sor.backtest.comparison import Comparison
 from sor.backtest.measures import FillRow, Parent
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURES, STRATEGIES, RULES, GUIDE = (
-    ROOT / "docs" / f"{name}.md" for name in ("measures", "strategies", "rules", "backtest")
+MEASURES, STRATEGIES, RULES, GUIDE, REPORT = (
+    ROOT / "docs" / f"{name}.md" for name in ("measures", "strategies", "rules", "backtest", "report")
 )
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -70,9 +70,10 @@ def test_a_strategy_of_ones_own_prints_what_the_page_says(tmp_path: Path, monkey
         assert steady(printed(command, tmp_path)) == steady(expected)
 
 
-def test_the_guide_prints_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [GUIDE, REPORT], ids=lambda page: page.name)
+def test_the_guide_prints_what_it_says(tmp_path: Path, page: Path) -> None:
     """Its commands one after the other, as a reader runs them."""
-    for block in BLOCK.findall(GUIDE.read_text()):
+    for block in BLOCK.findall(page.read_text()):
         for command, expected in commands(block):
             assert steady(output_of(command, tmp_path)) == steady(expected), command
 
@@ -80,15 +81,17 @@ def test_the_guide_prints_what_it_says(tmp_path: Path) -> None:
 def test_the_guides_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one, on a short day of its own."""
     pytest.importorskip("pyarrow")
+    pytest.importorskip("plotly")
     monkeypatch.chdir(tmp_path)
     assert output_of("sor simulate --output day.parquet --duration 2400", tmp_path)
     (example,) = PYTHON.findall(GUIDE.read_text())
     names: dict[str, Any] = {}
     exec(example.replace("jobs=4", "jobs=1"), names)  # noqa: S102
     assert len(names["study"].compare("brute_force")) > 0
+    assert Path("report.html").exists()
 
 
-@pytest.mark.parametrize("page", [MEASURES, STRATEGIES, RULES, GUIDE], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [MEASURES, STRATEGIES, RULES, GUIDE, REPORT], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
         other = (page.parent / target) if target else page
@@ -123,5 +126,5 @@ def renewed(page: Path, folder: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "mine.py").write_text(PYTHON.findall(STRATEGIES.read_text())[0])
-        for page in (STRATEGIES, GUIDE):
+        for page in (STRATEGIES, GUIDE, REPORT):
             renewed(page, Path(name))

@@ -126,8 +126,9 @@ class Browser:
         return found["result"].get("value")
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the page was opened, itself among them."""
-        return [one["params"]["request"]["url"] for one in self.events if one["method"] == "Network.requestWillBeSent"]
+        """Addresses that were asked for since the page was opened, itself among them; not what it holds itself."""
+        sent = (one["params"]["request"]["url"] for one in self.events if one["method"] == "Network.requestWillBeSent")
+        return [address for address in sent if not address.startswith("data:")]
 
     def complaints(self) -> list[dict[str, Any]]:
         """What stands on its console, and errors of scripts."""
