@@ -59,7 +59,7 @@ def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
         ]
     for fold in folds:
         costs = [fold[f"{name}_bps"] for name in ("in_sample", "out_of_sample", "default", "baseline")]
-        told.append(f"{fold['day']:<10}{fold['orders']:>9,}{_costs(costs)}   {_point(fold['parameters'])}")
+        told.append(f"{fold['day']:<10}{fold['orders']:>9,}{_costs(costs)}   {point(fold['parameters'])}")
     if folds:
         costs = [found["in_sample_bps"], found["out_of_sample_bps"], *baselines.values()]
         told += [f"{'all':<10}{sum(fold['orders'] for fold in folds):>9,}{_costs(costs)}", ""]
@@ -67,7 +67,7 @@ def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
     costs = [one["cost_bps"] for one in found["neighbours"] if one["cost_bps"] is not None]
     beside = f"; its {len(costs)} neighbours cost {min(costs):.2f} to {max(costs):.2f}" if costs else ""
     mean = "no cost" if best["cost_bps"] is None else f"{best['cost_bps']:.2f} bps"
-    told += textwrap.wrap(f"Best on all days: {_point(best['parameters'])}, {mean}{beside}.", WIDTH)
+    told += textwrap.wrap(f"Best on all days: {point(best['parameters'])}, {mean}{beside}.", WIDTH)
     return [*told, "", "What this cannot tell:", *_noted(found["notes"])]
 
 
@@ -80,7 +80,7 @@ def _costs(costs: Sequence[float | None]) -> str:
     return "".join(_number(cost, width) for cost, width in zip(costs, (12, 10, 10, 10), strict=True))
 
 
-def _point(parameters: Mapping[str, float]) -> str:
+def point(parameters: Mapping[str, float]) -> str:
     return " ".join(f"{name}={value:g}" for name, value in parameters.items())
 
 

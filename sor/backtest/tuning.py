@@ -500,7 +500,9 @@ class _Costs:
             )
         points = [self._point(place) for place in range(len(self.tried))]
         best = self.cheapest(self.days)
-        notes = study.notes + ([] if folds else ["One day: what is best on it was judged on no other."])
+        notes = [*study.notes, *self._edges(best)] + (
+            [] if folds else ["One day: its best point was judged on no other."]
+        )
         return Tuning(
             study,
             self.space,
@@ -545,6 +547,16 @@ class _Costs:
             return [int(place) for place in np.flatnonzero(steps == 1)]
         order = np.argsort(np.sqrt((apart**2).sum(axis=1)), kind="stable")
         return [int(place) for place in order if place != best][: 2 * len(self.space.values)]
+
+    def _edges(self, best: int) -> list[str]:
+        """Where cheaper points may lie outside of what was tried."""
+        found = []
+        for name in self.space.values:
+            values = {point[name] for point in self.tried}
+            if len(values) > 1 and self.tried[best][name] in (min(values), max(values)):
+                found.append(name)
+        at = "The best point lies at the end of what was tried of"
+        return [f"{at} {', '.join(found)}: beyond it may be cheaper ones."] if found else []
 
     def _savings(
         self, mine: Sequence[tuple[int, NDArray[np.intp]]], baseline: tuple[str, str]

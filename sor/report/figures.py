@@ -9,6 +9,7 @@ from typing import Any
 
 from sor.errors import InputError
 from sor.report.html import Plot
+from sor.report.text import ABSENT
 
 INK, LINE, MUTED = "#1d2433", "#d0d5dd", "#566074"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#6a4c93", "#8c6d1f")  # told apart by all
@@ -192,6 +193,55 @@ def lines(
         data,
         layout(340 + 20 * len(found), {"title": {"text": axes[0]}, "type": "category"}, {"title": {"text": axes[1]}}),
     )
+
+
+def heat(
+    name: str, title: str, axes: tuple[str, str], x: list[str], y: list[str], values: Sequence[Sequence[float | None]]
+) -> Plot:
+    """A field a pair of values, with its number; darker is cheaper."""
+    told = {
+        "type": "heatmap",
+        "x": x,
+        "y": y,
+        "z": [known(row) for row in values],
+        "texttemplate": "%{z:.2f}",
+        "colorscale": "Blues",
+        "colorbar": {"title": {"text": "bps"}, "thickness": 12},
+        "xgap": 1,
+        "ygap": 1,
+    }
+    return Plot(name, title, [told], _plane(axes, "category"))
+
+
+def scattered(
+    name: str, title: str, axes: tuple[str, str], points: Sequence[tuple[float, float, float | None]]
+) -> Plot:
+    """A dot a point; darker is cheaper."""
+    x, y, costs = (list(column) for column in zip(*points, strict=True))
+    marker = {
+        "size": 10,
+        "color": known(costs),
+        "colorscale": "Blues",
+        "line": {"color": MUTED, "width": 1},
+        "colorbar": {"title": {"text": "bps"}, "thickness": 12},
+    }
+    told = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": x,
+        "y": y,
+        "marker": marker,
+        "text": [ABSENT if cost is None else f"{cost:.2f} bps" for cost in costs],
+    }
+    kinds = ["log" if min(values) > 0 and max(values) >= 10 * min(values) else "linear" for values in (x, y)]
+    return Plot(name, title, [told], _plane(axes, *kinds))
+
+
+def _plane(axes: tuple[str, str], x_kind: str, y_kind: str | None = None) -> dict[str, Any]:
+    x, y = (
+        {"title": {"text": axis}, "type": kind} for axis, kind in zip(axes, (x_kind, y_kind or x_kind), strict=True)
+    )
+    return layout(420, x, y)
 
 
 def order_path(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sor.market.whole_file import WholeFile
 
 STYLE = """
 :root { color-scheme: light; --line: #d0d5dd; --soft: #f5f6f8; --ink: #1d2433; --muted: #566074; --link: #0b5cad; }
@@ -141,6 +144,18 @@ class Section:
         inner = (part.element() if isinstance(part, Plot) else part for part in self.parts)
         heading = element("h2", self.title, id=f"{self.name}-title")
         return element("section", heading, *inner, id=self.name, aria_labelledby=f"{self.name}-title")
+
+
+def written(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a page, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    with WholeFile(path) as file, file.writing():
+        file.file.write(text.encode())
 
 
 def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Section], library: str) -> str:

@@ -14,9 +14,8 @@ from sor.backtest.study import Study
 from sor.backtest.work import QUEUES
 from sor.errors import InputError, StreamError
 from sor.market.fields import iso_of
-from sor.market.whole_file import WholeFile
 from sor.report import figures, summaries
-from sor.report.html import Markup, Plot, Section, listed, page, paragraph, table
+from sor.report.html import Markup, Plot, Section, listed, page, paragraph, table, written
 from sor.report.origin import origin_of
 from sor.report.text import interval, number, percent, price, probability, quantity, seconds, signed
 from sor.types import SIDES
@@ -33,9 +32,7 @@ def write(study: Study, path: str | os.PathLike[str]) -> None:
     InputError
         plotly is not installed, or the file cannot be written.
     """
-    text = report_of(study)
-    with WholeFile(path) as file, file.writing():
-        file.file.write(text.encode())
+    written(report_of(study), path)
 
 
 def report_of(study: Study) -> str:

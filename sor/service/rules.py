@@ -26,7 +26,6 @@ from sor.service.settings import (
     SimulateSettings,
     StreamSettings,
     TuneSettings,
-    WorkSettings,
     beside,
     in_columns,
     truth_files,
@@ -58,7 +57,7 @@ def refuse(settings: Settings) -> None:
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
-    if isinstance(settings, WorkSettings):
+    if isinstance(settings, BacktestSettings | TuneSettings):
         _check_work(settings)
 
 
@@ -192,7 +191,7 @@ def _check_feed(settings: FeedSettings) -> None:
                 raise InputError(f"{_flag(field)} goes with --by file only: other files are made of several")
 
 
-def _check_work(settings: WorkSettings) -> None:
+def _check_work(settings: BacktestSettings | TuneSettings) -> None:
     if "-" in settings.files:
         raise InputError("FILE is '-': a backtest reads its files twice, so they must be files")
     if settings.orders is not None and settings.every is not None:
