@@ -1,4 +1,4 @@
-"""What the pages take from the code when they are built: a comment ``<!-- from code: NAME -->`` becomes what is made here.
+"""What pages take from the code as they are built: a comment ``<!-- from code: NAME -->`` becomes what is made here.
 
 Tables in Markdown, by the functions of `PARTS`. Nothing of it is committed, so nothing can fall behind.
 """
