@@ -11,7 +11,7 @@ import sor
 project = "sor"
 author = "The sor developers"
 release = sor.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 
@@ -25,11 +25,15 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell types with their units
 napoleon_google_docstring = False
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "sor"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
+html_copy_source = False
+html_show_sourcelink = False
+smartquotes = False  # `--` is the beginning of a flag
 
 linkcheck_timeout = 20
 linkcheck_retries = 2
