@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 import schema  # noqa: E402 - the generator of the committed schema
 
-MARK = re.compile(r"<!-- from code: (\w+) -->")
+MARK = re.compile(r"^<!-- from code: (\w+) -->$", re.MULTILINE)
 FOLDERS = {  # of the library, as its reader meets them
     "types": "Orders, venues, parameters",
     "models": "Splits and placements",

@@ -140,3 +140,15 @@ def test_outputs_are_put_in_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert page.read_text() == (
         "```console\n$ a\na 1\n...\n$ b\nb 1\n2\n3\n```\n<!-- not run: why -->\n```console\n$ c\n```\n"
     )
+
+
+def test_what_troubleshooting_quotes_is_what_commands_print() -> None:
+    """Some words in a row of each message stand in the sources: two, of a longer one three."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sor").rglob("*.py"))
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # texts over several lines
+    rows = re.findall(r"^\| (.*?) \|", read(ROOT / "docs" / "troubleshooting.md"), re.MULTILINE)
+    messages = [found[1].split() for row in rows if (found := re.match(r"`([^`]* [^`]*)`", row))]
+    assert len(messages) > 15
+    for words in messages:
+        n = 3 if len(words) > 5 else 2
+        assert any(" ".join(words[i : i + n]) in sources for i in range(len(words) - n + 1)), words
