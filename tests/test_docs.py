@@ -143,12 +143,13 @@ def test_outputs_are_put_in_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_troubleshooting_quotes_is_what_commands_print() -> None:
-    """Some words in a row of each message stand in the sources: two, of a longer one three."""
+    """Of three words in a row most stand so in the sources; numbers and names vary, and sides."""
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "sor").rglob("*.py"))
     sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # texts over several lines
     rows = re.findall(r"^\| (.*?) \|", read(ROOT / "docs" / "troubleshooting.md"), re.MULTILINE)
     messages = [found[1].split() for row in rows if (found := re.match(r"`([^`]* [^`]*)`", row))]
     assert len(messages) > 15
     for words in messages:
-        n = 3 if len(words) > 5 else 2
-        assert any(" ".join(words[i : i + n]) in sources for i in range(len(words) - n + 1)), words
+        threes = [words[i : i + 3] for i in range(len(words) - 2)]
+        fixed = [" ".join(three) for three in threes if not re.search(r"\d|_|\.\.|[A-Z]{3}", " ".join(three))]
+        assert sum(three in sources for three in fixed) >= 0.4 * len(fixed), words
