@@ -11,7 +11,7 @@ import sor
 project = "sor"
 author = "The sor developers"
 release = sor.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "formulas"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 
@@ -23,7 +23,8 @@ myst_heading_anchors = 4  # links to headings, as GitHub has them
 default_role = "code"  # single backticks in docstrings
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings tell types with their units
-napoleon_google_docstring = False
+numpydoc_show_class_members = False  # autodoc shows them
+autosummary_generate = False  # which numpydoc brings along
 
 html_math_renderer = "mathml"
 html_theme = "furo"

@@ -99,13 +99,13 @@ def result() -> str:
 
 
 def _keys(node: dict[str, Any]) -> str:
-    return table(("key", "type", "meaning"), _rows(node, ""))
+    return table(("key and type", "meaning"), _rows(node, ""))
 
 
-def _rows(node: dict[str, Any], before: str) -> Iterator[tuple[str, str, str]]:
+def _rows(node: dict[str, Any], before: str) -> Iterator[tuple[str, str]]:
     for key, value in node["properties"].items():
         name = before + key
-        yield code(name), _type(value), value.get("description", "")
+        yield f"{code(name)}<br>{_type(value)}", value.get("description", "")
         for inner, end in _objects(value):
             yield from _rows(inner, f"{name}{end}.")
 
@@ -259,7 +259,10 @@ def _directive(name: str) -> str:
     if not isinstance(thing, type):
         return f".. autofunction:: sor.{name}"
     kind = "autoexception" if issubclass(thing, Exception) else "autoclass"
-    return f".. {kind}:: sor.{name}\n   :members:"
+    fields = (
+        f"\n   :exclude-members: {', '.join(thing._fields)}" if hasattr(thing, "_fields") else ""
+    )  # of a named tuple
+    return f".. {kind}:: sor.{name}\n   :members:{fields}"
 
 
 PARTS: dict[str, Callable[[], str]] = {
