@@ -1,6 +1,6 @@
 """The pages and their commands: found in README.md and docs/, run as a reader runs them, and their outputs put in anew.
 
-    python tests/pages.py [--kafka HOST:PORT] [PAGE ...]    # with PYTHONPATH=.:docs:tools
+    python tests/pages.py [--kafka HOST:PORT] [PAGE ...]
 
 A block of the language ``console`` has commands, each after ``$ ``, and what they print; a line ``...`` stands for the
 rest. All blocks of a page run in one folder, one after the other, with `sample.csv` and what the page has as files
