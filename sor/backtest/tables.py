@@ -54,7 +54,7 @@ def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
     names = "".join(f"{name:>10}" for name in baselines)
     if folds:
         told += [
-            f"{'':<10}{'':>9}{'bps, mean over orders':^35}",
+            f"{'':<10}{'':>9}{'bps, mean over orders':>29}",
             f"{'day':<10}{'orders':>9}{'in sample':>12}{'after it':>10}{names}   point",
         ]
     for fold in folds:
