@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import DONE, WRONG_CALL, Jobs
-from pages import Page
+from read_page import Page
 from tapes import IEXG, OPENS, SECOND, XNAS, quote, tape
 
 import sor
