@@ -309,7 +309,7 @@ def greedy(seed: int, rounds: int) -> Times:
         )
         for i in range(16)
     ]
-    quotes, _ = level_quotes_of(venues)
+    quotes, _, _ = level_quotes_of(venues)
     penalties = (0.01, 0.005, 0.002)
     return race(
         {

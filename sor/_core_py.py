@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from heapq import heapify, heappop
 from itertools import islice
-from math import floor, inf
+from math import ceil, floor, gcd, inf
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import astuple as _astuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +74,28 @@ def find_unusable(quotes: Quotes, limit: float) -> int:
     return -1
 
 
+def find_unruly(rules: Any, most: float, limit: float, parts: float) -> int:
+    """Index of the first row with a number that no rule has; -1 where there is none."""
+    for i, (lot, min_quantity, min_notional, min_execution, max_quantity, ticket, fee_bps) in enumerate(rules.tolist()):
+        if not (
+            lot >= 1.0
+            and whole(lot, most)
+            and whole(min_quantity, most)
+            and 0.0 <= min_notional <= limit
+            and whole(min_execution, most)
+            and (max_quantity == inf or whole(max_quantity, most))
+            and 0.0 <= ticket <= limit
+            and within(fee_bps, parts)
+        ):
+            return i
+    return -1
+
+
+def whole(number: float, most: float) -> bool:
+    """A whole number from 0 to most."""
+    return 0.0 <= number <= most and floor(number) == number
+
+
 def plain(number: Any) -> float:
     """A float or an int, neither more (a bool, a numpy scalar) nor less: the caller looks closer at the rest."""
     if type(number) is not float and type(number) is not int:
@@ -79,22 +103,45 @@ def plain(number: Any) -> float:
     return float(number)
 
 
-def pack(venues: Sequence[Any], quotes: Quotes) -> None:
-    """Write each venue's (ask, ask_size, fee, rebate) into its row; TypeError where one is no plain number."""
+def pack(venues: Sequence[Any], quotes: Quotes, sample: Any) -> bool:
+    """Write each venue's (ask, ask_size, fee, rebate) into its row; TypeError where one is no plain number.
+
+    Whether they may have rules: all that are of the sample's kind and hold its very rules have none.
+    """
+    kind, neutral, ruled = type(sample), _astuple(sample)[4:], False
     for i, venue in enumerate(venues):
-        quotes[i] = plain(venue.ask), plain(venue.ask_size), plain(venue.fee), plain(venue.rebate)
+        if type(venue) is kind:
+            ask, ask_size, fee, rebate, *rules = _astuple(venue)
+            ruled = ruled or not same(rules, neutral)
+        else:
+            ask, ask_size, fee, rebate = venue.ask, venue.ask_size, venue.fee, venue.rebate
+            ruled = True
+        quotes[i] = plain(ask), plain(ask_size), plain(fee), plain(rebate)
+    return ruled
 
 
-def pack_levels(venues: Sequence[Any], counts: Sequence[int], quotes: Quotes) -> None:
+def same(rules: Sequence[Any], neutral: Sequence[Any]) -> bool:
+    """Whether they are the same objects: it takes no time, and what is equal to them is looked at closer."""
+    return all(rule is one for rule, one in zip(rules, neutral, strict=True))
+
+
+def pack_levels(venues: Sequence[Any], counts: Sequence[int], quotes: Quotes, sample: Any) -> bool:
     """Write a row for every (venue, level), venues in order, ``counts`` levels each, as many as there are rows.
 
-    TypeError where one is no plain number, ValueError where a venue has more or fewer levels.
+    TypeError where one is no plain number, ValueError where a venue has more or fewer levels. Whether they may have
+    rules, as `pack`.
     """
-    row = 0
+    kind, neutral, ruled, row = type(sample), _astuple(sample)[4:], False, 0
     for venue, count in zip(venues, counts, strict=True):
         left = count
-        fee, rebate = plain(venue.fee), plain(venue.rebate)
-        for price, size in venue.levels:
+        if type(venue) is kind:
+            _, levels, taken, given, *rules = _astuple(venue)
+            ruled = ruled or not same(rules, neutral)
+        else:
+            levels, taken, given = venue.levels, venue.fee, venue.rebate
+            ruled = True
+        fee, rebate = plain(taken), plain(given)
+        for price, size in levels:
             if left == 0:
                 raise ValueError("more levels than counted")
             quotes[row] = plain(price), plain(size), fee, rebate
@@ -102,6 +149,7 @@ def pack_levels(venues: Sequence[Any], counts: Sequence[int], quotes: Quotes) ->
             left -= 1
         if left:
             raise ValueError("fewer levels than counted")
+    return ruled
 
 
 # --- cost of a given split -------------------------------------------------------------------------------------------
@@ -196,6 +244,339 @@ def per_venue(fills: list[int], counts: list[int]) -> list[int]:
     """Sums of shares over groups of rows, ``counts`` rows each: from levels to venues."""
     rows = iter(fills)
     return [sum(islice(rows, count)) for count in counts]
+
+
+# --- displayed shares under the rules of venues ----------------------------------------------------------------------
+#
+# At a venue nothing costs nothing; from its least order on it is a ticket and straight pieces over multiples of its lot,
+# each dearer than the one before. Relaxed (any part of a lot, no least order, the ticket spread over the largest order)
+# that is convex, and the cheapest piece first is the optimum over all venues. Where it sends to each venue what the
+# rules allow, at its true cost, it is the optimum under the rules, too. A venue where it does not becomes a stepped one:
+# a table has the least true cost of each total over these, and the relaxed others take what is left, for each total.
+# And so on, until the rules are kept: seldom are many venues stepped.
+#
+# A row of ``rules`` is (lot, min_quantity, min_notional, min_execution, max_quantity, ticket, fee_bps), the last one in
+# the fees of ``quotes`` already. Totals are in units: shares over the greatest common divisor of the lots.
+
+
+class Piece:
+    """Lots in a row that cost the same at a venue."""
+
+    __slots__ = ("cost", "first", "lots", "rank", "slope", "spent", "units", "venue")
+
+    def __init__(self, venue: int, first: int, lots: int, spent: float, cost: float) -> None:
+        self.venue = venue
+        self.first = first  # lots before them
+        self.lots = lots
+        self.spent = spent  # cost of those before, less ``base`` a share
+        self.cost = cost  # of one
+        self.units = 0
+        self.slope = 0.0  # relaxed cost of a unit
+        self.rank = 0.0  # the largest up to here at this venue: rounded ones may fall
+
+
+class Ruled:
+    """A venue under its rules."""
+
+    def __init__(self, order: list[int], rows: list[Row], rule: Row, order_size: int) -> None:
+        lot, min_quantity, min_notional, min_execution, max_quantity, ticket, _ = rule
+        self.order = order  # its rows, the cheapest first
+        self.displayed = [int(rows[row][1]) for row in order]  # whole shares
+        self.lot = int(lot)
+        self.ticket = ticket
+        self.unit = 1  # units of a lot
+        most = sum(self.displayed)
+        most = int(max_quantity) if max_quantity < most else most
+        self.most = min(most, order_size) // self.lot  # lots of the largest order
+        least = max(1, int(min_quantity), int(min_execution), self.shares_worth(min_notional, rows))
+        self.least = (least + self.lot - 1) // self.lot  # lots of the smallest one
+        self.sent = 0  # units
+        self.pieces: list[Piece] = []
+        self.stepped = False
+        self.choice: list[int] = []  # lots here, by the total over this and the stepped venues before it
+
+    def usable(self) -> bool:
+        return self.least <= self.most
+
+    def shares_worth(self, notional: float, rows: list[Row]) -> int:
+        """The fewest that are worth so many dollars; more than are displayed where all are worth less."""
+        shares, worth = 0, 0.0
+        for row, displayed in zip(self.order, self.displayed, strict=True):
+            if worth >= notional:
+                return shares
+            price = abs(rows[row][0])
+            if worth + price * displayed >= notional:
+                return shares + ceil((notional - worth) / price)
+            worth += price * displayed
+            shares += displayed
+        return shares if worth >= notional else shares + 1
+
+    def cut(self, venue: int, costs: list[float]) -> None:
+        """Make the pieces: whole lots of a level, and each lot that straddles levels."""
+        at, left, first, spent = 0, self.displayed[0], 0, 0.0
+        while first < self.most:
+            if left == 0:
+                at += 1
+                left = self.displayed[at]
+                continue
+            if left >= self.lot:
+                lots = min(left // self.lot, self.most - first)
+                cost = costs[self.order[at]] * self.lot
+                left -= lots * self.lot
+            else:
+                lots, cost = 1, costs[self.order[at]] * left
+                missing = self.lot - left
+                while missing > 0:
+                    at += 1
+                    left = min(self.displayed[at], missing)
+                    cost += costs[self.order[at]] * left
+                    missing -= left
+                    left = self.displayed[at] - left
+            self.pieces.append(Piece(venue, first, lots, spent, cost))
+            spent += cost * lots
+            first += lots
+
+    def relax(self) -> None:
+        """The ticket spread over the largest order, and parts of lots."""
+        spread = self.ticket / (self.most * self.unit)
+        rank = -inf
+        for piece in self.pieces:
+            piece.units = piece.lots * self.unit
+            piece.slope = piece.cost / self.unit + spread
+            rank = max(rank, piece.slope)
+            piece.rank = rank
+
+    def broken(self) -> bool:
+        """Whether what is sent breaks a rule, or costs more than it does relaxed."""
+        if self.stepped or self.sent == 0:
+            return False
+        if self.sent % self.unit or self.sent < self.least * self.unit:
+            return True
+        return self.ticket > 0.0 and self.sent < self.most * self.unit
+
+
+def order_of_pieces(piece: Piece) -> tuple[float, int, int]:
+    """The cheapest first (ties: the first venue)."""
+    return piece.rank, piece.venue, piece.first
+
+
+def slide(
+    table: list[float],
+    grown: list[float],
+    choice: list[int],
+    unit: int,
+    low: int,
+    high: int,
+    begin: float,
+    piece: Piece,
+) -> None:
+    """Offer each total from ``low`` to ``high`` lots of a piece: the cheapest total before them, in a sliding window."""
+    for offset in range(min(unit, len(table))):
+        values: list[float] = []
+        places: list[int] = []
+        head = 0
+        for x in range(low, (len(grown) - 1 - offset) // unit + 1):
+            y = x - low
+            before = offset + y * unit
+            if before < len(table) and table[before] < inf:
+                value = table[before] - piece.cost * y
+                while len(values) > head and values[-1] > value:
+                    values.pop()
+                    places.pop()
+                values.append(value)
+                places.append(y)
+            while head < len(places) and places[head] < x - high:
+                head += 1
+            if head < len(places):
+                y = places[head]
+                total = table[offset + y * unit] + (begin + piece.cost * ((x - y) - piece.first))
+                if total < grown[offset + x * unit]:
+                    grown[offset + x * unit] = total
+                    choice[offset + x * unit] = x - y
+
+
+class Desk:
+    """The venues that may be sent to, and the order of those that are not stepped."""
+
+    def __init__(self, venues: list[Ruled], units: int, fill_first: bool) -> None:
+        self.venues = venues
+        self.units = units  # that may be sent in all
+        self.fill_first = fill_first
+        self.line: list[Piece] = []  # pieces of venues that are not stepped, in order of taking
+        self.stepped: list[Ruled] = []
+        self.table = [0.0]  # least cost of each total over the stepped venues
+        self.cells = 0  # filled in tables
+
+    def line_up(self) -> None:
+        """Where penalties weigh, costs are less what a missing share costs: pieces above 0 do not pay."""
+        pieces = [piece for venue in self.venues for piece in venue.pieces if self.fill_first or piece.rank <= 0.0]
+        self.line = sorted(pieces, key=order_of_pieces)
+
+    def try_totals(self) -> None:
+        """The best total over the stepped venues, with what the others make of the rest; sent to each venue."""
+        capacity = sum(piece.units for piece in self.line)
+        best, best_total, most = inf, 0, -1
+        at, start, spent = 0, 0, 0.0
+        for total in range(len(self.table) - 1, -1, -1):
+            if self.table[total] == inf:
+                continue
+            rest = min(self.units - total, capacity)
+            while at < len(self.line) and start + self.line[at].units < rest:
+                spent += self.line[at].slope * self.line[at].units
+                start += self.line[at].units
+                at += 1
+            cost = self.table[total] + spent
+            if rest > start:
+                cost += self.line[at].slope * (rest - start)
+            more = total + rest - most
+            if (more > 0 or (more == 0 and cost <= best)) if self.fill_first else (cost <= best):
+                best, best_total, most = cost, total, total + rest
+        self.send(best_total, most - best_total)
+
+    def send(self, total: int, rest: int) -> None:
+        for venue in self.venues:
+            venue.sent = 0
+        for piece in self.line:
+            part = min(rest, piece.units)
+            self.venues[piece.venue].sent += part
+            rest -= part
+        for venue in reversed(self.stepped):
+            venue.sent = venue.choice[total] * venue.unit
+            total -= venue.sent
+
+    def step(self, venue: Ruled, most_cells: int) -> bool:
+        """Take a venue into the table; False where that has too many cells."""
+        reach = min(self.units, len(self.table) - 1 + venue.most * venue.unit)
+        if reach >= most_cells:
+            return False
+        self.cells += (reach + 1) * len(venue.pieces)
+        if self.cells > most_cells:
+            return False
+        venue.stepped = True
+        venue.choice = [0] * (reach + 1)
+        grown = self.table + [inf] * (reach + 1 - len(self.table))
+        for piece in venue.pieces:
+            low = max(venue.least, piece.first + 1)
+            high = piece.first + piece.lots
+            if low <= high:
+                slide(self.table, grown, venue.choice, venue.unit, low, high, venue.ticket + piece.spent, piece)
+        self.table = grown
+        self.stepped.append(venue)
+        return True
+
+    def repair(self) -> None:
+        """Whole lots of what is sent, no order below the smallest; what is left where it fits, the cheapest first."""
+        left = self.units
+        for venue in self.venues:
+            venue.sent -= venue.sent % venue.unit
+            if venue.sent < venue.least * venue.unit:
+                venue.sent = 0
+            left -= venue.sent
+        if not self.fill_first:
+            return
+        self.line_up()
+        for piece in self.line:
+            venue = self.venues[piece.venue]
+            more = min(left, venue.most * venue.unit - venue.sent)
+            more -= more % venue.unit
+            if venue.sent + more >= venue.least * venue.unit:
+                venue.sent += more
+                left -= more
+
+    def solve(self, most_cells: int) -> bool:
+        """Whether what is sent is proven to be the best; else it keeps the rules."""
+        self.line_up()
+        while True:
+            self.try_totals()
+            broken = [venue for venue in self.venues if venue.broken()]
+            if not broken:
+                return True
+            for venue in broken:
+                if not self.step(venue, most_cells):
+                    self.repair()
+                    return False
+            self.line = [piece for piece in self.line if not self.venues[piece.venue].stepped]
+
+
+def ruled_desk(
+    rows: list[Row], counts: list[int], rules: list[Row], pen: Penalties, fill_first: bool
+) -> tuple[Desk, int]:
+    """The desk, and the shares of a unit.
+
+    As shares common to all cost the same in splits of as many, all cost less the cheapest: sums stay accurate.
+    """
+    taking = [(price - pen.reference) + fee for price, _, fee, _ in rows]
+    base = min(taking, default=0.0) if fill_first else pen.under + pen.queue
+    costs = [cost - base for cost in taking]
+    venues, end = [], 0
+    for count, rule in zip(counts, rules, strict=True):
+        order = sorted(range(end, end + count), key=lambda row: (rows[row][0] + rows[row][2], rows[row][0], row))
+        venues.append(Ruled(order, rows, rule, int(pen.order_size)))
+        end += count
+    grid = gcd(*(venue.lot for venue in venues if venue.usable())) or 1
+    for i, venue in enumerate(venues):
+        if venue.usable():
+            venue.unit = venue.lot // grid
+            venue.cut(i, costs)
+            venue.relax()
+    return Desk(venues, int(pen.order_size) // grid, fill_first), grid
+
+
+def sweep_by_rules(
+    quotes: Quotes,
+    counts: list[int],
+    rules: Any,
+    order_size: int,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    reference: float,
+    fill_first: bool,
+    most_cells: int,
+) -> tuple[list[int], float, bool]:
+    """`sweep` of venues of ``counts`` rows each under rules: (shares by row, cost, whether that is proven the least).
+
+    As many shares as the rules allow and then the least cost (``fill_first``), or the least cost with penalties.
+    """
+    pen = Penalties(float(order_size), lambda_over, lambda_under, theta_queue, reference)
+    rows = quotes.tolist()
+    desk, grid = ruled_desk(rows, counts, rules.tolist(), pen, fill_first)
+    proven = desk.solve(most_cells)
+    split = [0.0] * len(rows)
+    for venue in desk.venues:
+        left = venue.sent * grid
+        for row, displayed in zip(venue.order, venue.displayed, strict=True):
+            part = min(left, displayed)
+            split[row] = float(part)
+            left -= part
+    cost = split_cost(split, rows, pen)
+    for venue in desk.venues:
+        if venue.sent:
+            cost += venue.ticket
+    return [int(q) for q in split], cost, proven
+
+
+def sweep_by_rules_many(
+    quotes: Quotes,
+    rules: Any,
+    order_sizes: Any,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    references: Any,
+    fill_first: bool,
+    most_cells: int,
+    splits: Any,
+    costs: Any,
+    proven: Any,
+) -> None:
+    """`sweep_by_rules` of every snapshot of venues of one row each, into the last three."""
+    penalties = lambda_over, lambda_under, theta_queue
+    counts = [1] * len(rules)
+    for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
+        splits[i], costs[i], proven[i] = sweep_by_rules(
+            quotes[i], counts, rules, order_size, *penalties, reference, fill_first, most_cells
+        )
 
 
 # --- the exact allocator: the cheapest step first --------------------------------------------------------------------
@@ -470,3 +851,41 @@ def exhaustive(
                 split[carrier] += float(remainder)
             search.tabulate(carrier, 0.0)
     return answer(split, rows, pen)
+
+
+def exhaustive_by_rules(
+    quotes: Quotes,
+    choices: list[list[int]],
+    tickets: list[float],
+    order_size: int,
+    lambda_over: float,
+    lambda_under: float,
+    theta_queue: float,
+    reference: float,
+    fill_first: bool,
+) -> Answer:
+    """The best of all splits of the order made of a choice a venue, the smallest first; ties: the first of them."""
+    pen = Penalties(float(order_size), lambda_over, lambda_under, theta_queue, reference)
+    rows = quotes.tolist()
+    split, found, best, most = [0.0] * len(rows), [0.0] * len(rows), inf, -1.0
+
+    def enumerate_choices(venue: int, filled: float) -> None:
+        nonlocal best, most, found
+        if venue < len(rows):
+            for choice in choices[venue]:
+                if filled + choice > pen.order_size:
+                    break
+                split[venue] = float(choice)
+                enumerate_choices(venue + 1, filled + choice)
+            return
+        if fill_first and filled < most:
+            return
+        cost = split_cost(split, rows, pen)
+        for q, ticket in zip(split, tickets, strict=True):
+            if q > 0.0:
+                cost += ticket
+        if cost < best or (fill_first and filled > most):
+            best, most, found = cost, filled, split[:]
+
+    enumerate_choices(0, 0.0)
+    return [int(q) for q in found], best

@@ -155,7 +155,41 @@ def _as_written(value: Any) -> str:
 # --- input -----------------------------------------------------------------------------------------------------------
 
 
-class Venue(msgspec.Struct, frozen=True, gc=False):
+class Rules(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+    """What a venue lets one send to it. Each is optional, and without any a venue takes what is displayed.
+
+    Parameters
+    ----------
+    lot : int
+        Orders are multiples of it, shares.
+    min_quantity : int
+        An order is at least so many shares, or none is sent.
+    min_notional : float
+        An order is worth at least so many dollars at true prices, or none is sent.
+    min_execution : int
+        So many shares are filled at once, or none: where fewer are displayed none is sent.
+    max_quantity : int, optional
+        An order is at most so many shares.
+    ticket : float
+        Dollars for each order sent.
+    fee_bps, rebate_bps : float
+        Parts of the price, without its sign, beside ``fee`` and ``rebate``: hundredths of a percent.
+    tick : float, optional
+        Prices of limit orders are multiples of it; who takes what is displayed does not ask.
+    """
+
+    lot: int = 1
+    min_quantity: int = 0
+    min_notional: float = 0.0
+    min_execution: int = 0
+    max_quantity: int | None = None
+    ticket: float = 0.0
+    fee_bps: float = 0.0
+    rebate_bps: float = 0.0
+    tick: float | None = None
+
+
+class Venue(Rules, frozen=True, gc=False, repr_omit_defaults=True):
     """One venue's best quote on the side that is taken.
 
     Parameters
@@ -168,6 +202,8 @@ class Venue(msgspec.Struct, frozen=True, gc=False):
         Paid by the taker, dollars per share; negative where the venue pays the taker.
     rebate : float
         Received by the maker, dollars per share; negative where the maker pays.
+    **rules
+        By keyword: those of `sor.types.Rules`.
     """
 
     ask: float
@@ -176,7 +212,7 @@ class Venue(msgspec.Struct, frozen=True, gc=False):
     rebate: float
 
 
-class Level2Venue(msgspec.Struct, frozen=True):
+class Level2Venue(Rules, frozen=True, repr_omit_defaults=True):
     """One venue's displayed levels on the side that is taken.
 
     Parameters
@@ -186,6 +222,8 @@ class Level2Venue(msgspec.Struct, frozen=True):
         Dollars per share and shares, in any order.
     fee, rebate : float
         As for `Venue`.
+    **rules
+        By keyword: those of `sor.types.Rules`. The levels share the venue's smallest order, ticket and lots.
     """
 
     venue_id: str
@@ -370,8 +408,35 @@ class CostParameters(msgspec.Struct, frozen=True, gc=False, forbid_unknown_field
 # --- output ----------------------------------------------------------------------------------------------------------
 
 
-class Allocation(NamedTuple):
-    """Shares per venue, in the venues' order, and the minimised cost in dollars."""
+class SplitAndCost(NamedTuple):
+    """The two parts of an `Allocation`."""
 
     split: list[int]
     cost: float
+
+
+class Allocation(SplitAndCost):
+    """Shares per venue, in the venues' order, and the minimised cost in dollars: a pair of these two.
+
+    Attributes
+    ----------
+    bound : float
+        No split of as many shares costs less: the cost itself, but where ``proven`` is False.
+    proven : bool
+        Whether the split is known to be the optimum. It is, but for venue rules on a grid that is too fine.
+    """
+
+    _bound: float | None = None
+
+    @property
+    def bound(self) -> float:
+        return self.cost if self._bound is None else self._bound
+
+    @property
+    def proven(self) -> bool:
+        return self._bound is None
+
+    def beside(self, bound: float) -> Allocation:
+        """The same, not proven, with a bound."""
+        self._bound = bound
+        return self

@@ -13,28 +13,48 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sor.errors import InputError
 from sor.kernels import MAX_THREADS, core, in_threads
-from sor.types import MAX_NUMBER, Allocation, Level2Venue, Venue, real_number, truth, whole_number
+from sor.types import (
+    MAX_NUMBER,
+    MAX_ORDER,
+    Allocation,
+    Level2Venue,
+    Rules,
+    Venue,
+    real_number,
+    truth,
+    whole_number,
+)
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
+RULES = ("lot", "min_quantity", "min_notional", "min_execution", "max_quantity", "ticket", "fee_bps")
+NEUTRAL = Rules()
+PLAIN, PLAIN_LEVELS = Venue(0.0, 0.0, 0.0, 0.0), Level2Venue("", (), 0.0, 0.0)  # without rules
+MOST_CELLS = 10**7  # of the tables of one split under rules: tens of milliseconds, and as many bytes as 10 of them
+PARTS = 10_000.0  # basis points of a whole
+NEARLY = 1 - 1e-12  # of a least notional: products of decimals are off by a part in 10^15
+RULES_REST = "resting is True: venues with rules are for displayed shares only, which is resting=False"
 SHAPES = {2: "(k, 4)", 3: "(n, k, 4)"}  # of arrays of quotes, by the number of their dimensions
 
 
 # --- from what callers have to one contiguous (k, 4) array ------------------------------------------------------------
 
 
-def quotes_of(venues: Any) -> np.ndarray:
-    """Rows of (price, size, fee, rebate) from venues, or the caller's own array of them.
+def quotes_of(venues: Any, rules: Any = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of (price, size, fee, rebate) from venues, or the caller's own array of them; and rows of rules, if any.
+
+    Fees and rebates in basis points are then part of the others.
 
     Raises
     ------
@@ -42,15 +62,83 @@ def quotes_of(venues: Any) -> np.ndarray:
         No venues, or a number that is not finite or a size below zero, named.
     """
     if isinstance(venues, np.ndarray):
-        return _checked_array(venues)
+        quotes = _checked_array(venues)
+        return (quotes, None) if rules is None else _with_rules(quotes, _checked_rules(rules, len(quotes)))
+    if rules is not None:
+        raise InputError(f"rules is {type(rules).__name__}: venues that are no array have rules of their own")
     venues = _listed(venues, "Venue")
-    quotes = np.empty((len(venues), 4))
+    quotes, ruled = np.empty((len(venues), 4)), True
     try:
-        core.pack(venues, quotes)
+        ruled = core.pack(venues, quotes, PLAIN)
         usable = core.find_unusable(quotes, MAX_NUMBER) < 0
     except (TypeError, AttributeError, OverflowError):
         usable = False
-    return quotes if usable else _packed_slowly(venues)
+    if not usable:
+        quotes = _packed_slowly(venues)
+    return _ruled(venues, quotes) if ruled else (quotes, None)
+
+
+def _ruled(venues: list[Any], quotes: np.ndarray, counts: list[int] | None = None) -> tuple[np.ndarray, Any]:
+    """With their rules, where one has any; ``counts`` rows each."""
+    rules, rebates = zip(*(_rules_of(f"venues[{i}]", venue) for i, venue in enumerate(venues)), strict=True)
+    if all(rule == _NO_RULES for rule in rules) and not any(rebates):
+        return quotes, None
+    return _with_rules(quotes, np.array(rules), counts, np.array(rebates))
+
+
+def _rules_of(where: str, venue: Any) -> tuple[tuple[float, ...], float]:
+    """A row of rules, and the rebate in basis points; names what is none. A tick is only looked at."""
+
+    def given(name: str) -> tuple[str, Any]:
+        return f"{where}.{name}", getattr(venue, name, getattr(NEUTRAL, name))
+
+    name, most = given("max_quantity")
+    row = (
+        float(whole_number(*given("lot"), 1)),
+        float(whole_number(*given("min_quantity"), 0)),
+        real_number(*given("min_notional"), 0.0),
+        float(whole_number(*given("min_execution"), 0)),
+        math.inf if most is None else float(whole_number(name, most, 0)),
+        real_number(*given("ticket"), 0.0),
+        real_number(*given("fee_bps"), -PARTS, PARTS),
+    )
+    name, tick = given("tick")
+    if tick is not None:
+        real_number(name, tick, math.ulp(0.0))
+    return row, real_number(*given("rebate_bps"), -PARTS, PARTS)
+
+
+_NO_RULES = _rules_of("", PLAIN)[0]
+
+
+def _with_rules(
+    quotes: np.ndarray, rules: np.ndarray, counts: list[int] | None = None, rebates: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Parts of the price become dollars a share; a notional that is missed by rounding alone is reached."""
+    for column, points in ((2, rules[:, 6]), (3, rebates)):
+        if points is not None and points.any():
+            each = points if counts is None else np.repeat(points, counts)
+            quotes = quotes.copy()
+            quotes[..., column] += np.abs(quotes[..., 0]) * each / PARTS
+    rules = rules.copy()
+    rules[:, 2] *= NEARLY
+    return quotes, rules
+
+
+def _checked_rules(rules: Any, k: int) -> np.ndarray:
+    """An array of rules of k venues, contiguous."""
+    shape = (k, len(RULES))
+    if type(rules) is not np.ndarray or rules.dtype != DOUBLE or rules.shape != shape:
+        given = f"an array of {rules.dtype} with shape {rules.shape}" if isinstance(rules, np.ndarray) else repr(rules)
+        raise InputError(f"rules is {given}: it must be float64 with shape {shape}, columns {', '.join(RULES)}")
+    rules = np.ascontiguousarray(rules)
+    row = core.find_unruly(rules, MAX_ORDER, MAX_NUMBER, PARTS)
+    if row >= 0:
+        values = dict(zip(RULES, rules[row].tolist(), strict=True))
+        if values["max_quantity"] == math.inf:
+            del values["max_quantity"]
+        _rules_of(f"rules[{row}]", Rules(**values))
+    return rules
 
 
 def _listed(venues: Any, kind: str) -> list[Any]:
@@ -106,17 +194,20 @@ def _refuse_row(quotes: np.ndarray, name: str, row: int) -> None:
     _numbers_of(name + "".join(f"[{i}]" for i in place), Venue(*quotes[place].tolist()))
 
 
-def level_quotes_of(venues: Any) -> tuple[np.ndarray, list[int]]:
-    """Rows of (price, size, fee, rebate), one per (venue, level), and the number of levels of each venue."""
+def level_quotes_of(venues: Any) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
+    """Rows of (price, size, fee, rebate), one per (venue, level); any rules; and the number of levels of each venue."""
     venues = _listed([venues] if isinstance(venues, Level2Venue) else venues, "Level2Venue")
     try:
         counts = [len(venue.levels) for venue in venues]
         quotes = np.empty((sum(counts), 4))
-        core.pack_levels(venues, counts, quotes)
+        ruled = core.pack_levels(venues, counts, quotes, PLAIN_LEVELS)
         usable = core.find_unusable(quotes, MAX_NUMBER) < 0 and 0 not in counts
     except (TypeError, AttributeError, ValueError, OverflowError):
         usable = False
-    return (quotes, counts) if usable else _levels_packed_slowly(venues)
+    if not usable:
+        ruled = True
+        quotes, counts = _levels_packed_slowly(venues)
+    return (*_ruled(venues, quotes, counts), counts) if ruled else (quotes, None, counts)
 
 
 def _levels_packed_slowly(venues: list[Any]) -> tuple[np.ndarray, list[int]]:
@@ -167,6 +258,69 @@ def _told_of(searched: str, size: int, answer: Allocation) -> Allocation:
     return answer
 
 
+# --- under rules -----------------------------------------------------------------------------------------------------
+
+
+def _no_rules(k: int) -> np.ndarray:
+    return np.tile(_NO_RULES, (k, 1))
+
+
+def _by_rules(
+    quotes: np.ndarray,
+    counts: list[int],
+    rules: np.ndarray | None,
+    size: int,
+    penalties: tuple[float, float, float],
+    reference: float,
+    fill_first: bool,
+) -> Allocation:
+    """The split of venues of ``counts`` rows each."""
+    ruled = _no_rules(len(counts)) if rules is None else rules
+    fills, cost, proven = core.sweep_by_rules(
+        quotes, counts, ruled, size, *penalties, reference, fill_first, MOST_CELLS
+    )
+    answer = Allocation(core.per_venue(fills, counts), cost)
+    return answer if proven else answer.beside(_bound(quotes, fills, size, penalties, reference, fill_first))
+
+
+def _bound(
+    quotes: np.ndarray,
+    fills: list[int],
+    size: int,
+    penalties: tuple[float, float, float],
+    reference: float,
+    fill_first: bool,
+) -> float:
+    """What as many shares cost without rules; or, where penalties weigh, as many as pay."""
+    _, under, queue = penalties
+    if fill_first:
+        wanted = sum(fills)
+    else:
+        wanted, quotes = size, quotes.copy()
+        quotes[(quotes[:, 0] - reference) + quotes[:, 2] > under + queue, 1] = 0.0
+    least, _ = core.sweep(quotes, wanted, *penalties, reference)
+    return core.cost(np.array(least, float), quotes, size, *penalties, reference)  # type: ignore[no-any-return]
+
+
+class SplitsAndCosts(NamedTuple):
+    """The two parts of `Allocations`."""
+
+    splits: np.ndarray
+    costs: np.ndarray
+
+
+class Allocations(SplitsAndCosts):
+    """What `allocate_many` returns: a pair of arrays.
+
+    Attributes
+    ----------
+    unproven : mapping of int to float
+        The bounds of the snapshots whose splits are not proven (see `sor.Allocation`), by their index.
+    """
+
+    unproven: Mapping[int, float] = MappingProxyType({})
+
+
 # --- public functions ------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +331,8 @@ def compute_cost(
     lambda_over: float,
     lambda_under: float,
     theta_queue: float,
+    *,
+    rules: np.ndarray | None = None,
 ) -> float:
     """Cost in dollars of any split, its sum above or below ``order_size`` included (the formula above).
 
@@ -189,13 +345,16 @@ def compute_cost(
         Shares wanted.
     lambda_over, lambda_under, theta_queue : float
         Dollars per share executed in excess, missing, and either of the two.
+    rules : float64 array of shape (k, 7), optional
+        Of an array of venues, as for `allocate`. A venue that shares are sent to costs its ticket, too; whether the
+        split keeps the rules is not asked.
 
     Raises
     ------
     InputError
         Where an argument is not what it may be; the message names it.
     """
-    quotes = quotes_of(venues)
+    quotes, ruled = quotes_of(venues, rules)
     size = whole_number("order_size", order_size, 0)
     try:
         parts = [real_number(f"split[{i}]", q, 0.0) for i, q in enumerate(split)]
@@ -204,7 +363,11 @@ def compute_cost(
     if len(parts) != len(quotes):
         raise InputError(f"split has {len(parts)} parts for {len(quotes)} venues: it must have one for each")
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
-    return core.cost(np.array(parts), quotes, size, *penalties, 0.0)  # type: ignore[no-any-return]
+    cost: float = core.cost(np.array(parts), quotes, size, *penalties, 0.0)
+    for part, ticket in zip(parts, [] if ruled is None else ruled[:, 5].tolist(), strict=False):
+        if part > 0.0:
+            cost += ticket
+    return cost
 
 
 def search_space(order_size: int, venue_count: int, step: int) -> int:
@@ -227,6 +390,8 @@ def allocate(
     *,
     reference_price: float = 0.0,
     resting: bool = True,
+    rules: np.ndarray | None = None,
+    fill_first: bool = True,
 ) -> Allocation:
     """The cheapest complete split of an order over venues, at any number of venues.
 
@@ -251,28 +416,44 @@ def allocate(
     resting : bool
         With False only displayed shares are taken: whole shares, as many of the order as are displayed, at the
         least price + fee (ties: lower price, then the venues' order); ``step`` plays no part.
+    rules : float64 array of shape (k, 7), optional
+        What the venues of an array let one send, with ``resting=False``: columns lot, min_quantity, min_notional,
+        min_execution, max_quantity (infinite where there is none), ticket, fee_bps, as `sor.types.Rules` tells. Venues
+        that are objects have rules of their own. Under rules as many shares as they allow are taken, whatever a last
+        share costs in tickets, and then those of the least cost; of several such splits one, always the same.
+    fill_first : bool
+        With False, and ``resting=False``, shares are taken only as far as they cost less than the penalties of missing
+        them, tickets included.
 
     Returns
     -------
     Allocation
-        ``(split, cost)``: shares per venue, and `compute_cost` of it, prices less the reference, in dollars.
+        ``(split, cost)``: shares per venue, and `compute_cost` of it, prices less the reference, in dollars. It is
+        ``proven``, but where the tables of a split under rules would have more than 10 million cells: then it keeps the
+        rules, and ``bound`` is what as many shares cost without any.
 
     Raises
     ------
     InputError
-        Where an argument is not what it may be.
+        Where an argument is not what it may be; rules with ``resting=True``.
     """
-    quotes = quotes_of(venues)
+    quotes, ruled = quotes_of(venues, rules)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
     over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
-    if resting is not True and not truth("resting", resting):
+    first = fill_first is True or truth("fill_first", fill_first)
+    if resting is True or truth("resting", resting):
+        if ruled is not None:
+            raise InputError(RULES_REST)
+        answer = Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
+        searched = "two straight pieces of each of"
+    elif ruled is None and first:
         answer = Allocation._make(core.sweep(quotes, size, over, under, queue, reference))
         searched = "the displayed shares of"
     else:
-        answer = Allocation._make(core.allocate(quotes, size, over, under, queue, grid, reference))
-        searched = "two straight pieces of each of"
+        answer = _by_rules(quotes, [1] * len(quotes), ruled, size, (over, under, queue), reference, first)
+        searched = "the displayed shares, under rules, of"
     if logger.isEnabledFor(logging.DEBUG):
         return _told_of(f"allocate: {searched} {len(quotes)} venues in steps of {grid if resting else 1}", size, answer)
     return answer
@@ -289,7 +470,9 @@ def allocate_many(
     resting: bool = True,
     reference_price: Any = 0.0,
     threads: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
+    rules: np.ndarray | None = None,
+    fill_first: bool = True,
+) -> Allocations:
     """`allocate` on each of n snapshots of k venues: the same splits and costs, bit for bit, in one call.
 
     Python's lock is released meanwhile. The answer does not depend on the number of threads.
@@ -311,13 +494,17 @@ def allocate_many(
         Dollars per share that prices are measured against, of every snapshot or of each.
     threads : int
         Number of threads; each takes a row of snapshots of its own.
+    rules : float64 array of shape (k, 7), optional
+        As for `allocate`, with ``resting=False``; the same venues in every snapshot.
+    fill_first : bool
+        As for `allocate`.
 
     Returns
     -------
     splits : int64 array of shape (n, k)
         Shares per venue.
     costs : float64 array of shape (n,)
-        Dollars.
+        Dollars. The pair has an attribute, too: ``unproven``, the bounds of snapshots whose splits are not proven.
 
     Raises
     ------
@@ -333,23 +520,38 @@ def allocate_many(
     grid = whole_number("step", step, 1)
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
     references = _per_snapshot("reference_price", reference_price, n, real_number, "iuf", np.float64)
-    rests = truth("resting", resting)
+    rests, first = truth("resting", resting), truth("fill_first", fill_first)
     number = whole_number("threads", threads, 1, MAX_THREADS)
-    splits, costs = np.empty((n, k), np.int64), np.empty(n)
+    splits, costs, proven = np.empty((n, k), np.int64), np.empty(n), np.ones(n, np.uint8)
+    shown, ruled = quotes, None
+    if rules is not None or not (rests or first):
+        shown, ruled = _with_rules(quotes, _no_rules(k) if rules is None else _checked_rules(rules, k))
+    if ruled is not None and rests:
+        raise InputError(RULES_REST)
 
     def solve(part: slice) -> None:
         unusable = core.find_unusable(quotes[part].reshape(-1, 4), MAX_NUMBER)
         if unusable >= 0:
             _refuse_row(quotes, "quotes", part.start * k + unusable)
-        orders, answers = (quotes[part], sizes[part], *penalties), (references[part], splits[part], costs[part])
+        answers = references[part], splits[part], costs[part]
         if rests:
-            core.allocate_many(*orders, grid, *answers)
+            core.allocate_many(quotes[part], sizes[part], *penalties, grid, *answers)
+        elif ruled is None:
+            core.sweep_many(quotes[part], sizes[part], *penalties, *answers)
         else:
-            core.sweep_many(*orders, *answers)
+            given, *answers = answers
+            how = given, first, MOST_CELLS
+            core.sweep_by_rules_many(shown[part], ruled, sizes[part], *penalties, *how, *answers, proven[part])
 
     in_threads(n, number, solve)
     logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, number)
-    return splits, costs
+    answer = Allocations(splits, costs)
+    if not proven.all():
+        answer.unproven = {
+            int(i): _bound(shown[i], splits[i].tolist(), int(sizes[i]), penalties, float(references[i]), first)
+            for i in np.flatnonzero(proven == 0)
+        }
+    return answer
 
 
 def allocate_exhaustive(
@@ -363,38 +565,67 @@ def allocate_exhaustive(
     reference_price: float = 0.0,
     resting: bool = True,
     max_splits: int = 10**8,
+    rules: np.ndarray | None = None,
+    fill_first: bool = True,
 ) -> Allocation:
     """The optimum of `allocate` by trying every split: for small cases, and as proof.
 
     The arguments are those of `allocate`, and ``max_splits``, the largest search space that is tried. With
     ``resting=False`` no split exceeds a displayed size; whole shares are tried one by one, whatever the step.
-    Ties: the first split in lexicographic order.
+    Ties: the first split in lexicographic order. Under rules each venue's quantities that keep them are tried with all
+    of the others'.
 
     Raises
     ------
     InputError
         As `allocate`, and where the search space is larger than ``max_splits``.
     """
-    quotes = quotes_of(venues)
+    quotes, ruled = quotes_of(venues, rules)
     size = whole_number("order_size", order_size, 0)
     grid = whole_number("step", step, 1)
-    over, under, queue = _penalties(lambda_over, lambda_under, theta_queue)
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
-    total = size
-    if not truth("resting", resting):
+    rests, first = truth("resting", resting), truth("fill_first", fill_first)
+    total, by_rules = size, not rests and (ruled is not None or not first)
+    if not rests:
         total = min(size, sum(math.floor(displayed) for displayed in quotes[:, 1].tolist()))
         grid = 1
-    splits = search_space(total, len(quotes), grid)
+    elif ruled is not None:
+        raise InputError(RULES_REST)
+    if by_rules:
+        ruled = _no_rules(len(quotes)) if ruled is None else ruled
+        lots = [_lots_of(*pair, size) for pair in zip(quotes.tolist(), ruled.tolist(), strict=True)]
+        splits = math.prod(map(len, lots))
+    else:
+        splits = search_space(total, len(quotes), grid)
     if splits > limit:
         raise InputError(
             f"step is {grid}: {total} shares over {len(quotes)} venues have {_told(splits)} splits, more than "
             f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
         )
-    answer = Allocation._make(core.exhaustive(quotes, total, size, over, under, queue, grid, reference, resting))
+    if by_rules:
+        choices = [_kept(*each) for each in zip(lots, quotes[:, 0].tolist(), ruled.tolist(), strict=True)]
+        tickets = ruled[:, 5].tolist()
+        found = core.exhaustive_by_rules(quotes, choices, tickets, size, *penalties, reference, first)
+    else:
+        found = core.exhaustive(quotes, total, size, *penalties, grid, reference, rests)
+    answer = Allocation._make(found)
     if logger.isEnabledFor(logging.DEBUG):
         return _told_of(f"allocate_exhaustive: {splits:,} splits over {len(quotes)} venues", size, answer)
     return answer
+
+
+def _lots_of(quote: list[float], rule: list[float], size: int) -> range:
+    """Nothing, and the multiples of the lot up to what is displayed, wanted and the most that may be sent."""
+    most = int(min(quote[1], size, rule[4]))
+    return range(0, most + 1, int(rule[0]))
+
+
+def _kept(lots: range, price: float, rule: list[float]) -> list[int]:
+    """Of these, nothing and those that keep the rules."""
+    _, min_quantity, min_notional, min_execution, *_ = rule
+    return [q for q in lots if q == 0 or (q >= min_quantity and q >= min_execution and abs(price) * q >= min_notional)]
 
 
 def allocate_greedy_l2(
@@ -406,7 +637,8 @@ def allocate_greedy_l2(
 ) -> Allocation:
     """Fill an order from displayed levels, the cheapest price + fee first, in O(m log m) for m levels.
 
-    A taker earns no rebate, so none is counted. Ties: lower price, then the venues' order, then the level.
+    A taker earns no rebate, so none is counted. Ties: lower price, then the venues' order, then the level. Under rules
+    of the venues it is the split of `allocate` under rules, each level a piece of its venue's cost.
 
     Parameters
     ----------
@@ -420,17 +652,21 @@ def allocate_greedy_l2(
     Returns
     -------
     Allocation
-        ``(allocation per venue, cost)``; for the cost each (venue, level) counts as a venue.
+        ``(allocation per venue, cost)``; for the cost each (venue, level) counts as a venue, with one ticket a venue.
 
     Raises
     ------
     InputError
         Where an argument is not what it may be.
     """
-    quotes, counts = level_quotes_of(venues)
+    quotes, ruled, counts = level_quotes_of(venues)
     size = whole_number("order_size", order_size, 0)
-    fills, cost = core.sweep(quotes, size, *_penalties(lambda_over, lambda_under, theta_queue), 0.0)
-    answer = Allocation(core.per_venue(fills, counts), cost)
+    penalties = _penalties(lambda_over, lambda_under, theta_queue)
+    if ruled is None:
+        fills, cost = core.sweep(quotes, size, *penalties, 0.0)
+        answer = Allocation(core.per_venue(fills, counts), cost)
+    else:
+        answer = _by_rules(quotes, counts, ruled, size, penalties, 0.0, True)
     if logger.isEnabledFor(logging.DEBUG):
         return _told_of(f"allocate_greedy_l2: {len(quotes)} levels of {len(counts)} venues", size, answer)
     return answer
