@@ -344,15 +344,16 @@ def per_venue(list fills, list counts):
 
 # --- displayed shares under the rules of venues ------------------------------------------------------------------
 #
-# At a venue nothing costs nothing; from its least order on it is a ticket and straight pieces over multiples of its lot,
-# each dearer than the one before. Relaxed (any part of a lot, no least order, the ticket spread over the largest order)
-# that is convex, and the cheapest piece first is the optimum over all venues. Where it sends to each venue what the
-# rules allow, at its true cost, it is the optimum under the rules, too. A venue where it does not becomes a stepped one:
-# a table has the least true cost of each total over these, and the relaxed others take what is left, for each total.
-# And so on, until the rules are kept: seldom are many venues stepped.
+# At a venue nothing costs nothing; from its least order on it is a ticket and straight pieces over multiples of its
+# lot, each dearer than the one before. Relaxed (any part of a lot, no least order, the ticket spread over the largest
+# order) that is convex, and the cheapest piece first is the optimum over all venues. Where it sends to each venue what
+# the rules allow, at its true cost, it is the optimum under the rules, too. A venue where it does not becomes a stepped
+# one: a table has the least true cost of each total over these, and the relaxed others take what is left, for each
+# total. And so on, until the rules are kept: seldom are many venues stepped.
 #
 # A row of ``rules`` is (lot, min_quantity, min_notional, min_execution, max_quantity, ticket, fee_bps), the last one in
-# the fees of ``quotes`` already. Totals are in units: shares over the greatest common divisor of the lots.
+# the fees of ``quotes`` already, and so ``nearly`` a least notional is reached. Totals are in units: shares over the
+# greatest common divisor of the lots.
 
 cdef struct Level:       # of a venue, the cheapest first
     double sum           # price + fee
@@ -449,7 +450,7 @@ cdef inline int64_t shares_worth(const Ruled* venue, double notional) noexcept n
     return shares if worth >= notional else shares + 1
 
 
-cdef inline void set_ruled(Ruled* venue, const Rule* rule, int64_t order_size) noexcept nogil:
+cdef inline void set_ruled(Ruled* venue, const Rule* rule, double nearly, int64_t order_size) noexcept nogil:
     cdef int64_t most = 0, least
     cdef const Level* level = venue.levels
     while level != venue.last:
@@ -461,7 +462,7 @@ cdef inline void set_ruled(Ruled* venue, const Rule* rule, int64_t order_size) n
     venue.unit = 1
     venue.most = min(most, order_size) // venue.lot
     least = max(<int64_t>1, <int64_t>rule.min_quantity, <int64_t>rule.min_execution,
-                shares_worth(venue, rule.min_notional))
+                shares_worth(venue, rule.min_notional * nearly))
     venue.least = (least + venue.lot - 1) // venue.lot
     venue.sent = venue.count = 0
     venue.stepped = False
@@ -529,7 +530,7 @@ cdef inline bint broken(const Ruled* venue) noexcept nogil:
 cdef void slide(const double* table, int64_t reach, double* grown, int64_t grown_reach, int32_t* choice, int64_t unit,
                 int64_t low, int64_t high, double begin, const Piece* piece, double* values,
                 int64_t* places) noexcept nogil:
-    """Offer each total from ``low`` to ``high`` lots of a piece: the cheapest total before them, in a sliding window."""
+    """Offer ``low`` to ``high`` lots to each total: behind the cheapest total before them, in a sliding window."""
     cdef int64_t offset, x, y, before, head, tail
     cdef double value, total, cost = piece.cost
     for offset in range(min(unit, reach + 1)):
@@ -706,9 +707,9 @@ cdef inline int64_t common_divisor(int64_t a, int64_t b) noexcept nogil:
     return a
 
 
-cdef void set_desk(Desk* d, const Quote* quotes, const int64_t* counts, const Rule* rules,
+cdef void set_desk(Desk* d, const Quote* quotes, const int64_t* counts, const Rule* rules, double nearly,
                    const Penalties* pen) noexcept nogil:
-    """As shares common to all cost the same in splits of as many, all cost less the cheapest: sums stay accurate."""
+    """A cost common to all shares changes no choice among splits of as many: without it the sums stay accurate."""
     cdef int64_t order_size = <int64_t>pen.order_size, rows = 0
     cdef double base = INFINITY if d.fill_first else pen.under + pen.queue
     cdef Py_ssize_t i, j
@@ -736,7 +737,7 @@ cdef void set_desk(Desk* d, const Quote* quotes, const int64_t* counts, const Ru
         venue.last = level
         if counts[i] > 1:
             qsort(venue.levels, counts[i], sizeof(Level), order_of_levels)
-        set_ruled(venue, rules + i, order_size)
+        set_ruled(venue, rules + i, nearly, order_size)
         if usable(venue):
             d.grid = common_divisor(venue.lot, d.grid)
     d.grid = max(d.grid, <int64_t>1)
@@ -788,8 +789,8 @@ cdef Desk* new_desk(Py_ssize_t venues, Py_ssize_t rows) except NULL:
     return d
 
 
-cdef int solve_by_rules(Desk* d, const Quote* quotes, const int64_t* counts, const Rule* rules, const Penalties* pen,
-                        int64_t most_cells) noexcept nogil:
+cdef int solve_by_rules(Desk* d, const Quote* quotes, const int64_t* counts, const Rule* rules, double nearly,
+                        const Penalties* pen, int64_t most_cells) noexcept nogil:
     """As `settle`; nothing but the desk's own memory is left to be freed."""
     cdef Py_ssize_t i
     cdef int proven = -1
@@ -798,7 +799,7 @@ cdef int solve_by_rules(Desk* d, const Quote* quotes, const int64_t* counts, con
     if d.table == NULL:
         return -1
     d.table[0] = 0.0
-    set_desk(d, quotes, counts, rules, pen)
+    set_desk(d, quotes, counts, rules, nearly, pen)
     proven = settle(d, most_cells)
     free(d.table)
     for i in range(d.venues):
@@ -806,9 +807,9 @@ cdef int solve_by_rules(Desk* d, const Quote* quotes, const int64_t* counts, con
     return proven
 
 
-def sweep_by_rules(const double[:, ::1] quotes, list counts, const double[:, ::1] rules, int64_t order_size,
-                   double lambda_over, double lambda_under, double theta_queue, double reference, bint fill_first,
-                   int64_t most_cells):
+def sweep_by_rules(const double[:, ::1] quotes, list counts, const double[:, ::1] rules, double nearly,
+                   int64_t order_size, double lambda_over, double lambda_under, double theta_queue, double reference,
+                   bint fill_first, int64_t most_cells):
     """`sweep` of venues of ``counts`` rows each under rules: (shares by row, cost, whether that is proven the least).
 
     As many shares as the rules allow and then the least cost (``fill_first``), or the least cost with penalties.
@@ -827,7 +828,7 @@ def sweep_by_rules(const double[:, ::1] quotes, list counts, const double[:, ::1
         d = new_desk(k, m)
         d.fill_first = fill_first
         with nogil:
-            proven = solve_by_rules(d, rows_of(quotes), sizes, <const Rule*>&rules[0, 0], &pen, most_cells)
+            proven = solve_by_rules(d, rows_of(quotes), sizes, <const Rule*>&rules[0, 0], nearly, &pen, most_cells)
             if proven >= 0:
                 cost = fill_by_rules(d, rows_of(quotes), m, &pen)
         if proven < 0:
@@ -838,10 +839,10 @@ def sweep_by_rules(const double[:, ::1] quotes, list counts, const double[:, ::1
         free(d)
 
 
-def sweep_by_rules_many(const double[:, :, ::1] quotes, const double[:, ::1] rules, const int64_t[::1] order_sizes,
-                        double lambda_over, double lambda_under, double theta_queue, const double[::1] references,
-                        bint fill_first, int64_t most_cells, int64_t[:, ::1] splits, double[::1] costs,
-                        unsigned char[::1] proven):
+def sweep_by_rules_many(const double[:, :, ::1] quotes, const double[:, ::1] rules, double nearly,
+                        const int64_t[::1] order_sizes, double lambda_over, double lambda_under, double theta_queue,
+                        const double[::1] references, bint fill_first, int64_t most_cells, int64_t[:, ::1] splits,
+                        double[::1] costs, unsigned char[::1] proven):
     """`sweep_by_rules` of every snapshot of venues of one row each, into the last three."""
     cdef Penalties pen = Penalties(0.0, lambda_over, lambda_under, theta_queue, 0.0)
     cdef Py_ssize_t i, j, k = quotes.shape[1]
@@ -861,7 +862,7 @@ def sweep_by_rules_many(const double[:, :, ::1] quotes, const double[:, ::1] rul
                 rows = <const Quote*>&quotes[i, 0, 0]
                 pen.order_size = <double>order_sizes[i]
                 pen.reference = references[i]
-                done = solve_by_rules(d, rows, sizes, <const Rule*>&rules[0, 0], &pen, most_cells)
+                done = solve_by_rules(d, rows, sizes, <const Rule*>&rules[0, 0], nearly, &pen, most_cells)
                 if done < 0:
                     break
                 costs[i] = fill_by_rules(d, rows, k, &pen)

@@ -248,15 +248,16 @@ def per_venue(fills: list[int], counts: list[int]) -> list[int]:
 
 # --- displayed shares under the rules of venues ----------------------------------------------------------------------
 #
-# At a venue nothing costs nothing; from its least order on it is a ticket and straight pieces over multiples of its lot,
-# each dearer than the one before. Relaxed (any part of a lot, no least order, the ticket spread over the largest order)
-# that is convex, and the cheapest piece first is the optimum over all venues. Where it sends to each venue what the
-# rules allow, at its true cost, it is the optimum under the rules, too. A venue where it does not becomes a stepped one:
-# a table has the least true cost of each total over these, and the relaxed others take what is left, for each total.
-# And so on, until the rules are kept: seldom are many venues stepped.
+# At a venue nothing costs nothing; from its least order on it is a ticket and straight pieces over multiples of its
+# lot, each dearer than the one before. Relaxed (any part of a lot, no least order, the ticket spread over the largest
+# order) that is convex, and the cheapest piece first is the optimum over all venues. Where it sends to each venue what
+# the rules allow, at its true cost, it is the optimum under the rules, too. A venue where it does not becomes a stepped
+# one: a table has the least true cost of each total over these, and the relaxed others take what is left, for each
+# total. And so on, until the rules are kept: seldom are many venues stepped.
 #
 # A row of ``rules`` is (lot, min_quantity, min_notional, min_execution, max_quantity, ticket, fee_bps), the last one in
-# the fees of ``quotes`` already. Totals are in units: shares over the greatest common divisor of the lots.
+# the fees of ``quotes`` already, and so ``nearly`` a least notional is reached. Totals are in units: shares over the
+# greatest common divisor of the lots.
 
 
 class Piece:
@@ -278,7 +279,7 @@ class Piece:
 class Ruled:
     """A venue under its rules."""
 
-    def __init__(self, order: list[int], rows: list[Row], rule: Row, order_size: int) -> None:
+    def __init__(self, order: list[int], rows: list[Row], rule: Row, nearly: float, order_size: int) -> None:
         lot, min_quantity, min_notional, min_execution, max_quantity, ticket, _ = rule
         self.order = order  # its rows, the cheapest first
         self.displayed = [int(rows[row][1]) for row in order]  # whole shares
@@ -288,7 +289,7 @@ class Ruled:
         most = sum(self.displayed)
         most = int(max_quantity) if max_quantity < most else most
         self.most = min(most, order_size) // self.lot  # lots of the largest order
-        least = max(1, int(min_quantity), int(min_execution), self.shares_worth(min_notional, rows))
+        least = max(1, int(min_quantity), int(min_execution), self.shares_worth(min_notional * nearly, rows))
         self.least = (least + self.lot - 1) // self.lot  # lots of the smallest one
         self.sent = 0  # units
         self.pieces: list[Piece] = []
@@ -370,7 +371,7 @@ def slide(
     begin: float,
     piece: Piece,
 ) -> None:
-    """Offer each total from ``low`` to ``high`` lots of a piece: the cheapest total before them, in a sliding window."""
+    """Offer ``low`` to ``high`` lots to each total: behind the cheapest total before them, in a sliding window."""
     for offset in range(min(unit, len(table))):
         values: list[float] = []
         places: list[int] = []
@@ -499,11 +500,11 @@ class Desk:
 
 
 def ruled_desk(
-    rows: list[Row], counts: list[int], rules: list[Row], pen: Penalties, fill_first: bool
+    rows: list[Row], counts: list[int], rules: list[Row], nearly: float, pen: Penalties, fill_first: bool
 ) -> tuple[Desk, int]:
     """The desk, and the shares of a unit.
 
-    As shares common to all cost the same in splits of as many, all cost less the cheapest: sums stay accurate.
+    A cost common to all shares changes no choice among splits of as many: without it the sums stay accurate.
     """
     taking = [(price - pen.reference) + fee for price, _, fee, _ in rows]
     base = min(taking, default=0.0) if fill_first else pen.under + pen.queue
@@ -511,7 +512,7 @@ def ruled_desk(
     venues, end = [], 0
     for count, rule in zip(counts, rules, strict=True):
         order = sorted(range(end, end + count), key=lambda row: (rows[row][0] + rows[row][2], rows[row][0], row))
-        venues.append(Ruled(order, rows, rule, int(pen.order_size)))
+        venues.append(Ruled(order, rows, rule, nearly, int(pen.order_size)))
         end += count
     grid = gcd(*(venue.lot for venue in venues if venue.usable())) or 1
     for i, venue in enumerate(venues):
@@ -526,6 +527,7 @@ def sweep_by_rules(
     quotes: Quotes,
     counts: list[int],
     rules: Any,
+    nearly: float,
     order_size: int,
     lambda_over: float,
     lambda_under: float,
@@ -540,7 +542,7 @@ def sweep_by_rules(
     """
     pen = Penalties(float(order_size), lambda_over, lambda_under, theta_queue, reference)
     rows = quotes.tolist()
-    desk, grid = ruled_desk(rows, counts, rules.tolist(), pen, fill_first)
+    desk, grid = ruled_desk(rows, counts, rules.tolist(), nearly, pen, fill_first)
     proven = desk.solve(most_cells)
     split = [0.0] * len(rows)
     for venue in desk.venues:
@@ -559,6 +561,7 @@ def sweep_by_rules(
 def sweep_by_rules_many(
     quotes: Quotes,
     rules: Any,
+    nearly: float,
     order_sizes: Any,
     lambda_over: float,
     lambda_under: float,
@@ -575,7 +578,7 @@ def sweep_by_rules_many(
     counts = [1] * len(rules)
     for i, (order_size, reference) in enumerate(zip(order_sizes.tolist(), references.tolist(), strict=True)):
         splits[i], costs[i], proven[i] = sweep_by_rules(
-            quotes[i], counts, rules, order_size, *penalties, reference, fill_first, most_cells
+            quotes[i], counts, rules, nearly, order_size, *penalties, reference, fill_first, most_cells
         )
 
 

@@ -114,14 +114,12 @@ _NO_RULES = _rules_of("", PLAIN)[0]
 def _with_rules(
     quotes: np.ndarray, rules: np.ndarray, counts: list[int] | None = None, rebates: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Parts of the price become dollars a share; a notional that is missed by rounding alone is reached."""
+    """Parts of the price become dollars a share."""
     for column, points in ((2, rules[:, 6]), (3, rebates)):
-        if points is not None and points.any():
+        if points is not None and any(points.tolist()):
             each = points if counts is None else np.repeat(points, counts)
             quotes = quotes.copy()
             quotes[..., column] += np.abs(quotes[..., 0]) * each / PARTS
-    rules = rules.copy()
-    rules[:, 2] *= NEARLY
     return quotes, rules
 
 
@@ -277,7 +275,7 @@ def _by_rules(
     """The split of venues of ``counts`` rows each."""
     ruled = _no_rules(len(counts)) if rules is None else rules
     fills, cost, proven = core.sweep_by_rules(
-        quotes, counts, ruled, size, *penalties, reference, fill_first, MOST_CELLS
+        quotes, counts, ruled, NEARLY, size, *penalties, reference, fill_first, MOST_CELLS
     )
     answer = Allocation(core.per_venue(fills, counts), cost)
     return answer if proven else answer.beside(_bound(quotes, fills, size, penalties, reference, fill_first))
@@ -364,9 +362,10 @@ def compute_cost(
         raise InputError(f"split has {len(parts)} parts for {len(quotes)} venues: it must have one for each")
     penalties = _penalties(lambda_over, lambda_under, theta_queue)
     cost: float = core.cost(np.array(parts), quotes, size, *penalties, 0.0)
-    for part, ticket in zip(parts, [] if ruled is None else ruled[:, 5].tolist(), strict=False):
-        if part > 0.0:
-            cost += ticket
+    if ruled is not None:
+        for part, ticket in zip(parts, ruled[:, 5].tolist(), strict=True):
+            if part > 0.0:
+                cost += ticket
     return cost
 
 
@@ -541,7 +540,7 @@ def allocate_many(
         else:
             given, *answers = answers
             how = given, first, MOST_CELLS
-            core.sweep_by_rules_many(shown[part], ruled, sizes[part], *penalties, *how, *answers, proven[part])
+            core.sweep_by_rules_many(shown[part], ruled, NEARLY, sizes[part], *penalties, *how, *answers, proven[part])
 
     in_threads(n, number, solve)
     logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, number)
@@ -625,7 +624,11 @@ def _lots_of(quote: list[float], rule: list[float], size: int) -> range:
 def _kept(lots: range, price: float, rule: list[float]) -> list[int]:
     """Of these, nothing and those that keep the rules."""
     _, min_quantity, min_notional, min_execution, *_ = rule
-    return [q for q in lots if q == 0 or (q >= min_quantity and q >= min_execution and abs(price) * q >= min_notional)]
+    return [
+        q
+        for q in lots
+        if q == 0 or (q >= min_quantity and q >= min_execution and abs(price) * q >= min_notional * NEARLY)
+    ]
 
 
 def allocate_greedy_l2(

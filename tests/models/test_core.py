@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from strategies import Case, cases, cents, market_cases, mills, reals, whole_cases
 
+from sor import Level2Venue, Venue
+
 Twins = tuple[ModuleType, ModuleType]
 
 LIMIT = 1e12
@@ -232,11 +234,11 @@ NUMBERS = st.floats(allow_nan=False) | st.integers(-(2**60), 2**60)
 def test_pack_leaves_what_is_no_plain_number_to_the_caller(core: ModuleType, name: str, number: Any) -> None:
     venue = SimpleNamespace(**{"ask": 1.0, "ask_size": 1.0, "fee": 0.0, "rebate": 0.0, name: number})
     with pytest.raises(TypeError):
-        core.pack([venue], np.empty((1, 4)))
+        core.pack([venue], np.empty((1, 4)), Venue(0.0, 0.0, 0.0, 0.0))
     price, size = (number, 1.0) if name == "ask" else (1.0, number)
     venue.levels = [(price, size)] if name in ("ask", "ask_size") else [(1.0, 1.0)]
     with pytest.raises(TypeError):
-        core.pack_levels([venue], [1], np.empty((1, 4)))
+        core.pack_levels([venue], [1], np.empty((1, 4)), Level2Venue("", (), 0.0, 0.0))
 
 
 @pytest.mark.parametrize("counts", [[0, 2], [1, 0], [2, 0], [1, 2], [2, 1]])
@@ -244,31 +246,38 @@ def test_levels_that_are_more_or_fewer_than_counted(core: ModuleType, counts: li
     """What iterates over more than its length would be written behind the array."""
     venues = [SimpleNamespace(levels=[(1.0, 1.0)], fee=0.0, rebate=0.0)] * 2
     with pytest.raises(ValueError, match="levels than counted"):
-        core.pack_levels(venues, counts, np.empty((sum(counts), 4)))
+        core.pack_levels(venues, counts, np.empty((sum(counts), 4)), Level2Venue("", (), 0.0, 0.0))
+
+
+PLAIN = {"pack": Venue(0.0, 0.0, 0.0, 0.0), "pack_levels": Level2Venue("", (), 0.0, 0.0)}
 
 
 def packed(core: ModuleType, name: str, venues: list[Any], count: int) -> list[Any]:
+    """The rows written, and whether a venue may have rules, as of all others."""
     quotes = np.full((count, 4), math.nan)
     counts = [[len(venue.levels) for venue in venues]] if name == "pack_levels" else []
-    getattr(core, name)(venues, *counts, quotes)
-    return bits(quotes.tolist())
+    ruled = getattr(core, name)(venues, *counts, quotes, PLAIN[name])
+    return bits([*quotes.tolist(), ruled])
 
 
-@given(rows=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=6))
-def test_pack(twins: Twins, rows: list[tuple[Any, ...]]) -> None:
-    venues = [SimpleNamespace(ask=row[0], ask_size=row[1], fee=row[2], rebate=row[3]) for row in rows]
-    expected = bits([[float(number) for number in row] for row in rows])
+@given(rows=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), max_size=6), others=st.booleans())
+def test_pack(twins: Twins, rows: list[tuple[Any, ...]], others: bool) -> None:
+    kind = SimpleNamespace if others else Venue
+    venues = [kind(ask=row[0], ask_size=row[1], fee=row[2], rebate=row[3]) for row in rows]
+    expected = bits([*([float(number) for number in row] for row in rows), others and bool(rows)])
     assert [packed(core, "pack", venues, len(rows)) for core in twins] == [expected, expected]
 
 
 @given(
     books=st.lists(st.tuples(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4), NUMBERS, NUMBERS), max_size=4),
     container=st.sampled_from([list, tuple]),
+    others=st.booleans(),
 )
-def test_pack_levels(twins: Twins, books: list[Any], container: type) -> None:
-    venues = [SimpleNamespace(levels=container(levels), fee=fee, rebate=rebate) for levels, fee, rebate in books]
+def test_pack_levels(twins: Twins, books: list[Any], container: type, others: bool) -> None:
+    kind = SimpleNamespace if others else Level2Venue
+    venues = [kind(venue_id="", levels=container(levels), fee=fee, rebate=rebate) for levels, fee, rebate in books]
     rows = [(price, size, fee, rebate) for levels, fee, rebate in books for price, size in levels]
-    expected = bits([[float(number) for number in row] for row in rows])
+    expected = bits([*([float(number) for number in row] for row in rows), others and bool(books)])
     assert [packed(core, "pack_levels", venues, len(rows)) for core in twins] == [expected, expected]
 
 
