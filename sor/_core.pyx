@@ -635,8 +635,8 @@ cdef int step(Desk* d, Ruled* venue, int64_t most_cells) noexcept nogil:
         low = max(venue.least, piece.first + 1)
         high = piece.first + piece.lots
         if low <= high:
-            slide(d.table, d.reach, grown, reach, venue.choice, venue.unit, low, high, venue.ticket + piece.spent, piece,
-                  values, <int64_t*>(values + d.reach + 1))
+            slide(d.table, d.reach, grown, reach, venue.choice, venue.unit, low, high, venue.ticket + piece.spent,
+                  piece, values, <int64_t*>(values + d.reach + 1))
     free(values)
     free(d.table)
     d.table = grown
@@ -774,9 +774,8 @@ cdef double fill_by_rules(Desk* d, const Quote* quotes, Py_ssize_t rows, const P
 
 cdef Desk* new_desk(Py_ssize_t venues, Py_ssize_t rows) except NULL:
     """Memory for one, in a single piece; `free` it."""
-    cdef Desk* d = <Desk*>malloc(
-        sizeof(Desk) + venues * (sizeof(Ruled) + sizeof(Ruled*)) + rows * (sizeof(Level) + 4 * sizeof(Piece)
-                                                                        + sizeof(double)))
+    cdef Py_ssize_t a_venue = sizeof(Ruled) + sizeof(Ruled*), a_row = sizeof(Level) + 4 * sizeof(Piece) + sizeof(double)
+    cdef Desk* d = <Desk*>malloc(sizeof(Desk) + venues * a_venue + rows * a_row)
     if d == NULL:
         raise MemoryError
     d.venues = venues

@@ -123,13 +123,13 @@ def _with_rules(
     return quotes, rules
 
 
-def _checked_rules(rules: Any, k: int) -> np.ndarray:
+def _checked_rules(given: Any, k: int) -> np.ndarray:
     """An array of rules of k venues, contiguous."""
     shape = (k, len(RULES))
-    if type(rules) is not np.ndarray or rules.dtype != DOUBLE or rules.shape != shape:
-        given = f"an array of {rules.dtype} with shape {rules.shape}" if isinstance(rules, np.ndarray) else repr(rules)
-        raise InputError(f"rules is {given}: it must be float64 with shape {shape}, columns {', '.join(RULES)}")
-    rules = np.ascontiguousarray(rules)
+    if type(given) is not np.ndarray or given.dtype != DOUBLE or given.shape != shape:
+        kind = f"an array of {given.dtype} with shape {given.shape}" if isinstance(given, np.ndarray) else repr(given)
+        raise InputError(f"rules is {kind}: it must be float64 with shape {shape}, columns {', '.join(RULES)}")
+    rules: np.ndarray = np.ascontiguousarray(given)
     row = core.find_unruly(rules, MAX_ORDER, MAX_NUMBER, PARTS)
     if row >= 0:
         values = dict(zip(RULES, rules[row].tolist(), strict=True))
@@ -532,15 +532,14 @@ def allocate_many(
         unusable = core.find_unusable(quotes[part].reshape(-1, 4), MAX_NUMBER)
         if unusable >= 0:
             _refuse_row(quotes, "quotes", part.start * k + unusable)
-        answers = references[part], splits[part], costs[part]
+        orders, answers = (sizes[part], *penalties), (splits[part], costs[part])
         if rests:
-            core.allocate_many(quotes[part], sizes[part], *penalties, grid, *answers)
+            core.allocate_many(quotes[part], *orders, grid, references[part], *answers)
         elif ruled is None:
-            core.sweep_many(quotes[part], sizes[part], *penalties, *answers)
+            core.sweep_many(quotes[part], *orders, references[part], *answers)
         else:
-            given, *answers = answers
-            how = given, first, MOST_CELLS
-            core.sweep_by_rules_many(shown[part], ruled, NEARLY, sizes[part], *penalties, *how, *answers, proven[part])
+            how = references[part], first, MOST_CELLS
+            core.sweep_by_rules_many(shown[part], ruled, NEARLY, *orders, *how, *answers, proven[part])
 
     in_threads(n, number, solve)
     logger.debug("allocate_many: %d snapshots of %d venues, in %d threads", n, k, number)
@@ -586,49 +585,59 @@ def allocate_exhaustive(
     reference = real_number("reference_price", reference_price)
     limit = whole_number("max_splits", max_splits, 1)
     rests, first = truth("resting", resting), truth("fill_first", fill_first)
-    total, by_rules = size, not rests and (ruled is not None or not first)
+    if rests and ruled is not None:
+        raise InputError(RULES_REST)
+    if not rests and (ruled is not None or not first):
+        return _every_split_by_rules(quotes, ruled, size, penalties, reference, first, limit)
+    total = size
     if not rests:
         total = min(size, sum(math.floor(displayed) for displayed in quotes[:, 1].tolist()))
         grid = 1
-    elif ruled is not None:
-        raise InputError(RULES_REST)
-    if by_rules:
-        ruled = _no_rules(len(quotes)) if ruled is None else ruled
-        lots = [_lots_of(*pair, size) for pair in zip(quotes.tolist(), ruled.tolist(), strict=True)]
-        splits = math.prod(map(len, lots))
-    else:
-        splits = search_space(total, len(quotes), grid)
-    if splits > limit:
-        raise InputError(
-            f"step is {grid}: {total} shares over {len(quotes)} venues have {_told(splits)} splits, more than "
-            f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
-        )
-    if by_rules:
-        choices = [_kept(*each) for each in zip(lots, quotes[:, 0].tolist(), ruled.tolist(), strict=True)]
-        tickets = ruled[:, 5].tolist()
-        found = core.exhaustive_by_rules(quotes, choices, tickets, size, *penalties, reference, first)
-    else:
-        found = core.exhaustive(quotes, total, size, *penalties, grid, reference, rests)
-    answer = Allocation._make(found)
+    splits = search_space(total, len(quotes), grid)
+    _bounded(splits, limit, f"step is {grid}: {total}", len(quotes))
+    answer = Allocation._make(core.exhaustive(quotes, total, size, *penalties, grid, reference, rests))
     if logger.isEnabledFor(logging.DEBUG):
         return _told_of(f"allocate_exhaustive: {splits:,} splits over {len(quotes)} venues", size, answer)
     return answer
 
 
-def _lots_of(quote: list[float], rule: list[float], size: int) -> range:
-    """Nothing, and the multiples of the lot up to what is displayed, wanted and the most that may be sent."""
-    most = int(min(quote[1], size, rule[4]))
-    return range(0, most + 1, int(rule[0]))
+def _bounded(splits: int, limit: int, what: str, venues: int) -> None:
+    if splits > limit:
+        raise InputError(
+            f"{what} shares over {venues} venues have {_told(splits)} splits, more than "
+            f"max_splits ({limit:,}); allocate() gives the same optimum without the search"
+        )
 
 
-def _kept(lots: range, price: float, rule: list[float]) -> list[int]:
-    """Of these, nothing and those that keep the rules."""
-    _, min_quantity, min_notional, min_execution, *_ = rule
-    return [
-        q
-        for q in lots
-        if q == 0 or (q >= min_quantity and q >= min_execution and abs(price) * q >= min_notional * NEARLY)
+def _every_split_by_rules(
+    quotes: np.ndarray,
+    rules: np.ndarray | None,
+    size: int,
+    penalties: tuple[float, float, float],
+    reference: float,
+    fill_first: bool,
+    limit: int,
+) -> Allocation:
+    """The best of what one gets by a quantity a venue, each of which keeps its venue's rules."""
+    ruled = (_no_rules(len(quotes)) if rules is None else rules).tolist()
+    rows = quotes.tolist()
+    lots = [
+        range(0, int(min(shown, size, rule[4])) + 1, int(rule[0]))
+        for (_, shown, *_), rule in zip(rows, ruled, strict=True)
     ]
+    splits = math.prod(map(len, lots))
+    _bounded(splits, limit, f"order_size is {size}: its", len(quotes))
+    choices = [
+        [q for q in some if q == 0 or (q >= max(least, at_once) and abs(price) * q >= worth * NEARLY)]
+        for some, (price, *_), (_, least, worth, at_once, *_) in zip(lots, rows, ruled, strict=True)
+    ]
+    tickets = [rule[5] for rule in ruled]
+    answer = Allocation._make(
+        core.exhaustive_by_rules(quotes, choices, tickets, size, *penalties, reference, fill_first)
+    )
+    if logger.isEnabledFor(logging.DEBUG):
+        return _told_of(f"allocate_exhaustive: {splits:,} splits by rules over {len(quotes)} venues", size, answer)
+    return answer
 
 
 def allocate_greedy_l2(
