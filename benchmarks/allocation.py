@@ -5,8 +5,9 @@
 
 Peers are HiGHS (`scipy.optimize.milp`), CP-SAT (OR-tools), a plain Python enumeration written here and the kernels'
 Python twin. Peers get their models built beforehand: only solving is timed, and every peer has to find the cost that
-`allocate` finds, to 1e-9 relative. Contestants take turns, times are medians over rounds, then over seeded random
-instances; a ratio is the median over instances of the ratio of an instance's medians.
+`allocate` finds, to 1e-9 relative. Under venue rules HiGHS is asked for the most shares and then for the least cost,
+and `allocate` has to send as many at no more, in whole numbers. Contestants take turns, times are medians over rounds,
+then over seeded random instances; a ratio is the median over instances of the ratio of an instance's medians.
 
 What two threads gain is judged where two cores are free: there two processes that solve the same at once take hardly
 longer than one alone. How many times one's work they get done is printed beside it, as nothing does better.
@@ -44,7 +45,7 @@ from sor import (
     allocate_many,
 )
 from sor.kernels import core
-from sor.models.static import level_quotes_of
+from sor.models.static import MOST_CELLS, NEARLY, level_quotes_of
 
 ORDER = 5_000  # shares
 MICRO = 1_000_000  # CP-SAT wants whole numbers: micro-dollars are exact here
@@ -322,6 +323,93 @@ def greedy(seed: int, rounds: int) -> Times:
     )
 
 
+# --- venue rules -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ruled:
+    """Displayed shares of venues with tickets, smallest orders and lots; as many as they allow, at the least cost."""
+
+    quotes: np.ndarray
+    rules: np.ndarray  # columns lot, min_quantity, min_notional, min_execution, max_quantity, ticket, fee_bps
+
+    def __post_init__(self) -> None:
+        """The model for HiGHS: whole lots m and a binary b by venue, least b <= m <= most b."""
+        k, lot = len(self.quotes), self.rules[:, 0]
+        lots, used = np.eye(2 * k)[:k], np.eye(2 * k)[k:]
+        least, most = np.ceil(self.rules[:, 1] / lot), np.floor(np.minimum(self.quotes[:, 1], ORDER) / lot)
+        self.shares = lot @ lots
+        self.cash = ((self.quotes[:, 0] + self.quotes[:, 2] - 100.0) * lot) @ lots + self.rules[:, 5] @ used
+        self.bounds = Bounds(0, np.concatenate([most, np.ones(k)]))
+        self.constraints = [
+            LinearConstraint(lots - least[:, None] * used, 0, np.inf),
+            LinearConstraint(lots - most[:, None] * used, -np.inf, 0),
+        ]
+
+    def solve(self, objective: np.ndarray, low: float, high: float) -> list[int]:
+        result = milp(
+            objective,
+            integrality=np.ones(len(objective)),
+            bounds=self.bounds,
+            constraints=[*self.constraints, LinearConstraint(self.shares, low, high)],
+            options={"mip_rel_gap": 0.0},
+        )
+        assert result.status == 0, result.message
+        lots = result.x[: len(self.quotes)]
+        return [round(m) * int(lot) for m, lot in zip(lots, self.rules[:, 0].tolist(), strict=True)]
+
+    def highs(self) -> list[int]:
+        """The most shares first, the least cost of as many second."""
+        most = sum(self.solve(-self.shares, 0, ORDER))
+        return self.solve(self.cash, most, most)
+
+    def judged(self, split: list[int]) -> tuple[int, int]:
+        """(shares missing, cost in hundredths of a cent) of a split that keeps the rules: the less, the better."""
+        cost = 0
+        for q, (price, size, fee, _), (lot, least, _, _, _, ticket, _) in zip(
+            split, self.quotes.tolist(), self.rules.tolist(), strict=True
+        ):
+            assert q == 0 or (q % lot == 0 and least <= q <= size), (q, lot, least, size)
+            cost += (round(price * 10_000) + round(fee * 10_000)) * q + (round(ticket * 10_000) if q else 0)
+        assert sum(split) <= ORDER, split
+        return ORDER - sum(split), cost
+
+
+def ruled_instances(lots: list[int], count: int) -> list[Ruled]:
+    rng = random.Random(f"rules {lots}")
+    cases = []
+    for _ in range(count):
+        rows, rules = [], []
+        for _ in range(10):
+            size = float(rng.choice([100 * rng.randint(1, 12), rng.randint(1, 1_500)]))
+            rows.append((100 + rng.randint(1, 6) / 100, size, rng.randint(-20, 30) / 10_000, 0.002))
+            least, ticket = rng.choice([0, 100, 200, 300]), rng.choice([0.0, 0.25, 0.5, 1.0, 2.0])
+            rules.append((rng.choice(lots), least, 0.0, 0.0, np.inf, ticket, 0.0))
+        cases.append(Ruled(np.array(rows), np.array(rules)))
+    return cases
+
+
+def by_rules(case: Ruled, rounds: int) -> Times:
+    penalties = (0.01, 0.005, 0.002)
+    ours = partial(allocate, ORDER, case.quotes, *penalties, resting=False, rules=case.rules)
+    kernel = (case.quotes, [1] * len(case.quotes), case.rules, NEARLY, ORDER, *penalties, 0.0, True, MOST_CELLS)
+    answer = ours()
+    assert answer.proven
+    assert case.judged(answer.split) <= case.judged(case.highs())
+    assert core.sweep_by_rules(*kernel)[0] == _core_py.sweep_by_rules(*kernel)[0] == answer.split
+    return race(
+        {
+            "allocate with rules, array": ours,
+            "kernel alone": partial(core.sweep_by_rules, *kernel),
+            "allocate without rules, array": partial(allocate, ORDER, case.quotes, *penalties, resting=False),
+            "Python twin": partial(_core_py.sweep_by_rules, *kernel),
+            "HiGHS (scipy.optimize.milp)": case.highs,
+        },
+        rounds,
+        max(3, rounds // 5),
+    )
+
+
 def answer_calls(run: Run, calls: Connection) -> None:
     while calls.recv():
         run()
@@ -452,6 +540,12 @@ def main() -> None:
     print("\ngreedy level 2: 16 venues of 10 levels")
     times = [greedy(seed, rounds) for seed in range(count)]
     report(times, {"allocate_greedy_l2, objects": 10e-6, "kernel alone": 10e-6}, {})
+    for lots, limit in (([100], 10e-6), ([1], 250e-6), ([1, 100], 250e-6)):
+        print(f"\nvenue rules: 10 venues with tickets and smallest orders, lots of {' and '.join(map(str, lots))}")
+        times = [by_rules(case, rounds) for case in ruled_instances(lots, 2 * count)]
+        report(times, {"allocate with rules, array": limit}, {})
+        worst = max(one["allocate with rules, array"] for one in times)
+        row("the slowest instance", duration(worst))
     for name, size, resting, rate in (
         ("displayed shares", ORDER, False, 1_500_000),
         ("shortfall, step 100", ORDER, True, 1_000_000),

@@ -31,6 +31,7 @@ from sor.types import (
     Level2Venue,
     Order,
     Venue,
+    VenueRules,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "Study",
     "Tuning",
     "Venue",
+    "VenueRules",
     "allocate",
     "allocate_exhaustive",
     "allocate_greedy_l2",

@@ -656,6 +656,33 @@ cdef void leave(Desk* d) noexcept nogil:
     d.waiting = count
 
 
+cdef void make_room(Desk* d, int64_t left) noexcept nogil:
+    """For the smallest order of one more venue: others give what it lacks, the dearest first."""
+    cdef int64_t spare = 0, lacks = 0, lots, part
+    cdef Py_ssize_t i
+    cdef Ruled* taker = NULL
+    cdef Ruled* giver
+    for i in range(d.venues):
+        giver = d.ruled + i
+        if giver.sent > 0:
+            spare += giver.sent - giver.least * giver.unit
+    for i in range(d.waiting):
+        taker = d.ruled + d.line[i].venue
+        lacks = taker.least * taker.unit - left
+        if taker.sent == 0 and lacks <= spare:
+            break
+    else:
+        return
+    for i in range(d.waiting - 1, -1, -1):
+        giver = d.ruled + d.line[i].venue
+        if lacks > 0 and giver.sent > 0:
+            lots = (lacks + giver.unit - 1) // giver.unit
+            part = min(lots * giver.unit, giver.sent - giver.least * giver.unit)
+            giver.sent -= part
+            lacks -= part
+    taker.sent = taker.least * taker.unit
+
+
 cdef void repair(Desk* d) noexcept nogil:
     """Whole lots of what is sent, no order below the smallest; what is left where it fits, the cheapest first."""
     cdef int64_t left = d.units, more
@@ -677,6 +704,8 @@ cdef void repair(Desk* d) noexcept nogil:
         if venue.sent + more >= venue.least * venue.unit:
             venue.sent += more
             left -= more
+    if left > 0:
+        make_room(d, left)
 
 
 cdef int settle(Desk* d, int64_t most_cells) noexcept nogil:

@@ -483,6 +483,27 @@ class Desk:
             if venue.sent + more >= venue.least * venue.unit:
                 venue.sent += more
                 left -= more
+        if left > 0:
+            self.make_room(left)
+
+    def make_room(self, left: int) -> None:
+        """For the smallest order of one more venue: others give what it lacks, the dearest first."""
+        spare = sum(venue.sent - venue.least * venue.unit for venue in self.venues if venue.sent > 0)
+        for piece in self.line:
+            taker = self.venues[piece.venue]
+            lacks = taker.least * taker.unit - left
+            if taker.sent == 0 and lacks <= spare:
+                break
+        else:
+            return
+        for piece in reversed(self.line):
+            giver = self.venues[piece.venue]
+            if lacks > 0 and giver.sent > 0:
+                lots = (lacks + giver.unit - 1) // giver.unit
+                part = min(lots * giver.unit, giver.sent - giver.least * giver.unit)
+                giver.sent -= part
+                lacks -= part
+        taker.sent = taker.least * taker.unit
 
     def solve(self, most_cells: int) -> bool:
         """Whether what is sent is proven to be the best; else it keeps the rules."""

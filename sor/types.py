@@ -155,7 +155,7 @@ def _as_written(value: Any) -> str:
 # --- input -----------------------------------------------------------------------------------------------------------
 
 
-class Rules(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+class VenueRules(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """What a venue lets one send to it. Each is optional, and without any a venue takes what is displayed.
 
     Parameters
@@ -189,7 +189,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     tick: float | None = None
 
 
-class Venue(Rules, frozen=True, gc=False, repr_omit_defaults=True):
+class Venue(VenueRules, frozen=True, gc=False, repr_omit_defaults=True):
     """One venue's best quote on the side that is taken.
 
     Parameters
@@ -203,7 +203,7 @@ class Venue(Rules, frozen=True, gc=False, repr_omit_defaults=True):
     rebate : float
         Received by the maker, dollars per share; negative where the maker pays.
     **rules
-        By keyword: those of `sor.types.Rules`.
+        By keyword: those of `VenueRules`.
     """
 
     ask: float
@@ -212,7 +212,7 @@ class Venue(Rules, frozen=True, gc=False, repr_omit_defaults=True):
     rebate: float
 
 
-class Level2Venue(Rules, frozen=True, repr_omit_defaults=True):
+class Level2Venue(VenueRules, frozen=True, repr_omit_defaults=True):
     """One venue's displayed levels on the side that is taken.
 
     Parameters
@@ -223,7 +223,7 @@ class Level2Venue(Rules, frozen=True, repr_omit_defaults=True):
     fee, rebate : float
         As for `Venue`.
     **rules
-        By keyword: those of `sor.types.Rules`. The levels share the venue's smallest order, ticket and lots.
+        By keyword: those of `VenueRules`. The levels share the venue's smallest order, ticket and lots.
     """
 
     venue_id: str
@@ -435,8 +435,3 @@ class Allocation(SplitAndCost):
     @property
     def proven(self) -> bool:
         return self._bound is None
-
-    def beside(self, bound: float) -> Allocation:
-        """The same, not proven, with a bound."""
-        self._bound = bound
-        return self

@@ -27,8 +27,8 @@ from sor.types import (
     MAX_ORDER,
     Allocation,
     Level2Venue,
-    Rules,
     Venue,
+    VenueRules,
     real_number,
     truth,
     whole_number,
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
 RULES = ("lot", "min_quantity", "min_notional", "min_execution", "max_quantity", "ticket", "fee_bps")
-NEUTRAL = Rules()
+NEUTRAL = VenueRules()
 PLAIN, PLAIN_LEVELS = Venue(0.0, 0.0, 0.0, 0.0), Level2Venue("", (), 0.0, 0.0)  # without rules
 MOST_CELLS = 10**7  # of the tables of one split under rules: tens of milliseconds, and as many bytes as 10 of them
 PARTS = 10_000.0  # basis points of a whole
@@ -135,7 +135,7 @@ def _checked_rules(given: Any, k: int) -> np.ndarray:
         values = dict(zip(RULES, rules[row].tolist(), strict=True))
         if values["max_quantity"] == math.inf:
             del values["max_quantity"]
-        _rules_of(f"rules[{row}]", Rules(**values))
+        _rules_of(f"rules[{row}]", VenueRules(**values))
     return rules
 
 
@@ -278,7 +278,9 @@ def _by_rules(
         quotes, counts, ruled, NEARLY, size, *penalties, reference, fill_first, MOST_CELLS
     )
     answer = Allocation(core.per_venue(fills, counts), cost)
-    return answer if proven else answer.beside(_bound(quotes, fills, size, penalties, reference, fill_first))
+    if not proven:
+        answer._bound = _bound(quotes, fills, size, penalties, reference, fill_first)
+    return answer
 
 
 def _bound(
@@ -417,9 +419,9 @@ def allocate(
         least price + fee (ties: lower price, then the venues' order); ``step`` plays no part.
     rules : float64 array of shape (k, 7), optional
         What the venues of an array let one send, with ``resting=False``: columns lot, min_quantity, min_notional,
-        min_execution, max_quantity (infinite where there is none), ticket, fee_bps, as `sor.types.Rules` tells. Venues
-        that are objects have rules of their own. Under rules as many shares as they allow are taken, whatever a last
-        share costs in tickets, and then those of the least cost; of several such splits one, always the same.
+        min_execution, max_quantity (infinite where there is none), ticket, fee_bps, as `VenueRules` tells. Venues that
+        are objects have rules of their own. Under rules as many shares as they allow are taken, whatever a last share
+        costs in tickets, and then those of the least cost; of several such splits one, the same with both kernels.
     fill_first : bool
         With False, and ``resting=False``, shares are taken only as far as they cost less than the penalties of missing
         them, tickets included.

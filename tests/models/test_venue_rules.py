@@ -406,7 +406,7 @@ BY_EXAMPLE = [
     pytest.param([(10.0, 99, {}), (10.0, 1, {"ticket": 500.0})], 100, [99, 1], id="one share more costs a ticket"),
     pytest.param([(10.0, 80, {"min_execution": 100}), (11.0, 80, {})], 80, [0, 80], id="less shown than is filled"),
     pytest.param([(10.0, 80, {"max_quantity": 30}), (11.0, 80, {})], 80, [30, 50], id="a largest order"),
-    pytest.param([(33.33, 9, {"min_notional": 99.99}), (34.0, 9, {})], 3, [3, 0], id="a notional met to the cent"),
+    pytest.param([(10.04, 9, {"min_notional": 30.12}), (11.0, 9, {})], 3, [3, 0], id="a notional met to the cent"),
     pytest.param([(33.33, 9, {"min_notional": 100.0}), (34.0, 9, {})], 3, [0, 3], id="a notional missed by a cent"),
     pytest.param([(-33.33, 9, {"min_notional": 100.0}), (-33.0, 9, {})], 4, [4, 0], id="a sale's notional"),
     pytest.param([(0.0, 9, {"min_notional": 1.0}), (1.0, 9, {})], 4, [0, 4], id="what is free is worth nothing"),
@@ -470,6 +470,20 @@ def test_a_grid_too_fine_is_not_proven(fill_first: bool) -> None:
 
 
 @each_twin
+def test_what_is_not_proven_makes_room_for_a_smallest_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last venue takes 300 or more; 100 are left, so that the dearest of the others gives 200 of its lots."""
+    monkeypatch.setattr(sor.models.static, "MOST_CELLS", 1)
+    venues = [
+        Venue(10.0, 500, 0.0, 0.0, ticket=1.0),
+        Venue(10.01, 400, 0.0, 0.0, lot=100, min_quantity=200),
+        Venue(10.02, 900, 0.0, 0.0, min_quantity=300),
+    ]
+    answer = allocate(1000, venues, *PENALTIES, resting=False)
+    assert (answer.split, answer.proven) == ([500, 200, 300], False)
+    assert allocate(950, venues, *PENALTIES, resting=False).split == [450, 200, 300]
+
+
+@each_twin
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems(), fill_first=st.booleans(), cells=st.integers(1, 60))
 def test_the_bound_is_one(problem: Problem, fill_first: bool, cells: int) -> None:
@@ -502,6 +516,16 @@ def test_a_fine_grid_is_proven_where_the_rules_do_not_bind() -> None:
     answer = allocate(COINS, quotes, *PENALTIES, resting=False, rules=rules)
     assert answer.proven
     assert answer.split == [0.7 * COINS, 0.3 * COINS, 0]
+
+
+@each_twin
+def test_the_grid_is_as_coarse_as_the_lots() -> None:
+    """Lots of 30,000 and 50,000 of a hundred million: a table of ten thousand totals, not of as many as shares."""
+    quotes = np.array([(10.0, 0.7 * COINS, 0.0, 0.0), (10.001, 0.7 * COINS, 0.0, 0.0), (10.5, COINS, 0.0, 0.0)])
+    rules = np.array([(lot, 0, 0, 0, math.inf, 10_000.0, 0) for lot in (30_000, 50_000, 30_000)])
+    answer = allocate(COINS, quotes, *PENALTIES, resting=False, rules=rules)
+    assert answer.proven
+    assert answer.split == [2330 * 30_000, 602 * 50_000, 0]
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
