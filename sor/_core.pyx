@@ -529,7 +529,7 @@ cdef inline bint broken(const Ruled* venue) noexcept nogil:
 
 cdef void slide(const double* table, int64_t reach, double* grown, int64_t grown_reach, int32_t* choice, int64_t unit,
                 int64_t low, int64_t high, double begin, const Piece* piece, double* values,
-                int64_t* places) noexcept nogil:
+                int32_t* places) noexcept nogil:
     """Offer ``low`` to ``high`` lots to each total: behind the cheapest total before them, in a sliding window."""
     cdef int64_t offset, x, y, before, head, tail
     cdef double value, total, cost = piece.cost
@@ -543,7 +543,7 @@ cdef void slide(const double* table, int64_t reach, double* grown, int64_t grown
                 while tail > head and values[tail - 1] > value:
                     tail -= 1
                 values[tail] = value
-                places[tail] = y
+                places[tail] = <int32_t>y
                 tail += 1
             while head < tail and places[head] < x - high:
                 head += 1
@@ -611,7 +611,8 @@ cdef void try_totals(Desk* d) noexcept nogil:
 
 cdef int step(Desk* d, Ruled* venue, int64_t most_cells) noexcept nogil:
     """Take a venue into the table: 1; 0 where that has too many cells, -1 without memory."""
-    cdef int64_t reach = min(d.units, d.reach + venue.most * venue.unit), i, low, high
+    cdef int64_t reach = min(d.units, d.reach + venue.most * venue.unit), window = d.reach // venue.unit + 1
+    cdef int64_t i, low, high
     cdef double* grown
     cdef double* values
     cdef Piece* piece
@@ -622,7 +623,7 @@ cdef int step(Desk* d, Ruled* venue, int64_t most_cells) noexcept nogil:
         return 0
     venue.choice = <int32_t*>calloc(reach + 1, sizeof(int32_t))
     grown = <double*>malloc((reach + 1) * sizeof(double))
-    values = <double*>malloc((d.reach + 1) * (sizeof(double) + sizeof(int64_t)))
+    values = <double*>malloc(window * (sizeof(double) + sizeof(int32_t)))
     if venue.choice == NULL or grown == NULL or values == NULL:
         free(grown)
         free(values)
@@ -636,7 +637,7 @@ cdef int step(Desk* d, Ruled* venue, int64_t most_cells) noexcept nogil:
         high = piece.first + piece.lots
         if low <= high:
             slide(d.table, d.reach, grown, reach, venue.choice, venue.unit, low, high, venue.ticket + piece.spent,
-                  piece, values, <int64_t*>(values + d.reach + 1))
+                  piece, values, <int32_t*>(values + window))
     free(values)
     free(d.table)
     d.table = grown

@@ -41,7 +41,7 @@ DOUBLE = np.dtype(np.float64)
 RULES = ("lot", "min_quantity", "min_notional", "min_execution", "max_quantity", "ticket", "fee_bps")
 NEUTRAL = VenueRules()
 PLAIN, PLAIN_LEVELS = Venue(0.0, 0.0, 0.0, 0.0), Level2Venue("", (), 0.0, 0.0)  # without rules
-MOST_CELLS = 10**7  # of the tables of one split under rules: tens of milliseconds, and as many bytes as 10 of them
+MOST_CELLS = 10**7  # of the tables of one split under rules: a tenth of a second, and up to 200 MB
 PARTS = 10_000.0  # basis points of a whole
 NEARLY = 1 - 1e-12  # of a least notional: products of decimals are off by a part in 10^15
 RULES_REST = "resting is True: venues with rules are for displayed shares only, which is resting=False"

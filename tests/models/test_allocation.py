@@ -734,6 +734,7 @@ def test_displayed_shares_only_takes_all_there_is_at_any_cost(function: Function
 
 
 TOLD = [Venue(100.0, 50, 0.003, 0.002), Venue(101.0, 500, 0.003, 0.002)]
+RULED = [Venue(100.0, 50, 0.003, 0.002), Venue(101.0, 500, 0.003, 0.002, lot=100)]
 TOLD_PENALTIES = (0.01, 0.005, 0.002)
 
 # --- debug mode ------------------------------------------------------------------------------------------------------
@@ -743,6 +744,14 @@ SEARCHES = [
     (
         lambda: allocate(600, TOLD, *TOLD_PENALTIES, resting=False),
         "allocate: the displayed shares of 2 venues in steps of 1",
+    ),
+    (
+        lambda: allocate(600, RULED, *TOLD_PENALTIES, resting=False),
+        "allocate: the displayed shares, under rules, of 2 venues in steps of 1",
+    ),
+    (
+        lambda: allocate_exhaustive(600, RULED, *TOLD_PENALTIES, resting=False),
+        "allocate_exhaustive: 306 splits by rules over 2 venues",
     ),
     (lambda: allocate_exhaustive(600, TOLD, *TOLD_PENALTIES), "allocate_exhaustive: 7 splits over 2 venues"),
     (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 from fractions import Fraction
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -460,6 +462,8 @@ def test_a_grid_too_fine_is_not_proven(fill_first: bool) -> None:
         assert q == 0 or (q % lot == 0 and q >= least)
     split, cost = answer
     assert (split, cost) == (answer.split, answer.cost)
+    for other in (copy.copy(answer), copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):  # noqa: S301
+        assert (other, other.proven, other.bound) == (answer, False, answer.bound)
     swept = allocate(sum(split) if fill_first else COINS, quotes, 0.01, 5.0, 0.0, resting=False, reference_price=9.0)
     missed = 5.0 * (COINS - sum(split)) if fill_first else 0.0
     assert answer.bound == pytest.approx(swept.cost + missed)
