@@ -87,20 +87,24 @@ def each(pool: Executor | None, do: Callable[[Any], Any], given: Sequence[Any]) 
     Raises
     ------
     StreamError
-        Whoever worked on it died, again and again.
+        Whoever worked on it died, again and again; or the scheduler did.
     InputError
         A cluster has other software than we have.
     """
     if pool is None:
         yield from ((i, do(one)) for i, one in enumerate(given))
         return
-    waiting = {pool.submit(do, one): i for i, one in enumerate(given)}
+    waiting: dict[Any, int] = {}
     try:
+        waiting.update((pool.submit(do, one), i) for i, one in enumerate(given))
         for one in as_completed(waiting):
             yield waiting[one], one.result()
     except Exception as error:
-        if type(error).__name__ in ("KilledWorker", "BrokenProcessPool"):
+        name = type(error).__name__
+        if name in ("KilledWorker", "BrokenProcessPool"):
             raise StreamError(f"a worker died, and so did those that tried again: {error}") from None
+        if name in ("CancelledError", "ClosedClientError"):
+            raise StreamError("the scheduler was lost: what is kept need not be done again") from None
         if isinstance(error, RuntimeError) and "deserializ" in str(error):
             raise InputError(
                 "the cluster cannot read the work: the same sor, and the module of a strategy of your own, must be "

@@ -28,6 +28,22 @@ def opened(path: str) -> Any:
     return _there(path, lambda system, name: system.open(name, "rb"))
 
 
+def matching(path: str) -> list[str]:
+    """Addresses that fit one with an asterisk, by name, as no shell finds them; another path is the only one itself.
+
+    Raises
+    ------
+    InputError
+        None fits.
+    """
+    if not is_remote(path) or "*" not in path:
+        return [path]
+    found = _there(path, lambda system, name: sorted(map(system.unstrip_protocol, system.glob(name))))
+    if not found:
+        raise InputError(f"cannot read {path}: no file there has such a name")
+    return list(found)
+
+
 def put(local: str, path: str) -> None:
     """Copy a local file there; a store shows it once it is whole.
 

@@ -43,6 +43,8 @@ def configure(level: str, form: str) -> None:
     logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
     for name in WITH_SECRETS:
         logging.getLogger(name).setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
+    # Dask shows where in itself a scheduler was lost.
+    logging.getLogger("distributed.utils").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
     configure_report(form)
 
 
