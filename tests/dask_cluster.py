@@ -44,8 +44,8 @@ def cluster(workers: int, **variables: str) -> Iterator[Cluster]:
 
     try:
         start("scheduler", "--host", "127.0.0.1", "--port", port)
-        for _ in range(workers):
-            start("worker", address, "--nthreads", "1", "--no-nanny")
+        for number in range(workers):
+            start("worker", address, "--name", f"worker-{number}", "--nthreads", "1", "--no-nanny")
         with distributed.Client(address, timeout=60) as client:
             client.wait_for_workers(workers, timeout=60)
         yield Cluster(address, started[0], started[1:])

@@ -34,7 +34,7 @@ from sor.market.whole_file import WholeFile
 
 SCHEMA_VERSION = 1
 FOUND = b"sor.found"  # in the metadata of a piece's file: what is no row
-RETRIES = 3  # of a piece whose worker died
+RETRIES = 3  # of a piece that failed, as its file could not be read; of one whose worker died Dask has its own number
 CONNECT_S = 10
 HERE = "jobs is more than 1, or dask or keep is given: the feed must be one of files, as sor.read_feed gives it"
 
@@ -147,6 +147,15 @@ def worked(piece: Piece) -> Found:
     """What became of a piece."""
     _check_version(piece.version)
     return work(piece.job, piece.source.feed(), piece.source.directory, piece.source.instruments)
+
+
+def packed(piece: Piece) -> bytes:
+    """The same to be sent: several times as fast as pickled, and whoever gets it has many to read."""
+    return msgspec.msgpack.encode(worked(piece))
+
+
+def unpacked(found: bytes) -> Found:
+    return msgspec.msgpack.decode(found, type=Found)
 
 
 def _check_version(wanted: str) -> None:
@@ -277,7 +286,8 @@ def done(
         ended += len(found.parents)
         yield found
     told(ended)
-    for place, found in each(pool, worked, [pieces[i] for i in missing]):
+    for place, sent in each(pool, packed, [pieces[i] for i in missing]):
+        found = unpacked(sent)
         if kept is not None:
             kept.add(missing[place], found)
         ended += len(found.parents)
@@ -312,6 +322,7 @@ class Kept:
         paths = list(dict.fromkeys(path for piece in pieces for path in piece.source.paths))
         prints = dict(each(pool, storage.fingerprint, paths))
         inputs = {path: prints[i] for i, path in enumerate(paths)}
+        self._names = storage.names(folder)
         self._keys = [_key(piece, inputs) for piece in pieces]
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -346,7 +357,7 @@ class Kept:
     def found(self, place: int, piece: Piece) -> Found | None:
         """None: it is not there, or cannot be read."""
         paths = self._paths(place)
-        if not all(storage.exists(path) for path in paths):
+        if not self._names.issuperset(map(os.path.basename, paths)):
             return None
         numbers = {(one.schedule, one.routing): number for number, one in _strategies(piece.job)}
         try:

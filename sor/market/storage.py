@@ -70,6 +70,16 @@ def exists(path: str) -> bool:
     return bool(_there(path, lambda system, name: system.exists(name))) if is_remote(path) else os.path.exists(path)
 
 
+def names(folder: str) -> set[str]:
+    """Of the files in a folder, here or elsewhere, asked for once: elsewhere each question takes its time."""
+
+    def listed(system: Any, name: str) -> list[str]:
+        return list(system.ls(name, detail=False)) if system.exists(name) else []
+
+    found = _there(folder, listed) if is_remote(folder) else os.listdir(folder)
+    return {os.path.basename(path) for path in found}
+
+
 def fingerprint(path: str) -> dict[str, Any]:
     """What tells a file's content from another: SHA-256, or elsewhere what its store says of it.
 

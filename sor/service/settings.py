@@ -165,7 +165,14 @@ class FeedSettings(Settings):
 
     files: Annotated[
         tuple[str, ...],
-        Option("", paths, "files of any format that is read, plain or packed", flag=POSITIONAL, file="read", many=True),
+        Option(
+            "",
+            paths,
+            "files of any format that is read, plain or packed, or addresses of such",
+            flag=POSITIONAL,
+            file="read",
+            many=True,
+        ),
     ] = ()
     symbols: Annotated[tuple[str, ...], Option("SOR_SYMBOLS", names, "rows of these alone, comma-separated")] = ()
     start: Annotated[

@@ -236,15 +236,15 @@ def test_workers_that_are_killed_change_nothing(
 
 def test_a_piece_that_kills_its_workers_ends(days: list[str]) -> None:
     known = {"PYTHONPATH": os.pathsep.join(sys.path), "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    with cluster(1, **known) as (address, *_):
-        with pytest.raises(StreamError, match="a worker died, and so did those that tried again"):
-            study_of(days[:1], [("immediate", Deadly())], dask=address)
+    told = "a worker died, and so did those that tried again"
+    with cluster(1, **known) as (address, *_), pytest.raises(StreamError, match=told):
+        study_of(days[:1], [("immediate", Deadly())], dask=address)
 
 
 def test_a_cluster_without_the_strategys_module_is_told(days: list[str]) -> None:
-    with cluster(1, PYTHONPATH=str(Path(sor.__file__).parents[1])) as (address, *_):
-        with pytest.raises(InputError, match="the cluster cannot read the work"):
-            study_of(days[:1], [("immediate", Own())], dask=address)
+    known = {"PYTHONPATH": str(Path(sor.__file__).parents[1])}
+    with cluster(1, **known) as (address, *_), pytest.raises(InputError, match="the cluster cannot read the work"):
+        study_of(days[:1], [("immediate", Own())], dask=address)
 
 
 def test_a_scheduler_that_is_lost_is_told(days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
