@@ -6,6 +6,7 @@ from sor.execution cimport _worker as workers
 
 cdef int64_t NEVER, NOTHING, NO_PRICE, STANDS
 cdef int PESSIMISTIC, PROPORTIONAL, OPTIMISTIC
+cdef int PRINTED, TOLD_AGAIN
 cdef int ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW
 cdef uint8_t TRADED, BUYER, SELLER
 cdef double UNKNOWN
@@ -76,7 +77,7 @@ cdef class Market:
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
     cdef public int64_t since, oldest, next_stale
     cdef public Heard heard, known
-    cdef public bint take_frozen
+    cdef public bint take_frozen, missing
     cdef public list frozen
     cdef public int64_t crossed, locked, one_sided
     cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind

@@ -18,6 +18,7 @@ from sor.market.columns import NO_PRICE, STANDS
 NEVER, NOTHING = 2**62, 2**62
 PESSIMISTIC, PROPORTIONAL, OPTIMISTIC = 0, 1, 2
 TRADED, BUYER, SELLER = ord("T"), ord("B"), ord("A")
+PRINTED, TOLD_AGAIN = 4, 8
 ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW = range(8)  # kinds of what is due
 MARKS = (50 * 10**6, 10**9, 15 * 10**9, 60 * 10**9, 300 * 10**9)  # nanoseconds after a fill at which the mid is marked
 UNKNOWN = -1.0  # as the front of an order at a level that was never seen
@@ -196,7 +197,8 @@ class Market:
         self.sight: list[Used] = []
         self.resting: list[list[Rest]] = [[] for _ in venues]
         self.resters = 0
-        self.changed = 0  # sides of the known book, since orders were asked
+        self.changed = 0  # since orders were asked: sides of the known book, `PRINTED`, `TOLD_AGAIN`
+        self.missing = False  # whether an order waits for any row of a venue where something was not there
         self.behind: list[Rows] = []  # rows that happened and are not known yet, from `seen_at` on
         self.seen_at = 0
         self.rows = self.prints = 0
@@ -467,6 +469,8 @@ class Market:
     def _seen(self, slot: int, changed: int, now: int) -> None:
         if changed and self.live:
             self.changed |= changed
+        if self.missing:
+            self.changed |= TOLD_AGAIN
         if changed and self.sight:
             for table in self.sight:
                 if table.count:
@@ -497,7 +501,7 @@ class Market:
         self.seen_at += 1
         if self._trades(rows, row):
             self.view.volume += rows.size[row]
-            self.changed |= 4
+            self.changed |= PRINTED
             for listener in self.listeners:
                 listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], known)
         if rows.bid_size[row, 0] == STANDS:
@@ -516,10 +520,15 @@ class Market:
     def _ask(self) -> None:
         """Orders that may want something of the book as it is known now."""
         changed, self.changed = self.changed, 0
-        ended = False
+        ended = self.missing = False
         for sim in self.live:
             worker = sim.worker
-            if (worker.wants and changed & (1 << worker.side)) or (changed & 4 and worker.schedule.follows_volume):
+            self.missing |= worker.wants and worker.missed
+            if (
+                (worker.wants and changed & (1 << worker.side))
+                or (changed & PRINTED and worker.schedule.follows_volume)
+                or (changed & TOLD_AGAIN and worker.may_ask_again())
+            ):
                 worker.on_book(self.now)
                 if self._do(sim):
                     ended = True
@@ -540,6 +549,7 @@ class Market:
         if worker.done:
             self._end(sim)
             return True
+        self.missing |= worker.wants and worker.missed
         if worker.wake < sim.timer:
             sim.timer = worker.wake
             self._push(worker.wake, TIME, sim, None, 0)
@@ -719,7 +729,7 @@ class Market:
         self.turnover += float(price) * shares
         self.prints += 1
         if self.same:
-            self.changed |= 4
+            self.changed |= PRINTED
             for listener in self.listeners:
                 listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], now)
         if slot < 0 or not self.resting[slot]:

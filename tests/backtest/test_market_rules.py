@@ -463,6 +463,49 @@ def test_rule_3_a_report_takes_as_long_back(backend: Kernel) -> None:
     assert told == [40]
 
 
+@pytest.mark.parametrize(("again", "time"), [((0, 30), 35), ((1, 30), 55)])
+def test_rule_3_what_was_missed_is_asked_for_at_the_next_row_of_its_venue(
+    backend: Kernel, again: tuple[int, int], time: int
+) -> None:
+    """Gone as the order arrives, and back before that is told: a row that says the same is enough, of that venue."""
+    slot, when = again
+    tape = [
+        offer(1, (1002, 300)), offer(4, (1003, 1)), offer(8, (1002, 300)),
+        Row(when, [(1000, 500)], [(1002, 300)] if slot == 0 else [(1009, 1)], slot=slot),
+        offer(50, (1002, 300)),
+    ]  # fmt: skip
+    sim = taking(backend, 300, limit=1002 * CENT)
+    run(backend, tape, [sim], venues=2, latency=5)
+    assert priced(sim) == [(time, 1002, 300)]
+
+
+@given(st.data())
+def test_rule_3_an_order_is_woken_whenever_it_may_do_something(data: st.DataObject) -> None:
+    """One that is asked at each time does the same as one that the market wakes."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
+    tape = [row._replace(known=(row.known or 0) + delay) for row in data.draw(tapes(late=late, least=4))]
+    refresh, oldest = data.draw(st.sampled_from([3, 9, FAR])), data.draw(st.sampled_from([2, 5, 2**62]))
+    depth = data.draw(st.integers(1, 2))
+    same = late == delay == 0
+    side = data.draw(st.sampled_from([BUY, SELL]))
+
+    class Often(on.workers.Schedule):  # type: ignore[name-defined, misc]
+        def next(self, worker: Any, now: int) -> int:
+            return now + 1
+
+    found = []
+    for schedule in (Often(), on.workers.Schedule()):
+        sim = taking(on, 5_000, 2, side=side, schedule=schedule, refresh=refresh, end=300, delay=delay)
+        one = market(on, 2, depth, latency=latency, delay=delay, same=same)
+        one.oldest = oldest
+        one.begin(sim)
+        one.run(rows(on, depth, tape))
+        one.finish()
+        found.append(sends(sim, FAR))
+    assert found[0] == found[1]
+
+
 # --- rules 4 to 7 ----------------------------------------------------------------------------------------------------
 
 
