@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ class Found:
     unplaced: int = 0
     fees_from: set[str] = field(default_factory=set)  # venues whose fees are not of that day
     default_fees: set[str] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)  # venues, by how often, as they rejected again and again
 
     def join(self, other: Found) -> None:
         self.parents += other.parents
@@ -124,6 +126,7 @@ class Found:
         self.unplaced += other.unplaced
         self.fees_from |= other.fees_from
         self.default_fees |= other.default_fees
+        self.left_out += other.left_out
 
 
 def work(
@@ -252,6 +255,7 @@ class _Going:
             names = one.schedule, one.routing
             row = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
+            found.left_out.update(self.venues[slot] for slot, _ in sim.worker.absences)
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
         found.fees_from |= self.stale

@@ -44,7 +44,7 @@ cdef class Worker:
     cdef public views.View view
     cdef public views.Taken used, reserved
     cdef public Offers offers
-    cdef public list children, live, out, tranches
+    cdef public list children, live, out, tranches, absences
     cdef public set executions
     cdef public bint wants, done, ending, closing, missed
     cdef public int64_t[::1] rejects, left_out

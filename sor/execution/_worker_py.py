@@ -172,6 +172,7 @@ class Worker:
         self.rejects: Any = None
         self.left_out: Any = None
         self.rejections = 0
+        self.absences: list[tuple[int, int]] = []  # venues that were left out, and since when
         self.cancels = 0
         self.tranches: list[Any] = []  # [shares not yet filled, twice the mid] of each release
         self.next_tranche = 0
@@ -370,6 +371,7 @@ class Worker:
         if self.rejects[slot] >= REJECTS:
             self.rejects[slot] = 0
             self.left_out[slot] = self.now + LEFT_OUT_NS
+            self.absences.append((slot, self.now))
 
     def _set_wake(self) -> None:
         """The earliest time at which something is to be done although nothing happens."""
