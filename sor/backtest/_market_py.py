@@ -223,6 +223,8 @@ class Market:
         self.listeners: list[Any] = []  # told of what becomes known: prints, and what venues show
         self.blind: list[list[int]] = []  # times from and to which there was no mid
         self.sighted = False
+        self.shown_trades = 0  # rows of trades that change what their venue shows, less those that do not
+        self.after_trades = False  # whether rows of trades have the book after them: known of the feed, not of the row
         self.traded = True  # whether the feed tells trades, so that it tells them from cancellations
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -366,8 +368,12 @@ class Market:
             self._hear(self.heard, slot, now)
         changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
         self._shown(slot, changed, now)
-        # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
-        if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
+        traded = rows.action[row] == TRADED
+        if traded:
+            self.shown_trades += 1 if changed else -1
+        # A trade that leaves the book as it was says nothing of it where the feed shows later what it took; where rows
+        # have the book after their trade, as much came behind as was taken.
+        if self.resters and self.resting[slot] and (changed or not traded or self.after_trades):
             self._queue(slot, now)
 
     def _hear(self, heard: Heard, slot: int, now: int) -> None:

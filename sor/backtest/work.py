@@ -192,6 +192,7 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
+        self.market.after_trades = day.after_trades
         self.market.take_frozen = rules.take_frozen
         if rules.max_quote_age is not None:
             self.market.oldest = rules.max_quote_age

@@ -469,6 +469,25 @@ def test_nothing_is_said_of_rejects_where_there_are_none(synthetic: list[sor.Bat
     assert not any("rejected" in note for note in study_of(synthetic, ("nbbo",)).notes)
 
 
+def test_it_is_known_of_a_feed_whether_rows_of_trades_have_the_book_after_them(synthetic: list[sor.Batch]) -> None:
+    assert [day.after_trades for day in days.survey(synthetic, Session())] == [True]
+    before = tape([quote(t + late, XNAS, (99, 9), (101, 300 - t)) for t in range(200) for late in (0, 0.5)])
+    before.action[1::2] = ord("T")  # each row of a trade shows what the one before it has shown
+    assert [day.after_trades for day in days.survey([before], Session())] == [False]
+    sims = []
+    real = work.market.Market
+    with pytest.MonkeyPatch.context() as patch:
+
+        class Told(real):  # type: ignore[misc, valid-type]
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                sims.append(self)
+
+        patch.setattr(work.market, "Market", Told)
+        study_of(synthetic, ("nbbo",))
+    assert [one.after_trades for one in sims] == [False, True]  # the first pass, which finds it, and the second
+
+
 def test_a_latency_that_is_longer_than_the_horizon() -> None:
     with pytest.raises(InputError, match="no order would arrive before its end"):
         Rules(horizon=SECOND, latency={"*": (SECOND,)})
