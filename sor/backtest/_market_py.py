@@ -100,7 +100,7 @@ class Used(views.Taken):
 
 
 class Heard:
-    """Rule 7: when each venue of a book last showed something, so that it is known when that is stale."""
+    """Rule 7: when each venue of a book had its last row, and when the first of them may be stale."""
 
     def __init__(self, view: views.View) -> None:
         self.view = view
@@ -411,10 +411,8 @@ class Market:
                 first = time
         heard.next = first + self.oldest + 1 if first < NEVER else NEVER
         view.refresh()
-        for (
-            slot,
-            shown,
-        ) in stale:  # as a row that shows nothing, but that nobody has told it: no queue is known to be less
+        # As after a row that shows nothing, but that nobody has told it: no queue is known to be less.
+        for slot, shown in stale:
             if happens:
                 for table in self.tables:
                     table.follow(view, slot, now)
