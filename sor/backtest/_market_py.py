@@ -795,7 +795,7 @@ class Market:
             if not rest.left:
                 continue
             other = (1 - rest.side) * book.width + slot * book.depth
-            if book.size[other] and book.price[other] <= rest.child.price and not self._is_frozen(1 - rest.side, slot):
+            if book.size[other] and book.price[other] <= rest.child.price:
                 self._reached(rest, slot, now)
 
     def _less(self, rest: Rest, shown: int, now: int) -> None:
