@@ -7,7 +7,7 @@ help:  ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 install:  ## install for development, with the compiled kernels and all tools
-	SOR_REQUIRE_EXT=1 $(PYTHON) -m pip install -e '.[test,bench,lint]'
+	SOR_REQUIRE_EXT=1 $(PYTHON) -m pip install -e '.[test,bench,docs,lint]'
 
 test:  ## all tests; those that need Kafka start one (Java and Maven), or say why not
 	$(PYTHON) -m pytest
@@ -22,6 +22,12 @@ lint:  ## style, types and Cython, as CI checks them
 	ruff format --check .
 	cython-lint sor
 	mypy
+
+docs:  ## the documentation site, in build/docs; a warning is an error
+	$(PYTHON) -m sphinx -E -W --keep-going -q docs build/docs
+
+linkcheck:  ## whether links out of the site lead somewhere (needs the network)
+	$(PYTHON) -m sphinx -E -W --keep-going -q -b linkcheck docs build/linkcheck
 
 format:  ## put the style right
 	ruff check --fix .
@@ -73,4 +79,4 @@ clean:  ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info sor/*.c sor/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install test test-pure lint format bench fuzz chaos seeds sample stack ci clean
+.PHONY: help install test test-pure lint docs linkcheck format bench fuzz chaos seeds sample stack ci clean

@@ -4,7 +4,7 @@
 
 FEED are recorded days, one file each; they are written as Parquet first. The peer, hftbacktest, replays the same
 single-venue feed: a synthetic one, with one level and with ten, its rows turned into the peer's events beforehand. It
-needs an older numpy, so an environment of its own: `pip install '.[parquet]' -r tests/hft-requirements.txt`.
+needs an older numpy, so an environment of its own: `pip install '.[parquet,report]' -r tests/hft-requirements.txt`.
 Medians of alternating rounds.
 """
 
@@ -37,6 +37,7 @@ market = pick("sor.backtest._market")
 DAY_GOAL = 0.5  # seconds: a day, 400 orders of 1,000 shares, one way, reading included
 ROWS_GOAL = 3_000_000  # rows a second of the loop without orders
 WEEK_GOAL = 60.0  # seconds
+REPORT_GOAL = 8  # MB
 COPIES = 20  # of the synthetic feed, one after the other
 WEEK = [("immediate", name) for name in ("brute_force", "greedy_l2", "nbbo", "best_venue", "pro_rata", "equal")]
 WEEK += [("immediate", "cont_kukanov"), ("twap:10", "cont_kukanov")]
@@ -110,6 +111,10 @@ def week(days: list[Path], jobs: int) -> None:
     worked = len(found[0].parents["order"])
     print(f"{len(days)} days, 8 strategies, both sides, 100 arrivals a day, three queue models, {jobs} processes:")
     print(f"  {worked:,} orders worked in {seconds:.1f} s, goal {WEEK_GOAL:.0f} {goal(seconds <= WEEK_GOAL)}")
+    report = days[0].with_name("report.html")
+    seconds = timed(lambda: found[0].report(report))
+    size = report.stat().st_size / 1e6
+    print(f"  its report in {seconds:.1f} s: {size:.1f} MB, goal {REPORT_GOAL} {goal(size <= REPORT_GOAL)}")
 
 
 # --- the loop over rows ----------------------------------------------------------------------------------------------

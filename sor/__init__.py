@@ -34,7 +34,7 @@ from sor.types import (
 )
 
 if TYPE_CHECKING:
-    from sor.backtest import Orders, ParentOrder, Rules, Session, Study, backtest
+    from sor.backtest import Orders, ParentOrder, Rules, Session, Study, Tuning, backtest, tune
 
 __version__ = "0.1.0"
 
@@ -63,6 +63,7 @@ __all__ = [
     "SorError",
     "StreamError",
     "Study",
+    "Tuning",
     "Venue",
     "allocate",
     "allocate_exhaustive",
@@ -75,10 +76,11 @@ __all__ = [
     "read_feed",
     "route_many",
     "run_test_harness",
+    "tune",
 ]
 
 # What takes long to import and most runs do without; ``backtest`` is the folder, which may be called.
-_LATER = ("Orders", "ParentOrder", "Rules", "Session", "Study", "backtest")
+_LATER = ("Orders", "ParentOrder", "Rules", "Session", "Study", "Tuning", "backtest", "tune")
 
 
 def __getattr__(name: str) -> Any:

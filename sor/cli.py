@@ -181,6 +181,12 @@ def backtest(settings: config.BacktestSettings) -> int:
     return backtest(settings)
 
 
+def tune(settings: config.TuneSettings) -> int:
+    from sor.service.tune import tune
+
+    return tune(settings)
+
+
 def paper(settings: config.PaperSettings) -> int:
     from sor.models.paper import report
     from sor.report.plots import write
@@ -213,6 +219,7 @@ COMMANDS = {
     "convert": Command("write recorded feeds as Parquet, in columns", convert),
     "simulate": Command("make a market of which everything is known, and write its feed and the truth", simulate),
     "backtest": Command("what orders would have cost, worked in several ways on recorded feeds", backtest),
+    "tune": Command("which parameters would have been cheapest, and whether they are on days after", tune),
     "paper": Command("the tables of Cont and Kukanov's paper beside ours, and studies of their model", paper),
     "version": Command("the versions, and which kernels are in use and why", version),
 }

@@ -25,6 +25,7 @@ LONG = (
     "test_faults",
     "test_kafka_broker",
     "test_orders",
+    "test_docs",
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}

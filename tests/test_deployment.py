@@ -1,4 +1,4 @@
-"""What is in `deploy/` and what `docs/operations.md` says of it: valid by schema, and true of the code."""
+"""What is in `deploy/` and what docs/deploy.md and docs/monitor.md say of it: valid by schema, and true of the code."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from botocore.exceptions import ParamValidationError
 from moto import mock_aws
 
 import sor
-from sor.errors import Exit
 from sor.service import settings as config
-from sor.service.settings import OPTIONS, options_of
+from sor.service.settings import options_of
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "kubernetes"
-GUIDE = (ROOT / "docs" / "operations.md").read_text()
+GUIDE = (ROOT / "docs" / "deploy.md").read_text()
+RUNBOOK = (ROOT / "docs" / "monitor.md").read_text()
 ALERTS = ROOT / "deploy" / "monitoring" / "alerts.yml"
 USER = int(re.search(r"^USER (\d+):\1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1])
 VARIABLES = {option.variable for option in options_of("consume")}
@@ -238,40 +238,14 @@ def test_the_settings_of_ecs_load() -> None:
     assert_is_production(loaded(CONTAINER["command"], environment | dict.fromkeys(secrets, "somebody")))
 
 
-# --- the guide -------------------------------------------------------------------------------------------------------
-
-
-def anchors() -> set[str]:
-    """As GitHub makes them of headings."""
-    headings = re.findall(r"^#+ (.+)$", GUIDE, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+# --- the pages -------------------------------------------------------------------------------------------------------
 
 
 def test_every_alert_says_where_its_section_is() -> None:
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     assert rules
     for rule in rules:
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook"] == f"docs/monitor.md#{rule['alert'].lower()}"
         assert rule["labels"]["severity"] in ("warning", "critical")
-    section = GUIDE[GUIDE.index("\n## Alerts\n") :]
+    section = RUNBOOK[RUNBOOK.index("\n## Alerts\n") :]
     assert re.findall(r"^### (.+)$", section, re.MULTILINE) == [rule["alert"] for rule in rules]
-
-
-def test_links_within_the_guide_lead_somewhere() -> None:
-    links = set(re.findall(r"\]\(#([^)]+)\)", GUIDE))
-    assert links
-    assert links <= anchors()
-
-
-def test_the_guide_has_every_exit_status() -> None:
-    section = GUIDE[GUIDE.index("\n### Exit status\n") : GUIDE.index("\n## Scaling")]
-    told = [int(status) for status in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
-    assert told == sorted(set(Exit) - {Exit.REJECTED, Exit.NO_ANSWER})  # those are of an order
-
-
-def test_flags_in_the_guide_are_flags_of_sor() -> None:
-    """Those that stand alone in backticks; commands of others have blocks of their own."""
-    flags = set(re.findall(r"`(--[a-z0-9-]+)(?: [^`]*)?`", GUIDE))
-    assert {"--results-topic", "--instance-id"} <= flags
-    assert flags - {"--desired-count"} <= {option.name for option in OPTIONS}
-    assert set(re.findall(r"\bSOR_[A-Z_]+", GUIDE)) <= {option.variable for option in OPTIONS}

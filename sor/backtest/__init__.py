@@ -11,9 +11,10 @@ from sor.backtest.days import Session
 from sor.backtest.orders import Orders, ParentOrder
 from sor.backtest.run import backtest
 from sor.backtest.study import Study
+from sor.backtest.tuning import Tuning, tune
 from sor.backtest.work import Rules
 
-__all__ = ["Orders", "ParentOrder", "Rules", "Session", "Study", "backtest"]
+__all__ = ["Orders", "ParentOrder", "Rules", "Session", "Study", "Tuning", "backtest", "tune"]
 
 
 class _Called(ModuleType):

@@ -18,6 +18,7 @@ from sor.types import SIDES, Side, one_of, real_number, text, whole_number
 
 NOTHING = 2**62  # a limit that binds nothing
 MOST_ORDERS = 10**7
+LIVES = 2000  # of a piece of work: an order in one way, under one queue model
 ARRIVALS = 100  # a symbol and day, where neither a number nor a time between them is given
 
 
@@ -129,7 +130,8 @@ class Plan:
             self._take(orders)
         if not self._number:
             raise InputError(self._why_none())
-        self.lives = self._number * sum(len(rules.queues) if one.rests else 1 for _, _, one in ways)
+        self._of_one = sum(len(rules.queues) if one.rests else 1 for _, _, one in ways)
+        self.lives = self._number * self._of_one
 
     def _profiles(self) -> dict[tuple[str, int], tuple[list[int], list[int]]]:
         """For each symbol and day the volumes of its days before; days without one are left out."""
@@ -159,9 +161,8 @@ class Plan:
 
     def _draw(self, orders: Orders) -> None:
         rules = self.rules
-        warm_up = 0
-        if any(one.needs_outflows for _, _, one in self.ways):
-            warm_up = rules.placement + (rules.min_windows + 1) * SECOND
+        placed = [one.placement(rules.placement) for _, _, one in self.ways if one.needs_outflows]
+        warm_up = max(rules.placement, *placed) + (rules.min_windows + 1) * SECOND if placed else 0
         number = orders.number if orders.every is None else None
         short = []
         for day in self.days:
@@ -222,21 +223,37 @@ class Plan:
         """All work in one piece."""
         return self._job(self.days, range(len(self.ways)))
 
-    def jobs(self, pieces: int) -> list[Job]:
-        """The work in pieces: by calendar day, and where these are too few by strategy as well."""
-        numbers = list(dict.fromkeys(day.day for day in self.days))
-        groups = 1 if len(numbers) >= 2 * pieces else min(len(self.ways), pieces)
-        return [
-            self._job([day for day in self.days if day.day == number], range(group, len(self.ways), groups))
-            for number in numbers
-            for group in range(groups)
-        ]
+    def jobs(self) -> list[Job]:
+        """The work in pieces, which do not depend on how many work on them: by day, symbols and strategies."""
+        found = []
+        for number in dict.fromkeys(day.day for day in self.days):
+            for days in self._portions([day for day in self.days if day.day == number]):
+                groups = min(len(self.ways), -(-sum(map(self._lives, days)) // LIVES))
+                found += [self._job(days, range(group, len(self.ways), groups)) for group in range(groups)]
+        return found
+
+    def _portions(self, days: list[Day]) -> list[list[Day]]:
+        """Symbols of a day that are worked together, as their file may be the same."""
+        found: list[list[Day]] = []
+        lives = LIVES
+        for day in days:
+            mine = self._lives(day)
+            lives += mine
+            if lives > LIVES:
+                found.append([])
+                lives = mine
+            found[-1].append(day)
+        return [portion for portion in found if sum(map(self._lives, portion))]
+
+    def _lives(self, day: Day) -> int:
+        return len(self.orders.get((day.symbol, day.day), ())) * self._of_one
 
     def _job(self, days: Sequence[Day], ways: Iterable[int]) -> Job:
         keys = {(day.symbol, day.day) for day in days}
         orders = {key: found for key, found in self.orders.items() if key in keys}
         strategies = tuple((i, *self.ways[i][:2]) for i in ways)
-        return Job(tuple(days), orders, strategies, self.profiles, self.rules, self.session, self.depth)
+        profiles = {key: found for key, found in self.profiles.items() if key in keys}
+        return Job(tuple(days), orders, strategies, profiles, self.rules, self.session, self.depth)
 
 
 def _lots(instruments: Instruments, symbol: str, size: Any) -> int:

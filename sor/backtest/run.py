@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
 
-from sor.backtest.days import Session, survey
+from sor.backtest.days import Day, Session, survey
+from sor.backtest.followed import Again
 from sor.backtest.orders import Orders, ParentOrder, Plan, ways_of
+from sor.backtest.pieces import Surveyed, done, piece_of, surveyed, workers
 from sor.backtest.study import Study, study_of, venues_of
-from sor.backtest.work import ANYWHERE, Found, Job, Rules, Source, in_processes, work
+from sor.backtest.work import ANYWHERE, Found, Rules, work
 from sor.errors import InputError
 from sor.execution.strategies import Strategy
 from sor.market.columns import Batch
@@ -31,7 +34,10 @@ def backtest(
     directory: VenueDirectory | None = None,
     instruments: Instruments | None = None,
     jobs: int = 1,
+    dask: str | None = None,
+    keep: str | None = None,
     told: Callable[[int, int], None] | None = None,
+    command: str | None = None,
 ) -> Study:
     """Work orders on recorded markets in several ways, and compare what they cost.
 
@@ -52,8 +58,14 @@ def backtest(
         As for `sor.read_feed`; instruments by default those of the feed.
     jobs : int
         Processes; results are the same bytes for any number. More than one needs a `Feed` of files.
+    dask : str, optional
+        The address of a Dask scheduler, whose workers then do the work: they read the files by themselves.
+    keep : path or address, optional
+        A folder for pieces of work that are done: a run that is started again does only what is missing there.
     told : callable, optional
         Called with the numbers of orders worked and of all, a strategy and queue model each.
+    command : str, optional
+        What made the study, to be told in it.
 
     Returns
     -------
@@ -71,15 +83,80 @@ def backtest(
     directory = VenueDirectory.load() if directory is None else directory
     instruments = getattr(feed, "instruments", SHARES) if instruments is None else instruments
     batches: Any = [feed] if isinstance(feed, Batch) else feed
-    ways = ways_of(strategies, baseline)
-    held = _Held(batches)
-    days = survey(held, session, rules.max_quote_age)
-    if not days:
-        raise InputError(_nothing(batches))
-    _check_venues([one for _, _, one in ways], rules, venues_of(days, directory), directory)
-    planned = Plan(days, ways, orders, rules, session, instruments)
-    found = _found(planned, batches, held, directory, jobs, told)
-    return study_of(planned, found, feed, directory, baseline)
+    whole_number("jobs", jobs, 1, 1024)
+    with workers(jobs, dask) as pool:
+        given = _Given(batches, strategies, baseline, rules, session, directory, instruments)
+        if pool is None and keep is None:
+            return _at_once(given, orders, told, command)
+        return _in_pieces(given, orders, told, pool, keep, command)
+
+
+class _Given(NamedTuple):
+    feed: Any
+    strategies: Iterable[tuple[Any, Any]]
+    baseline: str
+    rules: Rules
+    session: Session
+    directory: VenueDirectory
+    instruments: Instruments
+
+    def planned(self, days: list[Day], orders: Orders | Sequence[ParentOrder]) -> Plan:
+        if not days:
+            raise InputError(_nothing(self.feed))
+        ways = ways_of(self.strategies, self.baseline)
+        _check_venues([one for _, _, one in ways], self.rules, venues_of(days, self.directory), self.directory)
+        return Plan(days, ways, orders, self.rules, self.session, self.instruments)
+
+    def study(self, planned: Plan, found: Found, command: str | None, known: Surveyed | None = None) -> Study:
+        """Of what was found in any order."""
+        found.parents.sort(key=lambda row: row[0])
+        found.fills.sort(key=lambda row: row[0])
+        study = study_of(planned, found, self.feed, self.directory, self.baseline)
+        study.again = Again(planned, self.feed, self.directory, {} if known is None else known.paths)
+        study.command = command
+        return study
+
+
+def _at_once(given: _Given, orders: Any, told: Callable[[int, int], None] | None, command: str | None) -> Study:
+    """All work by this process, in one pass."""
+    feed, held = given.feed, _Held(given.feed)
+    planned = given.planned(survey(held, given.session, given.rules.max_quote_age), orders)
+    again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
+    tell = _teller(planned, told)
+    found = work(planned.everything(), again, given.directory, planned.instruments, tell)
+    return given.study(planned, found, command)
+
+
+def _in_pieces(
+    given: _Given,
+    orders: Any,
+    told: Callable[[int, int], None] | None,
+    pool: Executor | None,
+    keep: str | None,
+    command: str | None,
+) -> Study:
+    known = surveyed(pool, given.feed, given.session, given.rules.max_quote_age, given.directory)
+    _learn(given.feed, known)
+    planned = given.planned(known.days, orders)
+    pieces = [piece_of(job, given.feed, known, given.directory) for job in planned.jobs()]
+    found = Found()
+    for one in done(pool, pieces, keep, _teller(planned, told), command):
+        found.join(one)
+    return given.study(planned, found, command, known)
+
+
+def _learn(feed: Feed, known: Surveyed) -> None:
+    """What reading a feed tells, of one that others have read."""
+    feed.rows, feed.bad, feed.skipped, feed.formats = known.rows, known.bad, known.skipped, known.formats
+
+
+def _teller(planned: Plan, told: Callable[[int, int], None] | None) -> Callable[[int], None]:
+    def tell(done: int) -> None:
+        if told is not None:
+            told(done, planned.lives)
+
+    tell(0)
+    return tell
 
 
 class _Held:
@@ -119,42 +196,3 @@ def _nothing(feed: Any) -> str:
         left_out = ", ".join(f"{why} {rows:,}" for why, rows in skipped.items())
         return f"the feed has no row that was asked for: left out {left_out}"
     return "the feed has no rows"
-
-
-def _found(
-    planned: Plan,
-    feed: Any,
-    held: _Held,
-    directory: VenueDirectory,
-    processes: int,
-    told: Callable[[int, int], None] | None,
-) -> Found:
-    """What became of all orders, in the order of days, orders, strategies and queue models."""
-    found = Found()
-
-    def tell(done: int) -> None:
-        if told is not None:
-            told(done, planned.lives)
-
-    whole_number("jobs", processes, 1, 1024)
-    tell(0)
-    if processes == 1:
-        again = held.batches or (feed.at_depth(planned.depth) if isinstance(feed, Feed) else feed)
-        found = work(planned.everything(), again, directory, planned.instruments, tell)
-    else:
-        if not isinstance(feed, Feed):
-            raise InputError("jobs is more than 1: the feed must be one of files, as sor.read_feed gives it")
-        jobs = [(job, _source(feed, job, directory)) for job in planned.jobs(processes)]
-        for one in in_processes(jobs, processes, tell):
-            found.join(one)
-    found.parents.sort(key=lambda row: row[0])
-    found.fills.sort(key=lambda row: row[0])
-    return found
-
-
-def _source(feed: Feed, job: Job, directory: VenueDirectory) -> Source:
-    """Of a feed that has been read the files that have rows of a job's days."""
-    first, last = min(day.first for day in job.days), max(day.last for day in job.days)
-    paths = [path for path, (begins, ends) in feed.spans.items() if begins <= last and first <= ends]
-    symbols = tuple(day.symbol for day in job.days)
-    return Source(tuple(paths), symbols, None, last + 1, job.depth, feed.instruments, directory)

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from sor.backtest import comparison, tables
-from sor.backtest.comparison import Comparison, Lives
+from sor.backtest.comparison import Comparison, Lives, Mean
 from sor.backtest.days import SECOND, Day
+from sor.backtest.followed import Again
 from sor.backtest.measures import BESIDE, FillRow, Parent
 from sor.backtest.orders import Plan
 from sor.backtest.work import QUEUES, Found, Rules, concatenated
@@ -25,6 +26,8 @@ from sor.market.venues import VenueDirectory
 from sor.types import SIDES
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
@@ -47,6 +50,8 @@ class Study:
     days : list of Day
     notes : list of str
         What the data cannot tell, and what else must be said of the result.
+    again : Again or None
+        Works one of its orders once more.
     """
 
     parents: dict[str, NDArray[Any]]
@@ -59,12 +64,14 @@ class Study:
     data: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     command: str | None = None
+    again: Again | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """A row a strategy and queue model: means over orders, basis points of size x mid at arrival."""
-        return [self._row(*names, queue, chosen) for names, queue, chosen in self._groups()]
+        return [self._row(*names, queue, chosen) for names, queue, chosen in self.groups()]
 
-    def _groups(self) -> list[tuple[tuple[str, str], int, NDArray[np.intp]]]:
+    def groups(self) -> list[tuple[tuple[str, str], int, NDArray[np.intp]]]:
+        """Every way's (schedule, routing), queue model by number, and rows in ``parents``; in the order of `rows`."""
         columns, found = self.parents, []
         for names in self.strategies:
             for queue in range(len(QUEUES)):
@@ -130,23 +137,51 @@ class Study:
         if wanted not in {routing for _, routing in self.strategies}:
             known = ", ".join(dict.fromkeys(routing for _, routing in self.strategies))
             raise InputError(f"baseline is {wanted!r}: it must be a routing of the study, {known}")
-        groups = self._groups()
+        pairs = self._pairs(wanted)
+        adjusted = comparison.adjust([self.compared(mine, other) for _, _, mine, other in pairs])
+        return [
+            (names, QUEUES[queue] if self._rests(*names) else None, one)
+            for (names, queue, _, _), one in zip(pairs, adjusted, strict=True)
+        ]
+
+    def _pairs(self, baseline: str) -> list[tuple[tuple[str, str], int, NDArray[np.intp], NDArray[np.intp]]]:
+        """Every way with its rows in ``parents``, and those of what it is held against."""
+        groups = self.groups()
         by_names: dict[tuple[str, str], NDArray[np.intp]] = {}
         for names, _, chosen in groups:
             by_names.setdefault(names, chosen)
         first = self.strategies[0][0]
-        pairs: list[tuple[tuple[str, str], str | None]] = []
-        found = []
-        for names, queue, chosen in groups:
-            if names == (first, wanted):
-                continue
-            other = by_names[(first if names[1] == wanted else names[0], wanted)]
-            pairs.append((names, QUEUES[queue] if self._rests(*names) else None))
-            found.append(self._compared(chosen, other))
-        adjusted = comparison.adjust(found)
-        return [(names, queue, one) for (names, queue), one in zip(pairs, adjusted, strict=True)]
+        return [
+            (names, queue, chosen, by_names[(first if names[1] == baseline else names[0], baseline)])
+            for names, queue, chosen in groups
+            if names != (first, baseline)
+        ]
 
-    def _compared(self, mine: NDArray[np.intp], other: NDArray[np.intp]) -> Comparison:
+    def differences(self) -> list[NDArray[Any]]:
+        """What `compare` is about, for each of its rows: every order's difference in bps, where both have a cost."""
+        costs = self.parents["shortfall_bps"]
+        found = [costs[mine] - costs[other] for _, _, mine, other in self._pairs(self.baseline)]
+        return [one[np.isfinite(one)] for one in found]
+
+    def costs(self, of: NDArray[np.bool_] | None = None) -> list[Mean]:
+        """The shortfall of every way with its interval by blocks, in the order of `rows`.
+
+        Parameters
+        ----------
+        of : array of bool, optional
+            Which rows of ``parents`` count.
+        """
+        costs = self.parents["shortfall_bps"]
+        chosen = [one if of is None else one[of[one]] for _, _, one in self.groups()]
+        return [comparison.mean_of(*self._in_blocks(costs[one], one)) for one in chosen]
+
+    def compared(self, mine: NDArray[np.intp], other: NDArray[np.intp]) -> Comparison:
+        """Rows of the parents against others of the same orders."""
+        costs = self.parents["shortfall_bps"]
+        return comparison.compare(*self._in_blocks(costs[mine] - costs[other], mine))
+
+    def _in_blocks(self, values: NDArray[Any], mine: NDArray[np.intp]) -> tuple[NDArray[Any], Lives, int, int]:
+        """Of orders that have one their values and lives, and the lengths of blocks: what `comparison` asks for."""
         columns, rules = self.parents, self.rules
         longest = 2 * max(max(drawn) for drawn in rules.latency.values()) + rules.delay
         over = rules.grace if rules.complete else 0
@@ -155,12 +190,11 @@ class Study:
         opens = opened[[numbers[day] for day in columns["day"][mine].tolist()]]
         opens = np.minimum(opens, columns["arrival"][mine])
         lives = Lives(columns["day"][mine], columns["arrival"][mine], columns["end"][mine] + over + longest, opens)
-        with_price = columns["shortfall_bps"][mine] - columns["shortfall_bps"][other]
-        kept = np.isfinite(with_price)
+        kept = np.isfinite(values)
         lives = Lives(*(np.asarray(one)[kept] for one in lives))
         life = rules.horizon + over + longest
         horizons = max(comparison.BLOCK_HORIZONS, -(-3 * life // rules.horizon))
-        return comparison.compare(with_price[kept], lives, rules.horizon, horizons)
+        return values[kept], lives, rules.horizon, horizons
 
     def sentences(self) -> list[str]:
         """What can be said, in plain words: routings at each schedule, then schedules."""
@@ -194,6 +228,18 @@ class Study:
         compared = {(*names, queue): one for names, queue, one in self.compare()}
         head = tables.head(self.data, self.settings, self.parents)
         return "\n".join(tables.lines(head, self.baseline, self.rows(), compared, self.sentences(), self.notes))
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write the answer as one HTML file, which opens without a network; see docs/report.md.
+
+        Raises
+        ------
+        InputError
+            The file cannot be written, or plotly is not installed.
+        """
+        from sor.report.study import write  # the one import from below: see `ASKED_FOR` in tests/test_guards.py
+
+        write(self, path)
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as what goes into JSON; absent is None."""
@@ -274,6 +320,10 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
         "frozen": "take" if rules.take_frozen else "leave",
         "max_quote_age_seconds": None if rules.max_quote_age is None else rules.max_quote_age / SECOND,
         "session": list(planned.session),
+        "depth": planned.depth,
+        "placement_seconds": rules.placement / SECOND,
+        "windows": rules.windows,
+        "min_windows": rules.min_windows,
         "penalties": {
             name: value for name, value in msgspec.structs.asdict(rules.parameters).items() if name != "step"
         },

@@ -69,7 +69,7 @@ class SyntheticMarket:
         self.scenario = scenario
         self.directory = VenueDirectory.load() if directory is None else directory
         self._publishers = [self.directory.publisher_of(mic) for mic in scenario.venues]
-        self._made: _Day | None = None
+        self._made: MarketDay | None = None
         self._truth: Truth | None = None
 
     def batches(self) -> Iterator[Batch]:
@@ -84,10 +84,10 @@ class SyntheticMarket:
             self._truth = Truth(self.scenario, self.directory, day.orders, day.samples, day.announcements)
         return self._truth
 
-    def _day(self) -> _Day:
+    def _day(self) -> MarketDay:
         if self._made is None:
             books = [LimitBook(mic, number) for mic, number in zip(self.scenario.venues, self._publishers, strict=True)]
-            self._made = _Day(self.scenario, books)
+            self._made = MarketDay(self.scenario, books)
             self._made.run()
         return self._made
 
@@ -149,8 +149,27 @@ def _batch(rows: list[Row], of: Scenario) -> Batch:
     )
 
 
-class _Day:
-    """The books of all venues, and what happens to them."""
+class MarketDay:
+    """The books of all venues, and what happens to them.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    books : list of LimitBook
+        Empty ones, of the scenario's venues.
+
+    Attributes
+    ----------
+    tape
+        Rows of the feed; ``tape.batches(scenario)`` has them as columns.
+    orders : list of RestingOrder
+        All that ever rested, in the order of arrival.
+    samples : list of Sample
+    value : int
+        Ticks.
+    announcements : int64, (n, 3)
+        As in `Timetable`, once it has run.
+    """
 
     def __init__(self, scenario: Scenario, books: list[LimitBook]) -> None:
         self.scenario = scenario
@@ -176,10 +195,15 @@ class _Day:
             ANNOUNCE: self._announce, JUMP: self._move, SAMPLE: self._sample,
         }  # fmt: skip
         acts = [happen[kind] for kind in range(len(happen))]
-        for time, kind, value in zip(plan.time.tolist(), plan.kind.tolist(), plan.value.tolist(), strict=True):
-            if time > self._now:
-                self._now = time - 1
+        events = zip(plan.time.tolist(), plan.kind.tolist(), plan.value.tolist(), strict=True)
+        for number, (time, kind, value) in enumerate(events):
+            self._begin(number, time)
             acts[kind](value)
+
+    def _begin(self, number: int, time: int) -> None:
+        """The next event is here."""
+        if time > self._now:
+            self._now = time - 1
 
     def _tick(self) -> int:
         """The time of the next message: no two have one, but for the trades of one order."""
@@ -274,7 +298,7 @@ class _Day:
             left *= 10
         sides = [book.sides[sign > 0] for book in self.books]
         touch = self._touch(sides[0])
-        sides = [side for side in sides if touch in side.shown]
+        sides = [side for side in sides if self._shown(side, touch)]
         while left and sides:
             side = self._venue([one.book for one in sides]).sides[sign > 0]
             sides.remove(side)
@@ -298,7 +322,7 @@ class _Day:
             part = max(
                 0.0, 2.0 * self._uniform() - 1.0
             )  # at the price that is now the value, half of them take nothing
-            self._execute(side, touch - 1, int(part * (side.shown.get(touch - 1, 0) + 1)))
+            self._execute(side, touch - 1, int(part * (self._shown(side, touch - 1) + 1)))
         for side in stale:
             for hidden, keys in ((False, side.keys), (True, side.hidden_keys)):
                 while keys and keys[0] < touch:
@@ -313,7 +337,7 @@ class _Day:
         """A maker quotes the levels that have come to be behind the touch; nobody quotes far behind."""
         touch = self._touch(side)
         for key in range(touch, touch + levels):
-            if key not in side.shown and self._uniform() < JOINS:
+            if not self._shown(side, key) and self._uniform() < JOINS:
                 self._post(side, key, ROUND * (1 + int(5 * self._uniform())))
         for hidden, keys in ((False, side.keys), (True, side.hidden_keys)):
             while keys and keys[-1] >= touch + BEHIND:
@@ -325,7 +349,7 @@ class _Day:
         touch = self._touch(sides[0])
         shown = 0
         for side in sides:
-            shown += side.shown.get(touch, 0)
+            shown += self._shown(side, touch)
         if shown < LEAST:
             side = self._venue(self.books).sides[sign > 0]
             self._post(side, touch, ROUND * (2 + int(4 * self._uniform())))
@@ -343,6 +367,10 @@ class _Day:
     def _touch(self, side: BookSide) -> int:
         """The key of the best displayed price: a tick away from the value."""
         return side.sign * self.value + 1
+
+    def _shown(self, side: BookSide, key: int) -> int:
+        """Displayed shares at a price, by which traders decide."""
+        return side.shown.get(key, 0)
 
     def _size(self) -> int:
         u = self._uniform()

@@ -1,9 +1,9 @@
-"""Orders worked on a recorded market: pieces of work, each a pure function of its inputs, on one process or many."""
+"""Orders worked on a recorded market."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from sor.execution.strategies import Setting, Strategy, strategy
 from sor.kernels import pick
 from sor.market.book import Books
 from sor.market.columns import Batch
-from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.profile import LONGEST
@@ -118,7 +117,7 @@ class Found:
     unplaced: int = 0
     fees_from: set[str] = field(default_factory=set)  # venues whose fees are not of that day
     default_fees: set[str] = field(default_factory=set)
-    left_out: Counter[str] = field(default_factory=Counter)  # venues, by how often, as they rejected again and again
+    left_out: dict[str, int] = field(default_factory=dict)  # venues, by how often, as they rejected again and again
 
     def join(self, other: Found) -> None:
         self.parents += other.parents
@@ -126,7 +125,7 @@ class Found:
         self.unplaced += other.unplaced
         self.fees_from |= other.fees_from
         self.default_fees |= other.default_fees
-        self.left_out += other.left_out
+        self.left_out = dict(Counter(self.left_out) + Counter(other.left_out))
 
 
 def work(
@@ -164,6 +163,24 @@ def work(
     if told is not None:
         told(ended)
     return found
+
+
+def worked_again(
+    job: Job,
+    feed: Iterable[Batch],
+    directory: VenueDirectory,
+    instruments: Instruments,
+    listener: Callable[[market.Market], Any],
+) -> list[Any]:
+    """The simulations of a job of one day; ``listener`` gives for its market what is told of prints and quotes."""
+    (day,) = job.days
+    going = _Going(job, day, directory, instruments)
+    going.market.listeners.append(listener(going.market))
+    for symbol, number, batch in parts_of(feed, job.session):
+        if (symbol, number) == (day.symbol, day.day):
+            going.add(batch)
+    going.finish(Found())
+    return [sim for *_, sim in going._sims]
 
 
 class _Going:
@@ -204,14 +221,11 @@ class _Going:
     def _begin(self) -> None:
         job, rules = self._job, self._job.rules
         strategies = [(number, strategy(*names)) for number, *names in job.strategies]
-        outflows = None
-        if any(one.needs_outflows for _, one in strategies):
-            outflows = Outflows(rules.placement, rules.windows)
-            self.market.listeners.append(Follower(self.market.view, outflows))
+        outflows: dict[int, Outflows] = {}  # by the time over which they are counted
         profile = job.profiles.get((self.day.symbol, self.day.day))
-        setting = Setting(rules.parameters, rules.min_windows, outflows, profile)
         crossing = routings.Sweep(True) if rules.complete else None
         for number, one in strategies:
+            setting = Setting(rules.parameters, rules.min_windows, self._outflows(one, outflows), profile)
             routing = one.make_routing(setting)
             self._routings.append(routing)
             for queue, name in enumerate(QUEUES):
@@ -239,6 +253,15 @@ class _Going:
                     self._sims.append((number, order, one, sim))
                     self.market.begin(sim)
 
+    def _outflows(self, one: Strategy, known: dict[int, Outflows]) -> Outflows | None:
+        if not one.needs_outflows:
+            return None
+        over = one.placement(self._job.rules.placement)
+        if over not in known:
+            known[over] = Outflows(over, self._job.rules.windows)
+            self.market.listeners.append(Follower(self.market.view, known[over]))
+        return known[over]
+
     def add(self, batch: Batch) -> None:
         rows = self._rows.of(batch)
         if rows is not None:
@@ -256,55 +279,13 @@ class _Going:
             names = one.schedule, one.routing
             row = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
-            found.left_out.update(self.venues[slot] for slot, _ in sim.worker.absences)
+            for slot, _ in sim.worker.absences:
+                found.left_out[self.venues[slot]] = found.left_out.get(self.venues[slot], 0) + 1
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
         found.fees_from |= self.stale
         found.default_fees |= self.unknown
         return len(self._sims)
-
-
-# --- many processes --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a process reads a feed from: the arguments of `sor.read_feed`."""
-
-    paths: tuple[str, ...]
-    symbols: tuple[str, ...] | None
-    start: int | None
-    end: int | None
-    depth: int
-    instruments: Instruments
-    directory: VenueDirectory
-
-    def feed(self) -> Feed:
-        from sor.market.feed import read_feed
-
-        return read_feed(self.paths, self.symbols, self.start, self.end, self.depth, self.instruments, self.directory)
-
-
-def in_processes(jobs: Sequence[tuple[Job, Source]], processes: int, told: Callable[[int], None]) -> Iterator[Found]:
-    """What became of each job, in their order, however many work on them."""
-    import multiprocessing  # here, as most runs do without
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    done = 0
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            waiting = [pool.submit(_worked, job, source) for job, source in jobs]
-            for one in as_completed(waiting):
-                done += len(one.result().parents)
-                told(done)
-            yield from (one.result() for one in waiting)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _worked(job: Job, source: Source) -> Found:
-    return work(job, source.feed(), source.directory, source.instruments)
 
 
 def concatenated(rows: Sequence[Any], kind: type[Any]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ One of the user's own is a class with one method; its routing sees a `Sight`::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec.structs import replace
 
 from sor.errors import InputError
 from sor.execution.resting import ContKukanov
@@ -50,6 +52,10 @@ TAKING: dict[str, Callable[[], Any]] = {
 MOST_SLICES = 100_000
 MOST_DOLLARS = 4e9  # a price's units of 1e-9 dollars stay below `workers.NOTHING`
 MOST_SECONDS = 1e9
+MOST_PENALTY = 1e12  # dollars per share
+MOST_HORIZON = 7200  # seconds of `cont_kukanov`
+PENALTIES = ("lambda_over", "lambda_under", "theta_queue")
+PLACED_BY = (*PENALTIES, "horizon")  # what may be said of `cont_kukanov` in its name
 
 
 class Setting(NamedTuple):
@@ -62,12 +68,19 @@ class Setting(NamedTuple):
 
 
 class Strategy(NamedTuple):
-    """Two names, and how objects of them are made."""
+    """Two names, and how objects of them are made.
+
+    Attributes
+    ----------
+    stated : mapping of str to float
+        Of `PLACED_BY` what the routing's name says; the rest is the run's.
+    """
 
     schedule: str
     routing: str
     make_schedule: Callable[[Setting], Any]
     make_routing: Callable[[Setting], Any]
+    stated: Mapping[str, float]
 
     @property
     def rests(self) -> bool:
@@ -81,7 +94,11 @@ class Strategy(NamedTuple):
 
     @property
     def needs_outflows(self) -> bool:
-        return self.routing == "cont_kukanov"
+        return self.routing.partition(":")[0] == "cont_kukanov"
+
+    def placement(self, otherwise: int) -> int:
+        """Over which outflows are counted, and limit orders rest: nanoseconds."""
+        return int(self.stated["horizon"]) * 10**9 if "horizon" in self.stated else otherwise
 
     @property
     def needs_profile(self) -> bool:
@@ -101,8 +118,8 @@ def strategy(schedule: Any, routing: Any) -> Strategy:
         It is neither.
     """
     schedule_name, make_schedule = _schedule(schedule)
-    routing_name, make_routing = _routing(routing)
-    return Strategy(schedule_name, routing_name, make_schedule, make_routing)
+    routing_name, make_routing, stated = _routing(routing)
+    return Strategy(schedule_name, routing_name, make_schedule, make_routing, stated)
 
 
 def _schedule(value: Any) -> tuple[str, Callable[[Setting], Any]]:
@@ -126,29 +143,61 @@ def _schedule(value: Any) -> tuple[str, Callable[[Setting], Any]]:
 
 
 def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-        if 0.0 < rate <= 1.0:
-            return rate
-    except ValueError:
-        pass
-    raise InputError(f"rate of pov is {text[:40]!r}: it must be a number above 0, at most 1, such as pov:0.1")
+    rate = _number(text)
+    if not 0.0 < rate <= 1.0:
+        raise InputError(f"rate of pov is {text[:40]!r}: it must be a number above 0, at most 1, such as pov:0.1")
+    return rate
 
 
-def _routing(value: Any) -> tuple[str, Callable[[Setting], Any]]:
+def _routing(value: Any) -> tuple[str, Callable[[Setting], Any], dict[str, float]]:
     if hasattr(value, "split") and not isinstance(value, (str, type)):
-        return _own_name("routing", value, ROUTINGS), lambda _: OwnRouting(value)
+        return _own_name("routing", value, ROUTINGS), lambda _: OwnRouting(value), {}
     name, _, argument = str(value).partition(":")
     if name in TAKING and not argument:
-        return name, lambda _: TAKING[name]()
+        return name, lambda _: TAKING[name](), {}
     if name == "single" and argument:
-        return f"single:{argument}", lambda _: routings.Single(argument)
-    if name == "cont_kukanov" and not argument:
-        return name, lambda setting: ContKukanov(setting.outflows, setting.parameters, setting.min_windows)
+        return f"single:{argument}", lambda _: routings.Single(argument), {}
+    if name == "cont_kukanov":
+        stated = _stated(argument)
+        return _stating(name, stated), lambda setting: _cont_kukanov(setting, stated), stated
     raise InputError(
         f"routing is {str(value)[:80]!r}: it must be one of {', '.join(ROUTINGS)}, such as single:XNAS, "
         "or an object that has `split`"
     )
+
+
+def _cont_kukanov(setting: Any, stated: Mapping[str, float]) -> ContKukanov:
+    penalties = {name: stated[name] for name in PENALTIES if name in stated}
+    return ContKukanov(setting.outflows, replace(setting.parameters, **penalties), setting.min_windows)
+
+
+def _stated(argument: str) -> dict[str, float]:
+    """Of ``horizon=30:lambda_under=0.05``, in the order of `PLACED_BY`."""
+    found: dict[str, float] = {}
+    for one in argument.split(":") if argument else []:
+        name, _, value = one.partition("=")
+        number = _number(value)
+        most = MOST_HORIZON if name == "horizon" else MOST_PENALTY
+        whole = name != "horizon" or (number == number // 1 and number >= 1)
+        if name not in PLACED_BY or name in found or not 0.0 <= number <= most or not whole:
+            raise InputError(
+                f"cont_kukanov is given {one[:60]!r}: it may be given {', '.join(PENALTIES)}, dollars per share from 0 "
+                "on, and horizon, whole seconds, each once, such as cont_kukanov:horizon=30:lambda_under=0.05"
+            )
+        found[name] = number
+    return {name: found[name] for name in PLACED_BY if name in found}
+
+
+def _stating(name: str, stated: Mapping[str, float]) -> str:
+    return ":".join([name, *(f"{key}={value:.15g}" for key, value in stated.items())])
+
+
+def _number(text: str) -> float:
+    """Not a number where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _name_of(own: Any) -> str:

@@ -41,6 +41,9 @@ class Feed:
     Attributes
     ----------
     paths : tuple of str
+    symbols : frozenset of str or None
+    start, end : int
+        Nanoseconds since the epoch; what was asked for.
     depth : int
         Levels on each side of each batch.
     formats : dict
@@ -49,8 +52,6 @@ class Feed:
         Rows that the last iteration has read: those that it gave, and those below.
     bad : Counter
         Rows that could not be used, by reason; the log tells the first ones, by file and line.
-    spans : dict
-        By path the earliest and the latest event time of its rows, as far as they were read.
     skipped : Counter
         Rows left out on purpose: ``symbol`` and ``time``, as they were not asked for, ``blank`` lines, and what a
         format names.
@@ -74,14 +75,13 @@ class Feed:
         self.rows = 0
         self.bad: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
-        self._symbols, self._start, self._end = symbols, start, end
+        self.symbols, self.start, self.end = symbols, start, end
         self._directory = directory
         self.formats: dict[str, str] = {}
-        self.spans: dict[str, tuple[int, int]] = {}
         self._used_up: set[str] = set()  # pipes that have been read
         self._shares: list[Callable[[], float]] = []  # of each file that has been read
         for path in self.paths:
-            if not _is_pipe(path):
+            if not is_pipe(path):
                 with closing(Unpacked(path)) as file:
                     self.formats[path] = _format_of(file).name
 
@@ -117,7 +117,7 @@ class Feed:
 
     def at_depth(self, depth: int) -> Feed:
         """The same feed with other levels."""
-        return Feed(self.paths, self._symbols, self._start, self._end, depth, self.instruments, self._directory)
+        return Feed(self.paths, self.symbols, self.start, self.end, depth, self.instruments, self._directory)
 
     def to_arrow(self) -> Any:
         """All rows as a ``pyarrow.Table``, in memory; its columns are those of `Batch.to_arrow`.
@@ -134,7 +134,7 @@ class Feed:
 
     def _read(self, number: int, path: str, most: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
         """Batches of a file that have rows that are wanted, each with the keys by which files are merged."""
-        if _is_pipe(path):
+        if is_pipe(path):
             if path in self._used_up:
                 raise InputError(f"{path} is a pipe, which has been read: it cannot be read again")
             self._used_up.add(path)
@@ -152,9 +152,6 @@ class Feed:
                 self.rows += len(batch)
                 if self.instruments and not form.decimals:
                     batch = self._in_lots(batch, path)
-                if len(batch):
-                    known = self.spans.get(path, (LARGEST_TIME, 0))
-                    self.spans[path] = min(known[0], int(batch.time.min())), max(known[1], int(batch.time.max()))
                 keys = np.maximum.accumulate(np.maximum(batch.time, newest))
                 newest = int(keys[-1]) if len(keys) else newest
                 wanted = self._wanted(batch)
@@ -179,13 +176,13 @@ class Feed:
     def _wanted(self, batch: Batch) -> NDArray[np.bool_] | None:
         """Which rows were asked for; None: all."""
         wanted = np.ones(len(batch), bool)
-        if self._symbols is not None:
-            names = np.array([name in self._symbols for name in batch.symbols], bool)
+        if self.symbols is not None:
+            names = np.array([name in self.symbols for name in batch.symbols], bool)
             wanted = names[batch.symbol]
             self._skip("symbol", len(wanted) - int(wanted.sum()))
-        if self._start > 0 or self._end < LARGEST_TIME:
+        if self.start > 0 or self.end < LARGEST_TIME:
             asked = int(wanted.sum())
-            wanted &= (batch.time >= self._start) & (batch.time < self._end)
+            wanted &= (batch.time >= self.start) & (batch.time < self.end)
             self._skip("time", asked - int(wanted.sum()))
         return None if wanted.all() else wanted
 
@@ -270,7 +267,7 @@ def _time(name: str, value: str | int | None, otherwise: int) -> int:
         raise InputError(str(error)) from None
 
 
-def _is_pipe(path: str) -> bool:
+def is_pipe(path: str) -> bool:
     """Whether it can be read once only."""
     return path == "-" or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 

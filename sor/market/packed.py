@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sor.errors import InputError
+from sor.market import storage
 
 START = 6  # bytes that tell a packing
 CHUNK = 2**16  # bytes read at a time
@@ -76,7 +77,9 @@ class Bytes:
 
 
 def opened(path: str) -> Bytes:
-    """The bytes of a file, or of standard input."""
+    """The bytes of a file, here or at an address, or of standard input."""
+    if storage.is_remote(path):
+        return Bytes(storage.opened(path), keep_open=False)
     try:
         if path != "-":
             return Bytes(open(path, "rb", buffering=0), keep_open=False)

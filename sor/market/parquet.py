@@ -20,6 +20,7 @@ from msgspec.json import decode, encode
 from msgspec.structs import replace
 
 from sor.errors import DataError, InputError, StreamError
+from sor.market import storage
 from sor.market.columns import (
     LEVELS,
     NO_PRICE,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 BEGINS = b"PAR1"
 VERSION = (b"sor.feed", b"1")  # in the file's metadata: that it is the columnar form, and which
 LOTS = b"sor.lots"  # there, too: lots by symbol as JSON, where not all sizes are shares
+MADE_OF = b"sor.made_of"  # there, too, of a file that need not be made again
 GROUP = 2**17  # rows of a row group, which are read at a time
 RISING = ("time", "receipt", "sequence")  # columns whose differences are small
 CONSOLIDATED = ("bid_publisher", "ask_publisher")
@@ -164,6 +166,8 @@ class ParquetFile(TableFile):
     path : path
     instruments : Instruments
         Those that its batches are read with: their lots stand in the file.
+    made_of : bytes, optional
+        What tells where its rows come from; `made_of` reads it.
 
     Attributes
     ----------
@@ -171,10 +175,14 @@ class ParquetFile(TableFile):
         Rows added that wait for their row group to be full.
     """
 
-    def __init__(self, path: str | os.PathLike[str], instruments: Instruments = SHARES) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], instruments: Instruments = SHARES, made_of: bytes | None = None
+    ) -> None:
         super().__init__(path, RISING)
         lots = instruments.lots()
         self._metadata = dict([VERSION]) | ({LOTS: encode(lots)} if lots else {})
+        if made_of is not None:
+            self._metadata[MADE_OF] = made_of
         self.held = 0
         self._batches: list[Batch] = []
 
@@ -198,6 +206,19 @@ class ParquetFile(TableFile):
         self.write(numbered(group, {}).to_arrow().replace_schema_metadata(self._metadata))
 
 
+def made_of(path: str) -> bytes | None:
+    """What a file says of where its rows come from; None: nothing, or there is none that is whole."""
+    package, parquet = arrow(), importlib.import_module("pyarrow.parquet")
+    try:
+        if not storage.exists(path):
+            return None
+        metadata = parquet.read_schema(storage.opened(path) if storage.is_remote(path) else path).metadata or {}
+    except (OSError, package.ArrowException):
+        return None
+    found: bytes | None = metadata.get(MADE_OF)
+    return found
+
+
 def read_parquet(
     file: Unpacked,
     depth: int,
@@ -217,12 +238,14 @@ def read_parquet(
         It is damaged; all rows before that have been given.
     """
     package, parquet = arrow(), importlib.import_module("pyarrow.parquet")
-    if not os.path.isfile(file.path) or file.packing is not None:
+    remote = storage.is_remote(file.path)
+    if not (remote or os.path.isfile(file.path)) or file.packing is not None:
         raise InputError(f"{file.path} is Parquet, which is read from a file only, unpacked and no pipe")
     row = 0
     try:
         # A buffer ahead would keep what it has read of every row group.
-        with parquet.ParquetFile(file.path, pre_buffer=False, page_checksum_verification=True) as source:
+        where = storage.opened(file.path) if remote else file.path
+        with parquet.ParquetFile(where, pre_buffer=False, page_checksum_verification=True) as source:
             names, rows_of = _form(source.schema_arrow, depth, file.path, instruments, directory)
             for part in source.iter_batches(ROWS, columns=names):
                 yield rows_of(part, depth, row + 1, tally)

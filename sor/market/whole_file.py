@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from sor.errors import InputError
+from sor.market import storage
 
 if TYPE_CHECKING:
     from typing import Self
@@ -19,6 +22,7 @@ class WholeFile:
     Parameters
     ----------
     path : path
+        Or an address: then it is filled in the folder of temporary files, and copied there.
 
     Attributes
     ----------
@@ -34,6 +38,9 @@ class WholeFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._part = f"{self.path}.part"
+        if storage.is_remote(self.path):
+            name = f"sor-{uuid.uuid4().hex}.part"
+            self._part = os.path.join(tempfile.gettempdir(), name)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -79,8 +86,11 @@ class WholeFile:
         try:
             if kind is None:
                 self.complete()
-                with self.writing():
-                    os.replace(self._part, self.path)
+                if storage.is_remote(self.path):
+                    storage.put(self._part, self.path)
+                else:
+                    with self.writing():
+                        os.replace(self._part, self.path)
         finally:
             self.leave()
             self._drop()

@@ -7,22 +7,26 @@ import csv
 import json
 import shlex
 import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sor.backtest import files
 from sor.backtest.days import Session
 from sor.backtest.orders import Orders
 from sor.backtest.run import backtest as run
 from sor.backtest.study import Study
+from sor.backtest.tuning import Tuning
 from sor.backtest.work import ANYWHERE, QUEUES, Rules
 from sor.errors import Exit, InputError
 from sor.market.columns import arrow
 from sor.market.venues import VenueDirectory
 from sor.market.whole_file import WholeFile
+from sor.report.figures import library
 from sor.service import options
 from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
-from sor.service.settings import BacktestSettings, beside
+from sor.service.settings import BacktestSettings, TuneSettings, WorkSettings, beside, from_environment
 from sor.types import SIDES, CostParameters
 
 SECOND = 10**9
@@ -32,48 +36,62 @@ def backtest(settings: BacktestSettings) -> int:
     """Work the orders and tell what they cost."""
     if settings.output is not None and settings.output.endswith(".parquet"):
         arrow()  # missed now, and not after all the work
-    directory = VenueDirectory.load(settings.venues)
-    feed = feed_of(settings, directory, settings.depth)
-    rules = rules_of(settings)
-    session = Session.of(settings.session, settings.timezone)
-    with OrderProgress() as progress:
-        try:
-            study = run(
-                feed,
-                orders_of(settings),
-                [(schedule, routing) for schedule in settings.schedule for routing in settings.routing],
-                baseline=settings.baseline,
-                rules=rules,
-                session=session,
-                directory=directory,
-                jobs=settings.jobs,
-                told=progress.tell,
-            )
-        except KeyboardInterrupt:
-            progress.stopped()
-            raise
-    study.command = shlex.join(["sor", *sys.argv[1:]])
-    tell(study, settings)
-    return Exit.BAD_MESSAGES if feed.bad and not settings.allow_bad else Exit.DONE
-
-
-def tell(study: Study, settings: BacktestSettings) -> None:
-    """The table on standard output, or there the JSON; and the files."""
-    found = json.dumps(study.as_dict(), indent=1, allow_nan=False)
+    ways = [(schedule, routing) for schedule in settings.schedule for routing in settings.routing]
+    study, status = worked("backtest", settings, lambda feed, orders, **more: run(feed, orders, ways, **more))
     if settings.output is not None:
         parents = str(beside(settings.output, "parents"))
         files.write(study, settings.output, parents)
         report.info(f"wrote {len(study.fills['order']):,} fills to {settings.output}, the orders to {parents}")
+    tell(study, settings)
+    return status
+
+
+def worked(command: str, settings: BacktestSettings | TuneSettings, run: Callable[..., Any]) -> tuple[Any, int]:
+    """What comes of a command's work, and its exit status."""
+    if settings.report is not None:
+        library()
+    directory = VenueDirectory.load(settings.venues)
+    feed = feed_of(settings, directory, settings.depth)
+    with OrderProgress() as progress:
+        try:
+            found = run(
+                feed,
+                orders_of(settings),
+                baseline=settings.baseline,
+                rules=rules_of(settings),
+                session=Session.of(settings.session, settings.timezone),
+                directory=directory,
+                jobs=settings.jobs,
+                dask=settings.dask,
+                keep=settings.keep,
+                told=progress.tell,
+                command=" ".join([*from_environment(command), shlex.join(["sor", *sys.argv[1:]])]),
+            )
+        except KeyboardInterrupt:
+            progress.stopped(settings.keep)
+            raise
+    return found, Exit.BAD_MESSAGES if feed.bad and not settings.allow_bad else Exit.DONE
+
+
+def tell(found: Study | Tuning, settings: WorkSettings, ready: Mapping[str, Any] | None = None) -> None:
+    """The table on standard output, or there the JSON; and the files."""
+    told = json.dumps(found.as_dict() | ({} if ready is None else {"ready": ready}), indent=1, allow_nan=False)
+    if settings.report is not None:
+        found.report(settings.report)
+        report.info(f"wrote the report to {settings.report}")
     if settings.json == "-":
-        say(found)
+        say(told)
         return
     if settings.json is not None:
         with WholeFile(settings.json) as file, file.writing():
-            file.file.write(found.encode() + b"\n")
-    say(study.table())
+            file.file.write(told.encode() + b"\n")
+    say(found.table())
+    if ready is not None:
+        words = " ".join(f"{name}={value}" for name, value in ready["environment"].items())
+        say(f"\nThe best point for {ready['command']}:\n  {ready['flags']}\nor by variables:\n  {words}")
 
 
-def orders_of(settings: BacktestSettings) -> Orders:
+def orders_of(settings: WorkSettings) -> Orders:
     return Orders(
         sizes=settings.order_size,
         sides=SIDES if settings.side == "both" else (settings.side,),  # type: ignore[arg-type]
@@ -82,7 +100,7 @@ def orders_of(settings: BacktestSettings) -> Orders:
     )
 
 
-def rules_of(settings: BacktestSettings) -> Rules:
+def rules_of(settings: BacktestSettings | TuneSettings) -> Rules:
     horizon = round(settings.horizon * SECOND)
     return Rules(
         horizon=horizon,
@@ -152,11 +170,13 @@ class OrderProgress(StatusLine):
         left = f", {round(seconds * (1.0 - share) / share):,} s left" if share else ""
         return f"[{bar:<{self.WIDTH}}] {self._done:,} of {self._all:,} orders{left}"
 
-    def stopped(self) -> None:
-        if not self._all:
-            report.warning("sor backtest: stopped before any order was worked; nothing was written")
+    def stopped(self, keep: str | None) -> None:
+        """Say how far it came, and how to go on."""
+        done = f"stopped after {self._done:,} of {self._all:,} orders" if self._all else "stopped before any order"
+        if keep is not None:
+            report.warning(f"sor: {done}; what was done is in {keep}, and the same command goes on from there")
             return
         report.warning(
-            f"sor backtest: stopped after {self._done:,} of {self._all:,} orders; nothing was written. Fewer of them "
-            "(--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
+            f"sor: {done}; nothing was written. With --keep FOLDER it would go on from there; fewer "
+            "orders (--orders), fewer days (--start, --end) or more processes (--jobs) take less time."
         )

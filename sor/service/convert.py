@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import metadata
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
+from msgspec.json import encode
 
 from sor.errors import Exit, InputError
 from sor.market.columns import Batch
-from sor.market.feed import Feed
-from sor.market.parquet import ParquetFile
+from sor.market.feed import Feed, is_pipe
+from sor.market.parquet import ParquetFile, made_of
+from sor.market.storage import fingerprint, inside
 from sor.market.venues import VenueDirectory
-from sor.service.feeds import Progress, all_or_nothing, feed_of
+from sor.service.feeds import Progress, StatusLine, all_or_nothing, feed_of
 from sor.service.logs import report
 from sor.service.settings import ConvertSettings
 from sor.stream.summary import total
 
+if TYPE_CHECKING:
+    from sor.backtest.pieces import Source
+
 MOST_FILES = 256  # open at a time
 MOST_HELD = 160 * 2**20  # bytes of rows that wait for their row groups, in all files together
+PACKED = (".gz", ".zst", ".bz2", ".xz")
 DAY = 86_400 * 10**9
 
 
 def convert(settings: ConvertSettings) -> int:
-    """Write a feed's columns to one file, or to one for each symbol or day."""
-    feed = feed_of(settings, VenueDirectory.load(settings.venues), settings.depth)
+    """Write a feed's columns to one file, or to one for each symbol or day, or each file."""
+    directory = VenueDirectory.load(settings.venues)
+    feed = feed_of(settings, directory, settings.depth)
     output = str(settings.output)
+    if settings.by == "file":
+        return _by_file(settings, feed, directory, output)
     with all_or_nothing(), contextlib.ExitStack() as stack, Progress(feed) as progress:
         parts = None if settings.by is None else Parts(output, settings.by, feed, stack)
         target = stack.enter_context(ParquetFile(output, feed.instruments)) if parts is None else parts
@@ -37,15 +51,92 @@ def convert(settings: ConvertSettings) -> int:
     where = output
     if parts is not None:
         where = f"{len(parts.files):,} file{'s' * (len(parts.files) != 1)} in {output}"
-    bad = sum(feed.bad.values())
-    rows = feed.rows - bad - sum(feed.skipped.values())
-    line = f"wrote {rows:,} rows to {where}"
-    if feed.skipped:
-        line += f"; left out {total(feed.skipped)}"
+    return _told(settings, where, feed.rows, feed.bad, feed.skipped)
+
+
+def _told(settings: ConvertSettings, where: str, read: int, bad: Counter[str], skipped: Counter[str]) -> int:
+    line = f"wrote {read - bad.total() - skipped.total():,} rows to {where}"
+    if skipped:
+        line += f"; left out {total(skipped)}"
     if bad:
-        line += f"; bad {total(feed.bad)}"
+        line += f"; bad {total(bad)}"
     report.info(line)
     return Exit.BAD_MESSAGES if bad and not settings.allow_bad else Exit.DONE
+
+
+# --- file by file ----------------------------------------------------------------------------------------------------
+
+
+class _Task(NamedTuple):
+    source: Source
+    output: str
+
+
+class _Written(NamedTuple):
+    rows: int
+    bad: Counter[str]
+    skipped: Counter[str]
+    there: bool  # before
+
+
+def _by_file(settings: ConvertSettings, feed: Feed, directory: VenueDirectory, folder: str) -> int:
+    """Each file by itself, by whoever works; one that is there, and was made of the same, is left."""
+    from sor.backtest.pieces import each, source_of, workers
+
+    outputs: dict[str, str] = {}
+    for path in feed.paths:
+        name = f"{_stem(os.path.basename(path))}.parquet"
+        if name in outputs:
+            raise InputError(f"--by file: {outputs[name]} and {path} would both become {name}")
+        outputs[name] = path
+    if len(outputs) < len(feed.paths) or any(is_pipe(path) for path in feed.paths):
+        raise InputError("--by file: FILE must be files, each named once, and no pipes")
+    tasks = [_Task(source_of(feed, [path], directory), inside(folder, name)) for name, path in outputs.items()]
+    _check_apart(feed.paths, [task.output for task in tasks], folder)
+    read, bad, skipped = 0, Counter[str](), Counter[str]()
+    ended = left = 0
+    with StatusLine() as line, workers(settings.jobs, settings.dask) as pool:
+        try:
+            for _, one in each(pool, _written, tasks):
+                ended, left = ended + 1, left + one.there
+                read, bad, skipped = read + one.rows, bad + one.bad, skipped + one.skipped
+                line.show(partial("{} of {} files, {:.0f} s".format, ended, len(tasks)))
+        except KeyboardInterrupt:
+            report.warning(f"sor: stopped after {ended} of {len(tasks)} files: the same command goes on from there")
+            raise
+    where = f"{ended - left:,} file{'s' * (ended - left != 1)} in {folder}"
+    return _told(settings, where + (f"; {left:,} were there" if left else ""), read, bad, skipped)
+
+
+def _stem(name: str) -> str:
+    """Without the endings that say how a file is packed and what it is."""
+    stem, ending = os.path.splitext(name)
+    return os.path.splitext(stem)[0] if ending in PACKED else stem
+
+
+def _check_apart(paths: Sequence[str], outputs: Sequence[str], folder: str) -> None:
+    for output in outputs:
+        for path in paths:
+            if os.path.exists(output) and os.path.exists(path) and os.path.samefile(path, output):
+                raise InputError(f"--output is {folder!r}: {output} is a file to read")
+
+
+def _written(task: _Task) -> _Written:
+    feed = task.source.feed()
+    (path,) = task.source.paths
+    asked = [feed.symbols and sorted(feed.symbols), feed.start, feed.end, feed.depth, feed.instruments.lots()]
+    content = {name: value for name, value in fingerprint(path).items() if name != "path"}
+    venues = [list(task.source.directory), task.source.directory.default]
+    made = hashlib.sha256(encode([metadata.version("sor"), content, asked, venues], enc_hook=repr)).hexdigest().encode()
+    if made_of(task.output) == made:
+        return _Written(0, Counter(), Counter(), True)
+    with ParquetFile(task.output, feed.instruments, made) as file:
+        for batch in feed:
+            file.add(batch)
+    return _Written(feed.rows, feed.bad, feed.skipped, False)
+
+
+# --- by symbol and day -----------------------------------------------------------------------------------------------
 
 
 class Parts:
@@ -81,8 +172,6 @@ class Parts:
             raise InputError(f"--by makes more than {MOST_FILES} files: convert some symbols at a time (--symbols)")
         date = str(np.datetime64(day, "D")) if self._by_day else ""
         name = "-".join(part for part in (quote(symbol, safe=""), date) if part) + ".parquet"
-        path = os.path.join(self._folder, name)
-        for other in self._feed.paths:
-            if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):
-                raise InputError(f"--output is {self._folder!r}: {path} is a file to read")
+        path = inside(self._folder, name)
+        _check_apart(self._feed.paths, [path], self._folder)
         return self._stack.enter_context(ParquetFile(path, self._feed.instruments))

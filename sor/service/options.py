@@ -157,6 +157,24 @@ def names(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def space(value: str) -> tuple[tuple[str, tuple[float, ...] | list[float]], ...]:
+    """Parameters with a range, which is a pair, or a list of values."""
+    found = []
+    try:
+        for part in names(value):
+            name, _, values = part.partition("=")
+            low, dots, high = values.partition("..")
+            given = (float(low), float(high)) if dots else [float(one) for one in values.split("/")]
+            found.append((name.strip(), given))
+    except ValueError:
+        raise ValueError(
+            "parameters with a range or values, comma-separated, such as lambda_under=0.005..0.5,horizon=10/30/60"
+        ) from None
+    if len({name for name, _ in found}) < len(found):
+        raise ValueError("parameters that are each named once")
+    return tuple(found)
+
+
 def moment(value: str) -> int:
     """Nanoseconds since the epoch."""
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sor.errors import InputError
+from sor.market.storage import is_remote
 from sor.service.options import Option, Settings, options_of, topic_name
 from sor.service.settings import (
     BacktestSettings,
@@ -24,6 +25,7 @@ from sor.service.settings import (
     SendSettings,
     SimulateSettings,
     StreamSettings,
+    TuneSettings,
     beside,
     in_columns,
     truth_files,
@@ -55,8 +57,8 @@ def refuse(settings: Settings) -> None:
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
-    if isinstance(settings, BacktestSettings):
-        _check_backtest(settings)
+    if isinstance(settings, BacktestSettings | TuneSettings):
+        _check_work(settings)
 
 
 # --- what is routed --------------------------------------------------------------------------------------------------
@@ -183,18 +185,34 @@ def _check_feed(settings: FeedSettings) -> None:
     if isinstance(settings, ConvertSettings) and settings.output is None:
         what = "the Parquet file to write" if settings.by is None else "a folder for the Parquet files"
         raise InputError(f"--output is missing: it must be {what}")
+    if isinstance(settings, ConvertSettings) and settings.by != "file":
+        for field in ("jobs", "dask"):
+            if getattr(settings, field) not in (1, None):
+                raise InputError(f"{_flag(field)} goes with --by file only: other files are made of several")
 
 
-def _check_backtest(settings: BacktestSettings) -> None:
+def _check_work(settings: BacktestSettings | TuneSettings) -> None:
     if "-" in settings.files:
         raise InputError("FILE is '-': a backtest reads its files twice, so they must be files")
     if settings.orders is not None and settings.every is not None:
         raise InputError("--orders and --every: a number of arrivals, or the time between them; give one of them")
-    if settings.output is not None and beside(settings.output, "parents") is None:
-        raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
-    if "cont_kukanov" in settings.routing:
+    if settings.dask is not None and settings.jobs != 1:
+        raise InputError("--jobs and --dask: the cluster has its own number of processes; give one of them")
+    routing = settings.routing if isinstance(settings, BacktestSettings) else (settings.routing,)
+    if any(one.partition(":")[0] == "cont_kukanov" for one in routing):
         _check_windows(settings)
         _check_penalties(settings, "--routing")
+    if settings.report is not None and not settings.report.endswith(".html"):
+        raise InputError(f"--report is {settings.report!r}: its name must end in .html")
+    if isinstance(settings, TuneSettings):
+        if settings.points is not None and settings.search == "grid":
+            raise InputError("--points goes with --search random or optuna: a grid has all of its points")
+    elif (
+        isinstance(settings, BacktestSettings)
+        and settings.output is not None
+        and beside(settings.output, "parents") is None
+    ):
+        raise InputError(f"--output is {settings.output!r}: its name must end in .parquet or .csv")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -226,7 +244,7 @@ def check_files(settings: Settings) -> None:
             _check_writable(name, path)
     if isinstance(settings, PaperSettings) and settings.folder is not None:
         _check_folder("--folder", settings.folder)
-    if isinstance(settings, ConvertSettings) and settings.by is not None:
+    if isinstance(settings, ConvertSettings) and settings.by is not None and not is_remote(str(settings.output)):
         _check_folder("--output", str(settings.output))
 
 
@@ -241,13 +259,13 @@ def _targets(settings: Settings) -> Iterator[tuple[str, str, Any]]:
     """What is written: option or stream, path, and the stream where it is one."""
     for option in _files_of(settings, "written"):
         path = getattr(settings, option.field)
-        if path != "-" and getattr(settings, "by", None) is None:
+        if path != "-" and getattr(settings, "by", None) is None and not is_remote(path):
             yield option.name, path, None
             if option.field == "snapshot_file":
                 yield option.name, path + ".new", None
     if isinstance(settings, BacktestSettings):
         parents = beside(settings.output or "", "parents")
-        if parents is not None:
+        if parents is not None and not is_remote(parents):
             yield "the orders beside --output", parents, None
     if isinstance(settings, SimulateSettings):
         for path in truth_files(settings.output) or ():

@@ -4,6 +4,7 @@ A command's settings are all of its groups in one frozen object; a function asks
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
@@ -68,6 +69,13 @@ _MAX_QUOTE_AGE = Option(
 _SYMBOL = Option("SOR_SYMBOL", text, "route this symbol only and skip the others")
 _ALLOW_BAD = Option("SOR_ALLOW_BAD", switch, "exit with 0 although there were bad messages")
 _SEED = Option("SOR_SEED", whole(0), "seed of what is drawn: the same gives the same output")
+_JOBS = Option("SOR_JOBS", whole(1, 1024), "processes; results are the same for any number")
+_DASK = Option(
+    "SOR_DASK", text, "address of a Dask scheduler whose workers do it, such as tcp://10.0.0.1:8786; in place of --jobs"
+)
+_KEEP = Option(
+    "SOR_KEEP", text, "folder for work that is done: a run that is started again does only what is missing there"
+)
 _PRETTY = Option("SOR_PRETTY", switch, "indent the results")
 _TOPIC = Option("TOPIC_NAME", topic_name, "topic of the market data")
 _ORDERS_TOPIC = Option(
@@ -533,8 +541,14 @@ class ConvertSettings(FeedSettings, LogSettings):
     ] = None
     by: Annotated[
         str | None,
-        Option("SOR_BY", choice("day", "symbol", "symbol,day"), "a file for each day (UTC), symbol, or both"),
+        Option(
+            "SOR_BY",
+            choice("day", "symbol", "symbol,day", "file"),
+            "a file for each day (UTC), symbol, or both; or for each file, of which those that are there are left",
+        ),
     ] = None
+    jobs: Annotated[int, _JOBS] = 1
+    dask: Annotated[str | None, _DASK] = None
 
 
 class SimulateSettings(LogSettings):
@@ -609,8 +623,8 @@ def truth_files(output: str | None) -> tuple[str, str] | None:
     return None if orders is None else (orders, f"{orders.rpartition('.')[0]}.json")
 
 
-class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
-    """Orders, the ways in which they are worked, and the market that they are worked on."""
+class WorkSettings(FeedSettings, ModelSettings, LogSettings):
+    """Orders, and the market that they are worked on."""
 
     order_size: Annotated[
         tuple[int | Decimal, ...],
@@ -631,21 +645,6 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
     horizon: Annotated[float, Option("SOR_WORK_HORIZON", options.duration(1e-3), "how long an order is worked")] = 300.0
     session: Annotated[str, Option("SOR_SESSION", text, "times of day between which orders are worked")] = "09:30-16:00"
     timezone: Annotated[str, Option("SOR_TIMEZONE", text, "time zone of the session")] = "America/New_York"
-    schedule: Annotated[
-        tuple[str, ...],
-        Option(
-            "SOR_SCHEDULE", names, "how much is released by when: immediate, twap:SLICES, vwap, pov:RATE, or several"
-        ),
-    ] = ("immediate",)
-    routing: Annotated[
-        tuple[str, ...],
-        Option(
-            "SOR_ROUTING",
-            names,
-            "how it is split: brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, or "
-            "several",
-        ),
-    ] = ("brute_force", "greedy_l2", "best_venue", "pro_rata", "nbbo")
     baseline: Annotated[str, Option("SOR_BASELINE", text, "the routing that others are held against")] = "nbbo"
     end_rule: Annotated[
         str,
@@ -664,14 +663,6 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
         float,
         Option("SOR_DATA_DELAY", options.duration(0), "from a row's time of receipt, or else of its event, to us"),
     ] = 0.0
-    queue: Annotated[
-        str,
-        Option(
-            "SOR_QUEUE",
-            choice("pessimistic", "proportional", "optimistic", "all"),
-            "who is cancelled before an order of ours that rests: none, in proportion, all; or a result for each",
-        ),
-    ] = "all"
     placement: Annotated[
         int, Option("SOR_PLACEMENT", whole(1, 7200), "cont_kukanov: seconds in which its limit orders may fill")
     ] = 60
@@ -700,10 +691,49 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
         int, Option("SOR_DEPTH", whole(1, 1000), "levels on each side; a feed that has fewer is read with those")
     ] = 10
     seed: Annotated[int, _SEED] = 1
-    jobs: Annotated[int, Option("SOR_JOBS", whole(1, 1024), "processes; results are the same for any number")] = 1
+    jobs: Annotated[int, _JOBS] = 1
+    dask: Annotated[str | None, _DASK] = None
+    keep: Annotated[str | None, _KEEP] = None
     json: Annotated[
         str | None, Option("SOR_JSON_FILE", text, "file for the result as JSON; - is standard output", file="written")
     ] = None
+    report: Annotated[
+        str | None,
+        Option(
+            "SOR_REPORT",
+            file_path,
+            "file for a report to look at, .html: one page that opens offline (pip install 'sor[report]')",
+            file="written",
+        ),
+    ] = None
+
+
+class BacktestSettings(WorkSettings):
+    """The ways in which orders are worked."""
+
+    schedule: Annotated[
+        tuple[str, ...],
+        Option(
+            "SOR_SCHEDULE", names, "how much is released by when: immediate, twap:SLICES, vwap, pov:RATE, or several"
+        ),
+    ] = ("immediate",)
+    routing: Annotated[
+        tuple[str, ...],
+        Option(
+            "SOR_ROUTING",
+            names,
+            "how it is split: brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, or "
+            "several",
+        ),
+    ] = ("brute_force", "greedy_l2", "best_venue", "pro_rata", "nbbo")
+    queue: Annotated[
+        str,
+        Option(
+            "SOR_QUEUE",
+            choice("pessimistic", "proportional", "optimistic", "all"),
+            "who is cancelled before an order of ours that rests: none, in proportion, all; or a result for each",
+        ),
+    ] = "all"
     output: Annotated[
         str | None,
         Option(
@@ -712,6 +742,51 @@ class BacktestSettings(FeedSettings, ModelSettings, LogSettings):
             "file for the fills, .parquet or .csv; orders go to NAME.parents.parquet or .csv beside it",
             file="written",
         ),
+    ] = None
+
+
+class TuneSettings(WorkSettings):
+    """The way whose parameters are tried, and how."""
+
+    schedule: Annotated[
+        str, Option("SOR_TUNE_SCHEDULE", text, "how much is released by when: immediate, twap, vwap or pov")
+    ] = "immediate"
+    routing: Annotated[
+        str,
+        Option("SOR_TUNE_ROUTING", text, "how it is split: cont_kukanov, brute_force or another one of sor backtest's"),
+    ] = "cont_kukanov"
+    queue: Annotated[
+        str,
+        Option(
+            "SOR_TUNE_QUEUE",
+            choice("pessimistic", "proportional", "optimistic"),
+            "who is cancelled before an order of ours that rests: none, in proportion, all",
+        ),
+    ] = "pessimistic"
+    space: Annotated[
+        tuple[tuple[str, Any], ...],
+        Option(
+            "SOR_SPACE",
+            options.space,
+            "what is tried, comma-separated: lambda_under=0.005..0.5 (a range), horizon=10/30/60 (values); of "
+            "cont_kukanov lambda_over, lambda_under, theta_queue, horizon, of twap slices, of pov rate",
+        ),
+    ] = ()
+    search: Annotated[
+        str,
+        Option(
+            "SOR_SEARCH",
+            choice("grid", "random", "optuna"),
+            "all points, five of a range; points drawn by the seed; or one after the other (pip install 'sor[tune]')",
+        ),
+    ] = "grid"
+    points: Annotated[
+        int | None,
+        Option("SOR_POINTS", whole(1, 10_000), "how many random draws, or optuna tries a day; 125 unless given"),
+    ] = None
+    train_days: Annotated[
+        int | None,
+        Option("SOR_TRAIN_DAYS", whole(1, 10_000), "days before by which a point is chosen; all unless given"),
     ] = None
 
 
@@ -730,6 +805,7 @@ CLASSES: dict[str, type[Settings]] = {
     "convert": ConvertSettings,
     "simulate": SimulateSettings,
     "backtest": BacktestSettings,
+    "tune": TuneSettings,
     "paper": PaperSettings,
     "version": VersionSettings,
 }
@@ -751,6 +827,7 @@ def _every_option() -> tuple[Option, ...]:
         "convert",
         "simulate",
         "backtest",
+        "tune",
         "demo",
         "paper",
     ):
@@ -792,6 +869,12 @@ def load(command: str, flags: Mapping[str, str], environment: Mapping[str, str] 
     if issubclass(settings, KafkaSettings):
         security.complete(values, given, {option.field: option.title for option in options_of(command)})
     return settings(**values)
+
+
+def from_environment(command: str) -> list[str]:
+    """What the environment sets for a command, as a shell takes it."""
+    found = (options.text_of(option, {}, os.environ) for option in options_of(command))
+    return [f"{name}={shlex.quote(value)}" for name, value in found if value is not None]
 
 
 def log_format(command: str, flags: Mapping[str, str], environment: Mapping[str, str] | None = None) -> str:

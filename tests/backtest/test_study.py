@@ -22,6 +22,7 @@ from sor.backtest import Orders, ParentOrder, Rules, Session, Study, days, files
 from sor.backtest.scenario import Scenario
 from sor.backtest.synthetic import SyntheticMarket
 from sor.errors import InputError
+from sor.execution.strategies import strategy
 from sor.market.feed import Feed
 from sor.market.venues import VenueDirectory
 
@@ -579,3 +580,47 @@ def test_the_folder_may_be_called_and_comes_when_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", said + more], check=True)
     with pytest.raises(AttributeError, match="module 'sor' has no attribute 'nothing'"):
         _ = sor.nothing
+
+
+# --- what a name says ------------------------------------------------------------------------------------------------
+
+
+def test_cont_kukanov_goes_by_what_its_name_says(synthetic: list[sor.Batch]) -> None:
+    """The same as when the run says it, to the bit; and two in one run do not touch each other."""
+    named = "cont_kukanov:horizon=10:lambda_under=0.2:lambda_over=0.3"
+    rules = {"min_windows": 20, "placement": 10 * SECOND, "parameters": sor.CostParameters(0.3, 0.2, 0.002)}
+    arrivals = [
+        ParentOrder(symbol="SIM", side="buy", quantity=2000, arrival=int(synthetic[0].time[0]) + minute * 60 * SECOND)
+        for minute in (10, 20, 30, 40)
+    ]
+    stated = study_of(synthetic, ("cont_kukanov",), orders=arrivals, rules=rules)
+    rules = {"min_windows": 20, "placement": 60 * SECOND}
+    both = study_of(synthetic, ("cont_kukanov", named), orders=arrivals, rules=rules)
+    costs = [
+        it.parents["shortfall"][it.parents["routing"] == name].tolist()
+        for it, name in (
+            (stated, "cont_kukanov"),
+            (both, "cont_kukanov:lambda_over=0.3:lambda_under=0.2:horizon=10"),
+            (both, "cont_kukanov"),
+        )
+    ]
+    assert costs[0] == costs[1] != costs[2]
+    assert len(costs[0]) == len(costs[2]) == 12
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "cont_kukanov:horizon=0",
+        "cont_kukanov:horizon=1.5",
+        "cont_kukanov:horizon=7201",
+        "cont_kukanov:lambda_under=nan",
+        "cont_kukanov:lambda_under=1e13",
+        "cont_kukanov:lambda_under=1:lambda_under=1",
+        "cont_kukanov:step=3",
+        "cont_kukanov:lambda_under",
+    ],
+)
+def test_what_cont_kukanov_may_not_be_given(named: str) -> None:
+    with pytest.raises(InputError, match="cont_kukanov is given"):
+        strategy("immediate", named)

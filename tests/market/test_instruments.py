@@ -372,8 +372,8 @@ def test_packed_files_have_lots_too(tmp_path: Path) -> None:
 
 
 def test_what_the_page_says_of_a_file_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    (text,) = (one for one in re.findall(r"```toml\n(.*?)```", page, re.DOTALL) if "[[instrument]]" in one)
     (tmp_path / "coins.toml").write_text(text)
     assert dict(Instruments.load(tmp_path / "coins.toml")) == dict(COINS)
     (tmp_path / "quotes.csv").write_text(QUOTES)

@@ -8,7 +8,6 @@ anew.
 from __future__ import annotations
 
 import csv
-import doctest
 import io
 import os
 import re
@@ -497,14 +496,6 @@ def test_the_page_has_what_the_command_prints(rows: list[Row]) -> None:
             assert same_but_for_rounding(line, other), f"the page says {line!r}, the command {other!r}"
 
 
-def test_the_example_of_the_page_returns_what_it_says() -> None:
-    examples = doctest.DocTestParser().get_doctest(PAGE.read_text(encoding="utf-8"), {}, PAGE.name, str(PAGE), 0)
-    assert len(examples.examples) >= 5
-    runner = doctest.DocTestRunner()
-    runner.run(examples)
-    assert runner.summarize().failed == 0
-
-
 def test_the_figures_of_the_page_are_there_and_of_these_studies(studies: dict[str, Study]) -> None:
     linked = re.findall(r"!\[.*?\]\((.*?)\)", PAGE.read_text(encoding="utf-8"))
     assert sorted(linked) == sorted(f"figures/{path.name}" for path in FIGURES.iterdir())
@@ -515,11 +506,6 @@ def test_the_figures_of_the_page_are_there_and_of_these_studies(studies: dict[st
         labels = {name for study in drawn for name in list(study.columns[:1]) + list(study.columns[study.lines])}
         assert labels
         assert labels <= words_of(content)
-
-
-def test_links_of_the_page_lead_to_files() -> None:
-    for target in re.findall(r"\]\(([^)#:\s]+?)(?:#[\w-]+)?\)", PAGE.read_text(encoding="utf-8")):
-        assert (PAGE.parent / target).exists(), target
 
 
 def update() -> None:

@@ -115,6 +115,13 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--frozen": ("take", "take", "LEAVE", "leave"),
     "--refresh": ("1h", 3600.0, "90s", 90.0),
     "--jobs": ("2", 2, "1024", 1024),
+    "--dask": ("tcp://a:1", "tcp://a:1", "b", "b"),
+    "--search": ("random", "random", "OPTUNA", "optuna"),
+    "--space": ("horizon=10/30", (("horizon", [10.0, 30.0]),), "rate=.1 .. .5", (("rate", (0.1, 0.5)),)),
+    "--points": ("5", 5, "1,000", 1000),
+    "--train-days": ("1", 1, "20", 20),
+    "--keep": ("a", "a", "s3://b/c", "s3://b/c"),
+    "--report": ("a.html", "a.html", "b/c.html", "b/c.html"),
     "--log-level": ("debug", "debug", "ERROR", "error"),
     "--log-format": ("json", "json", "TEXT", "text"),
     "--security-protocol": ("ssl", "ssl", "PLAINTEXT", "plaintext"),
@@ -124,6 +131,9 @@ OTHERS: dict[str, tuple[str, Any, str, Any]] = {
     "SOR_ORDER_SIZES": ("100, 2000", (100, 2000), "7", (7,)),
     "SOR_SIDES": ("sell", "sell", "BOTH", "both"),
     "SOR_WORK_HORIZON": ("30s", 30.0, "2m", 120.0),
+    "SOR_TUNE_SCHEDULE": ("twap", "twap", "pov", "pov"),
+    "SOR_TUNE_ROUTING": ("nbbo", "nbbo", "equal", "equal"),
+    "SOR_TUNE_QUEUE": ("optimistic", "optimistic", "PROPORTIONAL", "proportional"),
     "SOR_JSON_FILE": ("a", "a", "-", "-"),
 }
 # They mean something only together and with files that exist: tests/test_security.py.

@@ -251,3 +251,58 @@ def test_flags_come_back(tmp_path: Path) -> None:
     parquet.write_parquet([batch], path)
     (back,) = sor.read_feed(path)
     assert np.array_equal(back.flags, batch.flags)
+
+
+# --- file by file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> list[Path]:
+    """The sample in two files."""
+    lines = SAMPLE.read_text().splitlines(keepends=True)
+    found = [tmp_path / "one.csv", tmp_path / "day.two.csv.gz"]
+    found[0].write_text("".join(lines[:900]))
+    found[1].write_bytes(gzip.compress("".join([lines[0], *lines[900:]]).encode()))
+    return found
+
+
+def test_each_file_by_any_number_of_processes(start: Start, tmp_path: Path, halves: list[Path]) -> None:
+    found = []
+    for jobs in (1, 2):
+        folder = tmp_path / f"out-{jobs}"
+        job = start("convert", *halves, "--by", "file", "--output", folder, "--jobs", jobs).finish(DONE)
+        assert job.err.splitlines()[-1] == f"wrote 2,000 rows to 2 files in {folder}"
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert sorted(found[0]) == ["day.two.parquet", "one.parquet"]
+    assert same(sor.read_feed(folder / "one.parquet"), sor.read_feed(halves[0]))
+
+
+def test_a_file_that_is_there_is_left(start: Start, tmp_path: Path, halves: list[Path]) -> None:
+    folder = tmp_path / "out"
+    words = ("convert", *halves, "--by", "file", "--output", folder)
+    start(*words).finish(DONE)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    job = start(*words).finish(DONE)
+    assert job.err.splitlines()[-1] == f"wrote 0 rows to 0 files in {folder}; 2 were there"
+    halves[0].write_text("".join(halves[0].read_text().splitlines(keepends=True)[:500]))
+    (folder / "day.two.parquet").write_bytes(b"PAR1, and then nothing")
+    start(*words).finish(DONE)
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert all(before[name] != after[name] for name in before)
+    assert same(sor.read_feed(folder / "one.parquet"), sor.read_feed(halves[0]))
+    start(*words, "--depth", 2).finish(DONE)
+    assert all(after[path.name] != path.stat().st_mtime_ns for path in folder.iterdir())
+
+
+def test_files_that_cannot_be_told_apart_are_refused(start: Start, tmp_path: Path, halves: list[Path]) -> None:
+    other = tmp_path / "more" / "one.csv"
+    other.parent.mkdir()
+    other.write_bytes(halves[0].read_bytes())
+    job = start("convert", halves[0], other, "--by", "file", "--output", tmp_path / "out").finish(WRONG_CALL)
+    assert "would both become one.parquet" in job.err
+    start("convert", SAMPLE, "--by", "file", "--output", tmp_path / "out").finish(DONE)
+    job = start("convert", tmp_path / "out" / "sample.parquet", "--by", "file", "--output", tmp_path / "out")
+    assert "is a file to read" in job.finish(WRONG_CALL).err
+    job = start("convert", SAMPLE, "--output", tmp_path / "day.parquet", "--jobs", 2).finish(WRONG_CALL)
+    assert job.err == "sor convert: error: --jobs goes with --by file only: other files are made of several\n"

@@ -73,13 +73,6 @@ def test_the_same_as_json(start: Start, tmp_path: Path) -> None:
     assert found["venues"]["ARCX"] == {"rows": 2, "best_bid": 0.2, "best_offer": 0.0}
 
 
-def test_the_page_on_formats_shows_what_is_printed(start: Start) -> None:
-    page = (SAMPLE.parent / "docs" / "formats.md").read_text()
-    shown = page.partition("$ sor info sample.csv\n")[2].partition("...\n")[0].splitlines()
-    assert len(shown) > 8
-    assert start("info", SAMPLE).finish(DONE).out.decode().splitlines()[: len(shown)] == shown
-
-
 def test_what_is_bad_and_what_is_left_out(start: Start, tmp_path: Path) -> None:
     path = feed(tmp_path)
     path.write_text(path.read_text() + "junk\n\n")

@@ -42,7 +42,7 @@ def refuse(command: str, **values: Any) -> None:
 def test_the_pairs_are_all_there() -> None:
     """Whatever is added to the definitions is in a pair here; what reads and what writes is known by its name."""
     assert {option.field for option in OPTIONS if option.file == "written"} == {
-        "output", "summary", "dead_letter_file", "heartbeat_file", "snapshot_file", "json"
+        "output", "summary", "dead_letter_file", "heartbeat_file", "snapshot_file", "json", "report"
     }  # fmt: skip
     unmarked = {option.name for option in OPTIONS if option.file is None}
     assert {name for name in unmarked if "file" in name.lower()} == set()
