@@ -7,7 +7,7 @@ help:  ## this list
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 install:  ## install for development, with the compiled kernels and all tools
-	SOR_REQUIRE_EXT=1 $(PYTHON) -m pip install -e '.[test,bench,lint]'
+	SOR_REQUIRE_EXT=1 $(PYTHON) -m pip install -e '.[test,bench,lint,release]'
 
 test:  ## all tests; those that need Kafka start one (Java and Maven), or say why not
 	$(PYTHON) -m pytest
@@ -22,6 +22,9 @@ lint:  ## style, types and Cython, as CI checks them
 	ruff format --check .
 	cython-lint sor
 	mypy
+	zizmor --quiet --offline --min-severity=medium .github
+	hadolint Dockerfile
+	shellcheck --severity=warning .ci/run .ci/try-wheel tests/stack.sh
 
 format:  ## put the style right
 	ruff check --fix .
@@ -70,7 +73,7 @@ ci:  ## everything that CI runs
 	bash .ci/run
 
 clean:  ## remove what building and testing leave behind
-	rm -rf build dist *.egg-info sor/*.c sor/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info sor/*.c sor/*/*.c sor/*.so sor/*/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install test test-pure lint format bench fuzz chaos seeds sample stack ci clean
