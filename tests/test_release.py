@@ -10,7 +10,9 @@ import pytest
 import release
 
 DAY = datetime.date(2030, 1, 2)
-CHANGELOG = "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A thing.\n\n## [1.2.3] - 2029-01-01\n\n- The one before.\n"
+CHANGELOG = (
+    "# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A thing.\n\n## [1.2.3] - 2029-01-01\n\n- The one before.\n"
+)
 
 
 @pytest.fixture

@@ -91,7 +91,9 @@ def cut(root: Path, version: str, day: datetime.date) -> None:
     images(root)
     for name, before in IMAGES.items():
         path = root / name
-        path.write_text(re.sub(f"({before})[\\w.-]+", rf"\g<1>{version}", path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(
+            re.sub(f"({before})[\\w.-]+", rf"\g<1>{version}", path.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 def main(arguments: list[str] | None = None, root: Path = CHECKOUT) -> int:
@@ -104,7 +106,8 @@ def main(arguments: list[str] | None = None, root: Path = CHECKOUT) -> int:
             print(check(root, given.version))
         else:
             cut(root, given.version, datetime.datetime.now(datetime.timezone.utc).date())
-            print(f"git commit --all --message 'Release {given.version}'\ngit tag --annotate v{given.version} --message {given.version}")
+            print(f"git commit --all --message 'Release {given.version}'")
+            print(f"git tag --annotate v{given.version} --message {given.version}")
             print(f"git push origin main v{given.version}")
     except ReleaseError as error:
         print(f"release: {error}", file=sys.stderr)
