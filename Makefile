@@ -23,6 +23,7 @@ lint:  ## style, types and Cython, as CI checks them
 	ruff format --check .
 	cython-lint sor
 	mypy
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	zizmor --quiet --offline --min-severity=medium .github
 	hadolint Dockerfile
 	shellcheck --severity=warning .ci/run .ci/try-wheel tests/stack.sh
