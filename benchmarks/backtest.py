@@ -38,6 +38,8 @@ DAY_GOAL = 0.5  # seconds: a day, 400 orders of 1,000 shares, one way, reading i
 ROWS_GOAL = 3_000_000  # rows a second of the loop without orders
 WEEK_GOAL = 60.0  # seconds
 REPORT_GOAL = 8  # MB
+TUNE_GOAL = 60.0  # seconds: 125 points that differ, 100 orders, a day
+SPACE = {"theta_queue": (0.0, 0.01), "lambda_under": (0.005, 0.05), "horizon": [10, 20, 40, 80, 160]}
 COPIES = 20  # of the synthetic feed, one after the other
 WEEK = [("immediate", name) for name in ("brute_force", "greedy_l2", "nbbo", "best_venue", "pro_rata", "equal")]
 WEEK += [("immediate", "cont_kukanov"), ("twap:10", "cont_kukanov")]
@@ -64,6 +66,7 @@ def main() -> None:
             day_of(days[0], options.rounds)
             memory(days)
             week(days, options.jobs)
+            tuned(days[0], options.jobs)
 
 
 def goal(met: bool) -> str:
@@ -115,6 +118,15 @@ def week(days: list[Path], jobs: int) -> None:
     seconds = timed(lambda: found[0].report(report))
     size = report.stat().st_size / 1e6
     print(f"  its report in {seconds:.1f} s: {size:.1f} MB, goal {REPORT_GOAL} {goal(size <= REPORT_GOAL)}")
+
+
+def tuned(day: Path, jobs: int) -> None:
+    orders = Orders(sizes=(5000,), sides=("buy",), number=100)
+    found: list[Any] = []
+    feed = sor.read_feed(day)
+    seconds = timed(lambda: found.append(sor.tune(feed, orders, space=SPACE, search="random", points=125, jobs=jobs)))
+    told = f"{len(found[0].points)} points of cont_kukanov, {found[0].differing} of which differ, 100 orders of 5,000"
+    print(f"{told}, {jobs} processes:\n  {seconds:.1f} s, goal {TUNE_GOAL:.0f} {goal(seconds <= TUNE_GOAL)}")
 
 
 # --- the loop over rows ----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 
 A synthetic day, repeated and squeezed into one session until it has as many rows as a day of a symbol in the example,
 is worked here, and its results are sent through a scheduler by two workers. The rest is arithmetic, and is called so:
-nothing is run on a hundred machines, and files are read from a local disk, not from a bucket. Medians of the rounds.
+nothing is run on a hundred machines, and no time is spent waiting for a bucket. Medians of the rounds.
 """
 
 from __future__ import annotations
@@ -71,10 +71,11 @@ def day_of(rows: int) -> Batch:
     return Batch(day.symbols, **columns)
 
 
-def timed(way: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
-    found = way()
-    return time.perf_counter() - started, found
+def seconds(way: Callable[[], Any]) -> float:
+    """Of processor time, which neighbours on the machine change little."""
+    started = time.process_time()
+    way()
+    return time.process_time() - started
 
 
 def hold(found: list[Found], dask_worker: Any) -> None:
@@ -91,9 +92,10 @@ def come(pool: Any, number: int) -> list[Found]:
     return [unpacked(one) for _, one in each(pool, sent, range(number))]
 
 
-def peak_mb() -> float:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def memory_mb(what: str) -> float:
+    """Of this process: VmRSS, what it has, or VmHWM, the most that it had."""
+    status = Path("/proc/self/status").read_text()  # getrusage counts what the parent had, too
+    return int(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
 class Estimate:
@@ -126,15 +128,19 @@ class Estimate:
         ):
             pool = client.get_executor(pure=False)
             list(each(pool, worked, self.pieces))
-            self.peak = max(client.run(peak_mb).values())
+            self.peak = max(client.run(memory_mb, "VmHWM").values())
+            self.found = [worked(piece) for piece in self.pieces]
+            client.run(hold, self.found)
+            come(pool, 2)  # workers have imported what they need
+            before = memory_mb("VmRSS")
+            here = come(pool, SENT)
+            self.grown = (memory_mb("VmRSS") - before) / len(here)
+            del here
             for _ in range(self.options.rounds):
-                first.append(timed(self.survey)[0])
-                one_pass.append(timed(lambda: [worked(piece) for piece in self.alone])[0])
-                seconds, self.found = timed(lambda: [worked(piece) for piece in self.pieces])
-                work.append(seconds)
-                client.run(hold, self.found)
-                come(pool, 2)  # workers have imported what they need
-                coming.append(timed(lambda: come(pool, SENT))[0])
+                first.append(seconds(self.survey))
+                one_pass.append(seconds(lambda: [worked(piece) for piece in self.alone]))
+                work.append(seconds(lambda: [worked(piece) for piece in self.pieces]))
+                coming.append(seconds(lambda: come(pool, SENT)))
         self.first, self.one_pass, self.work = median(first), median(one_pass), median(work)
         self.sent = median(coming) / SENT
 
@@ -144,13 +150,12 @@ class Estimate:
         per_life = (self.work - pieces * self.one_pass) / lives
         million = self.rows / 1e6
         held = sum(len(msgspec.msgpack.encode(one)) for one in self.found) / MB
-        print("measured:")
+        print("measured, seconds of processor time:")
         print(f"  {self.first / million:8.2f} s   the first pass over a million rows")
         print(f"  {self.one_pass / million:8.2f} s   a piece's pass over a million rows, with next to no orders")
         print(f"  {1000 * per_life:8.2f} s   a thousand lives: an order in one way, under one queue model")
-        print(
-            f"  {1000 * self.sent:8.1f} ms  until the client has the {held / pieces:.1f} MB of rows of one more piece"
-        )
+        print(f"  {1000 * self.sent:8.1f} ms  of client and scheduler for a piece's {held / pieces:.1f} MB of rows")
+        print(f"  {self.grown:8.1f} MB  of the client's memory for these rows")
         print(f"  {self.peak:8.0f} MB  the most memory that a worker had")
         days = options.days * options.symbols
         hours = days * (self.first + self.work) / 3600
@@ -159,8 +164,9 @@ class Estimate:
             f"  {days * pieces:,} pieces, {pieces} a symbol and day, {days * lives / 1e6:.1f} million lives\n"
             f"  {hours:8.1f} hours of one core\n"
             f"  {60 * hours / options.workers:8.1f} minutes of {options.workers} workers\n"
-            f"  {days * pieces * self.sent / 60:8.1f} minutes until the client has all rows, at the same time\n"
-            f"  {days * held / 1024:8.1f} GB of rows as they are sent"
+            f"  {days * pieces * self.sent / 60:8.1f} minutes of the client and the scheduler, at the same time\n"
+            f"  {days * held / 1024:8.1f} GB of rows are sent\n"
+            f"  {days * pieces * self.grown / 1024:8.1f} GB of the client's memory hold them"
         )
 
 

@@ -173,7 +173,7 @@ class OrderProgress(StatusLine):
     def stopped(self, keep: str | None) -> None:
         """Say how far it came, and how to go on."""
         done = f"stopped after {self._done:,} of {self._all:,} orders" if self._all else "stopped before any order"
-        if keep is not None:
+        if keep is not None and self._done:
             report.warning(f"sor: {done}; what was done is in {keep}, and the same command goes on from there")
             return
         report.warning(

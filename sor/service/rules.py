@@ -202,6 +202,8 @@ def _check_work(settings: BacktestSettings | TuneSettings) -> None:
     if any(one.partition(":")[0] == "cont_kukanov" for one in routing):
         _check_windows(settings)
         _check_penalties(settings, "--routing")
+    if settings.report is not None and not settings.report.endswith(".html"):
+        raise InputError(f"--report is {settings.report!r}: its name must end in .html")
     if isinstance(settings, TuneSettings):
         if settings.points is not None and settings.search == "grid":
             raise InputError("--points goes with --search random or optuna: a grid has all of its points")
