@@ -150,7 +150,7 @@ def worked(piece: Piece) -> Found:
 
 
 def packed(piece: Piece) -> bytes:
-    """The same to be sent: so many small rows take long to be unpickled, and the one who gets them has all to read."""
+    """The same to be sent: so many small rows take longer to be unpickled, and one process reads all of them."""
     return msgspec.msgpack.encode(worked(piece))
 
 
