@@ -436,15 +436,12 @@ def sub_dollar_text(**changes: str | None) -> str:
 def test_rates_below_a_dollar_are_parts_of_the_price(load):
     (figure,) = load(venue_text(sub_dollar_text())).by_mic("XNAS").figures
     assert figure.sub_dollar == SubDollar(0.003, -0.001, True, False, "our contract")
-    assert figure.sub_dollar_rates == (0.003, -0.001)
     assert figure.taker_fee == 0.0030
 
 
-def test_where_nobody_stated_them_the_cap_stands_in(load, directory):
+def test_where_nobody_stated_them_there_are_none(load, directory):
     (figure,) = load(venue_text()).by_mic("XNAS").figures
-    assert figure.sub_dollar is None
-    assert figure.sub_dollar_rates == directory.default.sub_dollar_rates == (0.003, 0.0)
-    assert directory.level_venue(0).figures[0].sub_dollar is None
+    assert figure.sub_dollar is directory.default.sub_dollar is directory.level_venue(0).figures[0].sub_dollar is None
 
 
 def test_the_built_in_rates_below_a_dollar_are_within_the_cap(directory):
