@@ -29,6 +29,7 @@ from sor.market.toml_file import MAX_TIME, MIN_TIME, Day, Mark, Text, nearest, s
 from sor.types import real_number, whole_number
 
 DOLLARS_FROM = 1.0  # price, dollars: below it US venues charge a part of the price, and ticks are finer
+BUILT_IN = "sor/market/policy.toml"
 PRESENT = "present"  # the choice of the entries without a name
 
 V = TypeVar("V")
@@ -102,7 +103,7 @@ class _Tier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RoundLots(_Entry, frozen=True, kw_only=True):
     """Round lots by price: tiers by ascending price, the last without end."""
 
-    tiers: Annotated[tuple[_Tier, ...], Meta(min_length=1, description="a list of tables with up_to and lot")]
+    tiers: Annotated[list[_Tier], Meta(min_length=1, description="a list of tables with up_to and lot")]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,8 +220,7 @@ class Policy:
             It cannot be read or says something that is not understood; the message names the file, the entry, the key,
             its value and what it may be.
         """
-        where = "sor/market/policy.toml"
-        file = _parsed(importlib.resources.files("sor.market").joinpath("policy.toml").read_bytes(), where)
+        where, file = BUILT_IN, builtin()
         if path is not None:
             where = os.fspath(path)
             own = _parsed(toml_file.read(path, "policy file"), where)
@@ -230,6 +230,11 @@ class Policy:
                 if getattr(own.choice, subject) is not None:
                     setattr(file.choice, subject, getattr(own.choice, subject))
         return cls(file, where)
+
+    @property
+    def entries(self) -> tuple[Sequence[_Entry], ...]:
+        """All that holds, by subject and then by ascending start."""
+        return self._round_lots, self._access_caps, self._ticks, self._protected
 
     def round_lot(self, time: int, price: float) -> Answer[int]:
         """The round lot of a stock, shares.
@@ -291,6 +296,11 @@ class Policy:
         """
         entry, end = _at(self._protected, time)
         return entry.answer(entry.on, end)
+
+
+def builtin() -> _File:
+    """What the file says that comes with the package."""
+    return _parsed(importlib.resources.files("sor.market").joinpath("policy.toml").read_bytes(), BUILT_IN)
 
 
 def _parsed(content: bytes, where: str) -> _File:

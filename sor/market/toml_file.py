@@ -143,10 +143,11 @@ def _place(path: str, top: dict[str, Any], file: Any, name_key: str) -> tuple[st
 def _described(kind: Any) -> tuple[Any, str]:
     """A field's type, without None where that may stand for it, and its description."""
     may_be = ""
-    if isinstance(kind, msgspec.inspect.Metadata):
-        kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", "")
-    if isinstance(kind, msgspec.inspect.UnionType):
-        kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.UnionType):
+        if isinstance(kind, msgspec.inspect.Metadata):
+            kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", may_be)
+        else:
+            kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
     return kind, may_be
 
 
