@@ -122,6 +122,16 @@ def test_a_flat_fee_does_not_turn_the_order_of_venues_round(tmp_path: Path, caps
     assert last["total_cost"] == round(float(5000 * Fraction("0.1001") * Fraction("1.003")), 8)
 
 
+def test_a_policy_of_ones_own_is_asked(policy: Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    feed = tmp_path / "feed.csv"
+    rows = [f"2024-08-0{day}T13:36:00Z,{XNYS},PENY,0.49,0.50,5000,5000" for day in (1, 2)]
+    feed.write_text("\n".join([HEADER, *rows]) + "\n")
+    told = ("replay", str(feed), "--venues-from", "publishers", "--policy", str(tmp_path / "policy.toml"))
+    assert main([*told]) == 0
+    found = [fees(json.loads(line))["XNYS"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [(0.0015, 0.0, "unknown_fee"), (0.0005, 0.0, "unknown_fee")]
+
+
 @pytest.mark.parametrize(
     ("ask", "fee"), [(0.9999, 0.9999 * 0.002), (1.0, 0.002), (1.0001, 0.002), (0.0001, 0.0000002), (250.0, 0.002)]
 )
