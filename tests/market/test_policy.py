@@ -169,6 +169,7 @@ def test_an_alternative_of_ones_own_holds_from_its_day_on_and_has_the_last_word(
     what_if = LOT.replace("\n", "\nstate = 'what if'\nvalid_from = 2026-03-01\n", 1).replace("100", "1")
     policy = load("[choice]\nround_lot = 'what if'\n", LOT, later, what_if)
     assert [policy.round_lot(at(2026, month, 1), 1.0).value for month in (2, 3, 7)] == [100, 1, 1]
+    assert policy.round_lot(at(2026, 2, 1), 1.0).end == at(2026, 3, 1)
     present = load(LOT, later, what_if)
     assert [present.round_lot(at(2026, month, 1), 1.0).value for month in (2, 3, 7)] == [100, 100, 50]
 
