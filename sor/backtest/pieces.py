@@ -409,7 +409,7 @@ def _key(piece: Piece, inputs: Mapping[str, Mapping[str, Any]]) -> str:
         "files": [{name: told for name, told in inputs[path].items() if name != "path"} for path in source.paths],
         "source": [sorted(source.symbols or ()), source.start, source.end, source.depth],
         "instruments": {symbol: source.instruments.get(symbol) for symbol in sorted(source.symbols or ())},
-        "venues": [list(source.directory), source.directory.default],
+        "venues": [list(source.directory), source.directory.default, source.directory.policy.entries],
         "rules": job.rules,
         "session": job.session,
         "depth": job.depth,

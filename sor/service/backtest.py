@@ -19,13 +19,13 @@ from sor.backtest.tuning import Tuning
 from sor.backtest.work import ANYWHERE, QUEUES, Rules
 from sor.errors import Exit, InputError
 from sor.market.columns import arrow
-from sor.market.venues import VenueDirectory
 from sor.market.whole_file import WholeFile
 from sor.report.figures import library
 from sor.service import options
 from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
+from sor.service.pipelines import directory_of
 from sor.service.settings import BacktestSettings, TuneSettings, WorkSettings, beside, from_environment
 from sor.types import SIDES, CostParameters
 
@@ -50,7 +50,7 @@ def worked(command: str, settings: BacktestSettings | TuneSettings, run: Callabl
     """What comes of a command's work, and its exit status."""
     if settings.report is not None:
         library()
-    directory = VenueDirectory.load(settings.venues)
+    directory = directory_of(settings)
     feed = feed_of(settings, directory, settings.depth)
     with OrderProgress() as progress:
         try:

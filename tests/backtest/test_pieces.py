@@ -20,6 +20,7 @@ from sor.backtest.synthetic import SyntheticMarket
 from sor.errors import InputError, StreamError
 from sor.market import storage
 from sor.market.parquet import write_parquet
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
 
 WAYS = (
@@ -119,6 +120,15 @@ def test_what_was_asked_otherwise_is_done_anew(
     changed = study_of(days, keep=str(tmp_path), **change)
     assert len(seen) == 3
     assert same(changed, study_of(days, **change))
+
+
+def test_under_another_policy_it_is_done_anew(days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_of(days[:1], keep=str(tmp_path / "kept"))
+    file = tmp_path / "policy.toml"
+    file.write_text("schema_version = 1\n[choice]\nprotected = 'off'\n")
+    seen = works(monkeypatch)
+    study_of(days[:1], keep=str(tmp_path / "kept"), directory=VenueDirectory.load(policy=Policy.load(file)))
+    assert len(seen) == 1
 
 
 def test_a_file_with_other_content_is_done_anew(
