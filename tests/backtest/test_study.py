@@ -622,5 +622,5 @@ def test_cont_kukanov_goes_by_what_its_name_says(synthetic: list[sor.Batch]) -> 
     ],
 )
 def test_what_cont_kukanov_may_not_be_given(named: str) -> None:
-    with pytest.raises(InputError, match="routing is .cont_kukanov:.* is none of what it may be given"):
+    with pytest.raises(InputError, match=r"routing is .cont_kukanov:.* is none of what it may be given"):
         strategy("immediate", named)
