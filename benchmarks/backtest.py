@@ -133,7 +133,7 @@ def opened(report: Path) -> None:
         first, *more = (browser.open(report, 1280) for _ in range(6))
     seconds = median(more)
     met = goal(seconds <= OPEN_GOAL)
-    print(f"  opened and drawn in {seconds:.2f} s, by a browser just started in {first:.2f} s, goal {OPEN_GOAL:g} {met}")
+    print(f"  opened and drawn in {seconds:.2f} s, freshly started in {first:.2f} s, goal {OPEN_GOAL:g} {met}")
 
 
 def tuned(day: Path, jobs: int) -> None:
