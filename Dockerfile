@@ -20,10 +20,11 @@ WORKDIR /src
 COPY pyproject.toml setup.py README.md LICENSE smart_order_router.py kafka_sor_consumer.py ./
 COPY sor sor
 
-# no compiled kernels, no image
+# no compiled kernels, no image; there is no git here to ask for the version
+ARG VERSION
 ENV SOR_REQUIRE_EXT=1
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip wheel --wheel-dir /wheels .
+    SETUPTOOLS_SCM_PRETEND_VERSION_FOR_SOR="${VERSION}" pip wheel --wheel-dir /wheels .
 
 # --- the image: the wheels installed, nothing to build with -----------------------------------------------------------
 
@@ -55,12 +56,12 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=40s --retries=2 \
     CMD test -n "$(find "$SOR_HEARTBEAT_FILE" -mmin -0.5)"
 
 ARG PYTHON_VERSION
-ARG VERSION=unreleased
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="sor" \
       org.opencontainers.image.description="Smart order router: splits an order over trading venues at the least cost, live over Kafka" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.version="${VERSION:-unreleased}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/python:${PYTHON_VERSION}-slim"
 

@@ -21,7 +21,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+
 import numpy as np
+from browser import Browser, chromium
 
 import sor
 from sor.backtest import Orders
@@ -38,6 +41,9 @@ DAY_GOAL = 0.5  # seconds: a day, 400 orders of 1,000 shares, one way, reading i
 ROWS_GOAL = 3_000_000  # rows a second of the loop without orders
 WEEK_GOAL = 60.0  # seconds
 REPORT_GOAL = 8  # MB
+OPEN_GOAL = 3.0  # seconds until all of it is drawn by Chromium
+TUNE_GOAL = 60.0  # seconds: 125 points that differ, 100 orders, a day
+SPACE = {"theta_queue": (0.0, 0.01), "lambda_under": (0.005, 0.05), "horizon": [10, 20, 40, 80, 160]}
 COPIES = 20  # of the synthetic feed, one after the other
 WEEK = [("immediate", name) for name in ("brute_force", "greedy_l2", "nbbo", "best_venue", "pro_rata", "equal")]
 WEEK += [("immediate", "cont_kukanov"), ("twap:10", "cont_kukanov")]
@@ -64,6 +70,7 @@ def main() -> None:
             day_of(days[0], options.rounds)
             memory(days)
             week(days, options.jobs)
+            tuned(days[0], options.jobs)
 
 
 def goal(met: bool) -> str:
@@ -115,6 +122,27 @@ def week(days: list[Path], jobs: int) -> None:
     seconds = timed(lambda: found[0].report(report))
     size = report.stat().st_size / 1e6
     print(f"  its report in {seconds:.1f} s: {size:.1f} MB, goal {REPORT_GOAL} {goal(size <= REPORT_GOAL)}")
+    opened(report)
+
+
+def opened(report: Path) -> None:
+    if chromium() is None:
+        print("  there is no Chromium to open it")
+        return
+    with Browser(report.with_name("profile")) as browser:
+        first, *more = (browser.open(report, 1280) for _ in range(6))
+    seconds = median(more)
+    met = goal(seconds <= OPEN_GOAL)
+    print(f"  opened and drawn in {seconds:.2f} s, freshly started in {first:.2f} s, goal {OPEN_GOAL:g} {met}")
+
+
+def tuned(day: Path, jobs: int) -> None:
+    orders = Orders(sizes=(5000,), sides=("buy",), number=100)
+    found: list[Any] = []
+    feed = sor.read_feed(day)
+    seconds = timed(lambda: found.append(sor.tune(feed, orders, space=SPACE, search="random", points=125, jobs=jobs)))
+    told = f"{len(found[0].points)} points of cont_kukanov, {found[0].differing} of which differ, 100 orders of 5,000"
+    print(f"{told}, {jobs} processes:\n  {seconds:.1f} s, goal {TUNE_GOAL:.0f} {goal(seconds <= TUNE_GOAL)}")
 
 
 # --- the loop over rows ----------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import msgspec
 
 import sor
 from sor import cli
-from sor.market import instruments, venues
+from sor.market import instruments, policy, venues
+from sor.market.toml_file import MIN_TIME, day_of
 from sor.service import settings as config
 from sor.service import telemetry
 from sor.service.options import Option
@@ -135,6 +136,10 @@ def venue_file() -> str:
     return _struct(venues._File)
 
 
+def policy_file() -> str:
+    return _struct(policy._File)
+
+
 def instrument_file() -> str:
     return _struct(instruments._File)
 
@@ -186,6 +191,32 @@ def _kind(kind: Any) -> str:
     if isinstance(kind, msgspec.inspect.StructType):
         return "a table"
     return {"IntType": "a whole number", "FloatType": "a number", "StrType": "text"}.get(type(kind).__name__, "")
+
+
+def market_policy() -> str:
+    rows = []
+    for subject, entries in ((name, getattr(policy.builtin(), name)) for name in policy.Policy.SUBJECTS):
+        for entry in entries:
+            figures = {key: value for key, value in msgspec.structs.asdict(entry).items() if key not in ABOUT}
+            since = "" if entry.start == MIN_TIME else str(day_of(entry.start))
+            marks = ("yes" if entry.sure else "no", "yes" if entry.verified else "no")
+            rows.append((code(subject), code(entry.state or policy.PRESENT), since, _figures(figures), *marks))
+    return table(("list", "state", "valid from", "figures", "sure", "verified"), rows)
+
+
+ABOUT = ("sure", "verified", "source", "valid_from", "state")
+
+
+def _figures(figures: dict[str, Any]) -> str:
+    if "tiers" in figures:
+        parts = [f"{one.lot}" + (f" up to ${one.up_to:,.2f}" if one.up_to else "") for one in figures["tiers"]]
+        return ", ".join(parts)
+    told = {
+        key: str(value).lower() if type(value) is bool else f"{value:g}"
+        for key, value in figures.items()
+        if value is not None
+    }
+    return ", ".join(f"{key} {value}" for key, value in told.items())
 
 
 def venue_directory() -> str:
@@ -267,5 +298,16 @@ def _directive(name: str) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     part.__name__: part
-    for part in (commands, result, venue_file, instrument_file, venue_directory, metrics, reasons, api)
+    for part in (
+        commands,
+        result,
+        venue_file,
+        policy_file,
+        instrument_file,
+        venue_directory,
+        market_policy,
+        metrics,
+        reasons,
+        api,
+    )
 }

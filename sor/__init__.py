@@ -35,9 +35,8 @@ from sor.types import (
 )
 
 if TYPE_CHECKING:
+    __version__: str
     from sor.backtest import Orders, ParentOrder, Rules, Session, Study, Tuning, backtest, tune
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BACKEND",
@@ -86,6 +85,8 @@ _LATER = ("Orders", "ParentOrder", "Rules", "Session", "Study", "Tuning", "backt
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # as it was installed
+        return importlib.import_module("importlib.metadata").version("sor")
     if name not in _LATER:
         raise AttributeError(f"module 'sor' has no attribute {name!r}")
     module = importlib.import_module("sor.backtest")

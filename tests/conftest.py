@@ -26,6 +26,8 @@ LONG = (
     "test_kafka_broker",
     "test_orders",
     "test_docs",
+    "test_fuzz",
+    "test_guards",
 )
 CHECKOUT = Path(__file__).resolve().parents[1]
 TWINS = {"python": "sor._core_py", "cython": "sor._core"}
@@ -122,7 +124,7 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take minutes come first: a worker that got one of them last would end long after the others."""
+    """The files that take long come first: a worker that got one of them last would end long after the others."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 

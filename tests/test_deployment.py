@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import kubernetes_validate
 import pytest
 import yaml
 from botocore.exceptions import ParamValidationError
+from dask.utils import parse_bytes
 from moto import mock_aws
 
-import sor
+from sor import cli
+from sor.service import rules
 from sor.service import settings as config
 from sor.service.settings import options_of
 
@@ -88,7 +91,6 @@ def test_the_kustomization_has_every_file_but_the_option() -> None:
     assert set(kustomization["resources"]) <= files
     (image,) = kustomization["images"]
     assert image["name"] == pod()["containers"][0]["image"]
-    assert image["newTag"] == sor.__version__
 
 
 def pod() -> dict[str, Any]:
@@ -170,6 +172,111 @@ def test_autoscaling_looks_at_what_is_deployed() -> None:
     assert f"--create --topic market_data --partitions {scaled['spec']['maxReplicaCount']} " in GUIDE
 
 
+# --- Dask on Kubernetes ----------------------------------------------------------------------------------------------
+
+
+DASK_FOLDER = ROOT / "deploy" / "dask"
+DASK = [one for path in sorted(DASK_FOLDER.glob("*.yaml")) for one in yaml.safe_load_all(path.read_text())]
+DASK_PODS = {one["metadata"]["name"]: one["spec"]["template"] for one in DASK if "template" in one.get("spec", {})}
+DASK_GUIDE = (ROOT / "docs" / "cluster.md").read_text()
+
+
+@pytest.mark.parametrize("version", ["1.31", kubernetes_validate.latest_version()])
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DASK if document["kind"] not in BEYOND],
+    ids=lambda document: f"{document['kind']}-{document['metadata']['name']}",
+)
+def test_objects_of_dask_fit_the_schema(document: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_kustomization_of_dask_has_every_file() -> None:
+    (kustomization,) = (one for one in DASK if one["kind"] == "Kustomization")
+    files = {path.name for path in DASK_FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(kustomization["resources"]) == files
+    (image,) = kustomization["images"]
+    assert {one["spec"]["containers"][0]["image"] for one in DASK_PODS.values()} == {image["name"]}
+    assert f"{image['newName']}:{image['newTag']}" in DASK_GUIDE
+    assert image["newTag"] == BY_KIND["Kustomization"]["images"][0]["newTag"]
+
+
+@pytest.mark.parametrize("name", DASK_PODS)
+def test_pods_of_dask_have_no_rights(name: str) -> None:
+    spec, (ours,) = DASK_PODS[name]["spec"], pod()["containers"]
+    assert {key: spec["securityContext"][key] for key in ("runAsNonRoot", "runAsUser")} == {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+    }
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    (container,) = spec["containers"]
+    assert container["securityContext"] == ours["securityContext"]
+    assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}  # noqa: S108 - all that is written
+
+
+def test_only_pods_of_dask_talk_to_each_other() -> None:
+    (policy,) = (one["spec"] for one in DASK if one["kind"] == "NetworkPolicy")
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [{"from": [{"podSelector": policy["podSelector"]}]}]
+    for one in DASK_PODS.values():
+        assert policy["podSelector"]["matchLabels"].items() <= one["metadata"]["labels"].items()
+
+
+def test_pods_of_dask_find_the_scheduler() -> None:
+    (service,) = (one for one in DASK if one["kind"] == "Service")
+    assert service["spec"]["selector"] == DASK_PODS["dask-scheduler"]["metadata"]["labels"]
+    address = f"tcp://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    worker, client = (DASK_PODS[name]["spec"]["containers"][0] for name in ("dask-worker", "sor-backtest"))
+    assert address in worker["args"]
+    assert f"--dask={address}" in client["args"]
+    assert f'Client("{address}")' in worker["lifecycle"]["preStop"]["exec"]["command"][-1]
+    for one in DASK:
+        if one["kind"] == "Deployment":
+            assert one["spec"]["selector"]["matchLabels"] == one["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("name", ["scheduler", "worker"])
+def test_dask_takes_its_flags(name: str) -> None:
+    main = importlib.import_module(f"distributed.cli.dask_{name}").main
+    (container,) = DASK_PODS[f"dask-{name}"]["spec"]["containers"]
+    assert container["command"] == ["dask"]
+    command, *words = container["args"]
+    assert command == name
+    given = main.make_context(name, words).params
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert given["dashboard_address"] == f":{ports['http']}"
+    assert container["livenessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+    if name == "scheduler":
+        assert given["port"] == str(ports["dask"])
+        return
+    assert given["nthreads"] == 1
+    assert not given["nanny"]
+    assert parse_bytes(given["memory_limit"]) == parse_bytes(container["resources"]["limits"]["memory"] + "B")
+    (name_of_pod,) = container["env"]
+    assert given["name"] == f"$({name_of_pod['name']})"
+
+
+def test_sor_takes_the_flags_of_the_run() -> None:
+    (container,) = DASK_PODS["sor-backtest"]["spec"]["containers"]
+    parsed = vars(cli._parser("backtest", ["backtest"]).parse_args(container["args"]))
+    settings = config.load("backtest", {name: value for name, value in parsed.items() if name != "command"}, {})
+    rules.refuse(settings)
+    assert settings.keep is not None
+    assert settings.output is not None
+    assert [path.partition("/")[0] for path in (*settings.files, settings.keep, settings.output)] == ["s3:"] * 3
+
+
+def test_the_guides_image_is_made_of_ours() -> None:
+    (text,) = re.findall(r"^```dockerfile\n(.*?)^```$", DASK_GUIDE, re.MULTILINE | re.DOTALL)
+    base, root, install, user = text.splitlines()
+    (ours,) = BY_KIND["Kustomization"]["images"]
+    assert base == f"FROM {ours['newName']}:{ours['newTag']}"
+    assert (root, user) == ("USER root", f"USER {USER}:{USER}")
+    (extra,) = re.findall(r"pip install --no-cache-dir 'sor\[(\w+)\]' ", install)
+    assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
 # --- ECS -------------------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +331,6 @@ def test_the_task_has_no_rights() -> None:
     assert CONTAINER["user"] == f"{USER}:{USER}"
     assert CONTAINER["readonlyRootFilesystem"] is True
     assert CONTAINER["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
-    assert CONTAINER["image"].endswith(f":{sor.__version__}")
     assert str(CONTAINER["portMappings"][0]["containerPort"]) == CONTAINER["command"][-1]
     assert f"127.0.0.1:{CONTAINER['command'][-1]}/healthz" in CONTAINER["healthCheck"]["command"][-1]
 

@@ -14,6 +14,8 @@ from pages import PAGES, README, ROOT, agree, blocks, name_of, output_of, prepar
 import sor
 from sor import cli
 from sor.errors import Exit
+from sor.market.policy import Policy
+from sor.market.venues import VenueDirectory
 from sor.service.settings import CLASSES, options_of
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -124,6 +126,17 @@ def test_links_lead_somewhere(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", FENCE.sub("", read(page)), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_files_on_the_page_of_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    found = re.findall(r"^```toml\n(.*?)^```$", (REFERENCE / "files.md").read_text(encoding="utf-8"), FENCE.flags)
+    assert len(found) == 4
+    for text in found:
+        path.write_text(text, encoding="utf-8")
+        kinds = {"[[venue]]": VenueDirectory, "[choice]": Policy, "[[instrument]]": sor.Instruments}
+        (kind,) = (kind for mark, kind in kinds.items() if mark in text)
+        kind.load(path)
 
 
 def test_the_readme_is_short() -> None:

@@ -6,6 +6,7 @@ from sor.execution cimport _worker as workers
 
 cdef int64_t NEVER, NOTHING, NO_PRICE, STANDS
 cdef int PESSIMISTIC, PROPORTIONAL, OPTIMISTIC
+cdef int PRINTED, TOLD_AGAIN
 cdef int ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW
 cdef uint8_t TRADED, BUYER, SELLER
 cdef double UNKNOWN
@@ -76,7 +77,8 @@ cdef class Market:
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
     cdef public int64_t since, oldest, next_stale
     cdef public Heard heard, known
-    cdef public bint take_frozen
+    cdef public bint take_frozen, missing, after_trades
+    cdef public int64_t shown_trades
     cdef public list frozen
     cdef public int64_t crossed, locked, one_sided
     cdef public list latency, due, live, told, tables, sight, resting, behind, gaps, marks, finished, listeners, blind
@@ -113,7 +115,7 @@ cdef class Market:
     @cython.locals(begin=int64_t, end=int64_t)
     cdef _gap(self, int64_t until)
 
-    @cython.locals(slot=Py_ssize_t, changed=int)
+    @cython.locals(slot=Py_ssize_t, changed=int, traded=bint)
     cdef _quote(self, Rows rows, Py_ssize_t row, int64_t now)
 
     cdef _hear(self, Heard heard, Py_ssize_t slot, int64_t now)

@@ -18,6 +18,7 @@ from sor.market.columns import NO_PRICE, STANDS
 NEVER, NOTHING = 2**62, 2**62
 PESSIMISTIC, PROPORTIONAL, OPTIMISTIC = 0, 1, 2
 TRADED, BUYER, SELLER = ord("T"), ord("B"), ord("A")
+PRINTED, TOLD_AGAIN = 4, 8
 ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW = range(8)  # kinds of what is due
 MARKS = (50 * 10**6, 10**9, 15 * 10**9, 60 * 10**9, 300 * 10**9)  # nanoseconds after a fill at which the mid is marked
 UNKNOWN = -1.0  # as the front of an order at a level that was never seen
@@ -99,7 +100,7 @@ class Used(views.Taken):
 
 
 class Heard:
-    """Rule 7: when each venue of a book last showed something, so that it is known when that is stale."""
+    """Rule 7: when each venue of a book had its last row, and when the first of them may be stale."""
 
     def __init__(self, view: views.View) -> None:
         self.view = view
@@ -196,7 +197,8 @@ class Market:
         self.sight: list[Used] = []
         self.resting: list[list[Rest]] = [[] for _ in venues]
         self.resters = 0
-        self.changed = 0  # sides of the known book, since orders were asked
+        self.changed = 0  # since orders were asked: sides of the known book, `PRINTED`, `TOLD_AGAIN`
+        self.missing = False  # whether an order waits for any row of a venue where something was not there
         self.behind: list[Rows] = []  # rows that happened and are not known yet, from `seen_at` on
         self.seen_at = 0
         self.rows = self.prints = 0
@@ -221,6 +223,8 @@ class Market:
         self.listeners: list[Any] = []  # told of what becomes known: prints, and what venues show
         self.blind: list[list[int]] = []  # times from and to which there was no mid
         self.sighted = False
+        self.shown_trades = 0  # rows of trades that change what their venue shows, less those that do not
+        self.after_trades = False  # whether rows of trades have the book after them: known of the feed, not of the row
         self.traded = True  # whether the feed tells trades, so that it tells them from cancellations
 
     # --- time -----------------------------------------------------------------------------------------------------
@@ -364,8 +368,12 @@ class Market:
             self._hear(self.heard, slot, now)
         changed = self.book.show_row(slot, rows.bid_price, rows.bid_size, rows.ask_price, rows.ask_size, row)
         self._shown(slot, changed, now)
-        # A trade that leaves the book as it was says nothing of it: the feed shows later what it took.
-        if self.resters and self.resting[slot] and (changed or rows.action[row] != TRADED):
+        traded = rows.action[row] == TRADED
+        if traded:
+            self.shown_trades += 1 if changed else -1
+        # A trade that leaves the book as it was says nothing of it where the feed shows later what it took; where rows
+        # have the book after their trade, as much came behind as was taken.
+        if self.resters and self.resting[slot] and (changed or not traded or self.after_trades):
             self._queue(slot, now)
 
     def _hear(self, heard: Heard, slot: int, now: int) -> None:
@@ -403,10 +411,8 @@ class Market:
                 first = time
         heard.next = first + self.oldest + 1 if first < NEVER else NEVER
         view.refresh()
-        for (
-            slot,
-            shown,
-        ) in stale:  # as a row that shows nothing, but that nobody has told it: no queue is known to be less
+        # As after a row that shows nothing, but that nobody has told it: no queue is known to be less.
+        for slot, shown in stale:
             if happens:
                 for table in self.tables:
                     table.follow(view, slot, now)
@@ -467,6 +473,8 @@ class Market:
     def _seen(self, slot: int, changed: int, now: int) -> None:
         if changed and self.live:
             self.changed |= changed
+        if self.missing:
+            self.changed |= TOLD_AGAIN
         if changed and self.sight:
             for table in self.sight:
                 if table.count:
@@ -497,7 +505,7 @@ class Market:
         self.seen_at += 1
         if self._trades(rows, row):
             self.view.volume += rows.size[row]
-            self.changed |= 4
+            self.changed |= PRINTED
             for listener in self.listeners:
                 listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], known)
         if rows.bid_size[row, 0] == STANDS:
@@ -516,10 +524,15 @@ class Market:
     def _ask(self) -> None:
         """Orders that may want something of the book as it is known now."""
         changed, self.changed = self.changed, 0
-        ended = False
+        ended = self.missing = False
         for sim in self.live:
             worker = sim.worker
-            if (worker.wants and changed & (1 << worker.side)) or (changed & 4 and worker.schedule.follows_volume):
+            self.missing |= worker.wants and worker.missed
+            if (
+                (worker.wants and changed & (1 << worker.side))
+                or (changed & PRINTED and worker.schedule.follows_volume)
+                or (changed & TOLD_AGAIN and worker.may_ask_again())
+            ):
                 worker.on_book(self.now)
                 if self._do(sim):
                     ended = True
@@ -540,6 +553,7 @@ class Market:
         if worker.done:
             self._end(sim)
             return True
+        self.missing |= worker.wants and worker.missed
         if worker.wake < sim.timer:
             sim.timer = worker.wake
             self._push(worker.wake, TIME, sim, None, 0)
@@ -719,7 +733,7 @@ class Market:
         self.turnover += float(price) * shares
         self.prints += 1
         if self.same:
-            self.changed |= 4
+            self.changed |= PRINTED
             for listener in self.listeners:
                 listener.printed(rows.slot[row], rows.price[row], rows.size[row], rows.side[row], now)
         if slot < 0 or not self.resting[slot]:
@@ -781,7 +795,7 @@ class Market:
             if not rest.left:
                 continue
             other = (1 - rest.side) * book.width + slot * book.depth
-            if book.size[other] and book.price[other] <= rest.child.price and not self._is_frozen(1 - rest.side, slot):
+            if book.size[other] and book.price[other] <= rest.child.price:
                 self._reached(rest, slot, now)
 
     def _less(self, rest: Rest, shown: int, now: int) -> None:

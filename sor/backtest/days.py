@@ -197,6 +197,8 @@ class Day:
         Rows are known later than they happen.
     volumes : Counter
         Shares printed, by `BUCKET` from the opening.
+    after_trades : bool
+        Most rows of trades change what is shown: they have the book after the trade. Otherwise later rows have.
     """
 
     symbol: str
@@ -217,6 +219,7 @@ class Day:
     grain: int = SECOND
     late: bool = False
     consolidated: bool = False
+    after_trades: bool = False
     crossed: int = 0
     locked: int = 0
     one_sided: int = 0
@@ -307,6 +310,7 @@ class _Watched:
         day.first, day.last, day.rows = market.first, market.last, market.rows
         day.prints, day.volume, day.blind, day.gaps = market.prints, market.volume, market.blind, market.gaps
         day.off_exchange = sum(shares for number, shares in self._printed.items() if number not in day.publishers)
+        day.after_trades = market.shown_trades > 0
         day.crossed, day.locked, day.one_sided = market.crossed, market.locked, market.one_sided
         return day
 

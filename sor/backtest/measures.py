@@ -70,6 +70,8 @@ class Parent(NamedTuple):
     maker: float
     children: int
     cancels: int
+    rejects: int
+    left_out: int
     not_there: float
     frozen: float
     window_volume: float
@@ -221,6 +223,8 @@ def measured(
         "maker": sum(fill.shares for fill, _ in sim.fills if fill.maker) * units,
         "children": len(worker.children),
         "cancels": worker.cancels,
+        "rejects": worker.rejections,
+        "left_out": len(worker.absences),
         "not_there": sim.late * units,
         "frozen": sum(fill.shares for fill, _ in sim.fills if fill.frozen) * units,
         "window_volume": window * units,

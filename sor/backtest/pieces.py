@@ -34,7 +34,7 @@ from sor.market.whole_file import WholeFile
 
 SCHEMA_VERSION = 1
 FOUND = b"sor.found"  # in the metadata of a piece's file: what is no row
-RETRIES = 3  # of a piece whose worker died
+RETRIES = 3  # of a piece that failed, as its file could not be read; of one whose worker died Dask has its own number
 CONNECT_S = 10
 HERE = "jobs is more than 1, or dask or keep is given: the feed must be one of files, as sor.read_feed gives it"
 
@@ -87,20 +87,24 @@ def each(pool: Executor | None, do: Callable[[Any], Any], given: Sequence[Any]) 
     Raises
     ------
     StreamError
-        Whoever worked on it died, again and again.
+        Whoever worked on it died, again and again; or the scheduler did.
     InputError
         A cluster has other software than we have.
     """
     if pool is None:
         yield from ((i, do(one)) for i, one in enumerate(given))
         return
-    waiting = {pool.submit(do, one): i for i, one in enumerate(given)}
+    waiting: dict[Any, int] = {}
     try:
+        waiting.update((pool.submit(do, one), i) for i, one in enumerate(given))
         for one in as_completed(waiting):
             yield waiting[one], one.result()
     except Exception as error:
-        if type(error).__name__ in ("KilledWorker", "BrokenProcessPool"):
+        name = type(error).__name__
+        if name in ("KilledWorker", "BrokenProcessPool"):
             raise StreamError(f"a worker died, and so did those that tried again: {error}") from None
+        if name in ("CancelledError", "ClosedClientError"):
+            raise StreamError("the scheduler was lost: what is kept need not be done again") from None
         if isinstance(error, RuntimeError) and "deserializ" in str(error):
             raise InputError(
                 "the cluster cannot read the work: the same sor, and the module of a strategy of your own, must be "
@@ -143,6 +147,15 @@ def worked(piece: Piece) -> Found:
     """What became of a piece."""
     _check_version(piece.version)
     return work(piece.job, piece.source.feed(), piece.source.directory, piece.source.instruments)
+
+
+def packed(piece: Piece) -> bytes:
+    """The same to be sent: so many small rows take longer to be unpickled, and one process reads all of them."""
+    return msgspec.msgpack.encode(worked(piece))
+
+
+def unpacked(found: bytes) -> Found:
+    return msgspec.msgpack.decode(found, type=Found)
 
 
 def _check_version(wanted: str) -> None:
@@ -273,7 +286,8 @@ def done(
         ended += len(found.parents)
         yield found
     told(ended)
-    for place, found in each(pool, worked, [pieces[i] for i in missing]):
+    for place, sent in each(pool, packed, [pieces[i] for i in missing]):
+        found = unpacked(sent)
         if kept is not None:
             kept.add(missing[place], found)
         ended += len(found.parents)
@@ -308,6 +322,7 @@ class Kept:
         paths = list(dict.fromkeys(path for piece in pieces for path in piece.source.paths))
         prints = dict(each(pool, storage.fingerprint, paths))
         inputs = {path: prints[i] for i, path in enumerate(paths)}
+        self._names = storage.names(folder)
         self._keys = [_key(piece, inputs) for piece in pieces]
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -342,7 +357,7 @@ class Kept:
     def found(self, place: int, piece: Piece) -> Found | None:
         """None: it is not there, or cannot be read."""
         paths = self._paths(place)
-        if not all(storage.exists(path) for path in paths):
+        if not self._names.issuperset(map(os.path.basename, paths)):
             return None
         numbers = {(one.schedule, one.routing): number for number, one in _strategies(piece.job)}
         try:
@@ -394,7 +409,7 @@ def _key(piece: Piece, inputs: Mapping[str, Mapping[str, Any]]) -> str:
         "files": [{name: told for name, told in inputs[path].items() if name != "path"} for path in source.paths],
         "source": [sorted(source.symbols or ()), source.start, source.end, source.depth],
         "instruments": {symbol: source.instruments.get(symbol) for symbol in sorted(source.symbols or ())},
-        "venues": [list(source.directory), source.directory.default],
+        "venues": [list(source.directory), source.directory.default, source.directory.policy.entries],
         "rules": job.rules,
         "session": job.session,
         "depth": job.depth,

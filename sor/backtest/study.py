@@ -98,6 +98,8 @@ class Study:
             "overfill": float(columns["overfill"].sum()),
             "children": int(columns["children"].sum()),
             "cancels": int(columns["cancels"].sum()),
+            "rejects": int(columns["rejects"].sum()),
+            "left_out": int(columns["left_out"].sum()),
             "not_there": float(columns["not_there"].sum()),
             "frozen": float(columns["frozen"].sum()),
             "seconds": _mean((columns["done"] - columns["arrival"]) / SECOND),
@@ -318,7 +320,6 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
         "frozen": "take" if rules.take_frozen else "leave",
         "max_quote_age_seconds": None if rules.max_quote_age is None else rules.max_quote_age / SECOND,
         "session": list(planned.session),
-        "depth": planned.depth,
         "placement_seconds": rules.placement / SECOND,
         "windows": rules.windows,
         "min_windows": rules.min_windows,
@@ -446,6 +447,11 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append(
             f"{blind:,} of {len(columns['no_mid']):,} results had no mid at arrival or end: the last one stands for it."
         )
+    rejects = int(columns["rejects"].sum())
+    if rejects:
+        times = ", ".join(f"{venue} {count:,}" for venue, count in sorted(found.left_out.items()))
+        left = f" Left out for a while, after some in a row, by number of times: {times}." if times else ""
+        notes.append(f"Venues rejected {rejects:,} of {int(columns['children'].sum()):,} child orders.{left}")
     if found.unplaced:
         notes.append(f"cont_kukanov could not place {found.unplaced:,} times, and took what was shown.")
     return notes
@@ -460,8 +466,8 @@ def _frozen(study: Study) -> str:
     taken, filled = columns["frozen"].sum(), columns["filled"].sum()
     results = int((columns["frozen"] > 0).sum())
     return (
-        f"{unknown} taken as it was last told (frozen): {taken:,.15g} of {filled:,.15g} filled shares, in {results:,} "
-        f"of {len(columns['frozen']):,} results."
+        f"{unknown} taken as it was last told (frozen): {taken:,.15g} of {filled:,.15g} filled shares, "
+        f"in {results:,} of {len(columns['frozen']):,} results."
     )
 
 

@@ -65,7 +65,9 @@ def tuning(found: Mapping[str, Any], title: str, sentence: str) -> list[str]:
         told += [f"{'all':<10}{sum(fold['orders'] for fold in folds):>9,}{_costs(costs)}", ""]
     told += [*textwrap.wrap(sentence, WIDTH), ""]
     costs = [one["cost_bps"] for one in found["neighbours"] if one["cost_bps"] is not None]
-    beside = f"; its {len(costs)} neighbours cost {min(costs):.2f} to {max(costs):.2f}" if costs else ""
+    beside = f"; its {len(costs)} neighbours cost {min(costs):.2f} to {max(costs):.2f}" if len(costs) > 1 else ""
+    if len(costs) == 1:
+        beside = f"; its one neighbour costs {costs[0]:.2f}"
     mean = "no cost" if best["cost_bps"] is None else f"{best['cost_bps']:.2f} bps"
     told += textwrap.wrap(f"Best on all days: {point(best['parameters'])}, {mean}{beside}.", WIDTH)
     return [*told, "", "What this cannot tell:", *_noted(found["notes"])]

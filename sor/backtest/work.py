@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,7 @@ class Found:
     unplaced: int = 0
     fees_from: set[str] = field(default_factory=set)  # venues whose fees are not of that day
     default_fees: set[str] = field(default_factory=set)
+    left_out: dict[str, int] = field(default_factory=dict)  # venues, by how often, as they rejected again and again
 
     def join(self, other: Found) -> None:
         self.parents += other.parents
@@ -123,6 +125,7 @@ class Found:
         self.unplaced += other.unplaced
         self.fees_from |= other.fees_from
         self.default_fees |= other.default_fees
+        self.left_out = dict(Counter(self.left_out) + Counter(other.left_out))
 
 
 def work(
@@ -206,6 +209,7 @@ class _Going:
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
         )
         self.market.traded = day.volume > day.off_exchange
+        self.market.after_trades = day.after_trades
         self.market.take_frozen = rules.take_frozen
         if rules.max_quote_age is not None:
             self.market.oldest = rules.max_quote_age
@@ -275,6 +279,8 @@ class _Going:
             names = one.schedule, one.routing
             row = measured(order, self.day.day, names, sim, self.rates, self.market.gaps, self._lot)
             found.parents.append((place, row))
+            for slot, _ in sim.worker.absences:
+                found.left_out[self.venues[slot]] = found.left_out.get(self.venues[slot], 0) + 1
             found.fills.append((place, fills_of(order, names, sim, self.rates, self.venues, units)))
         found.unplaced += sum(getattr(routing, "unplaced", 0) for routing in self._routings)
         found.fees_from |= self.stale

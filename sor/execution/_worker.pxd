@@ -44,9 +44,9 @@ cdef class Worker:
     cdef public views.View view
     cdef public views.Taken used, reserved
     cdef public Offers offers
-    cdef public list children, live, out, tranches
+    cdef public list children, live, out, tranches, absences
     cdef public set executions
-    cdef public bint wants, done, ending, closing
+    cdef public bint wants, done, ending, closing, missed
     cdef public int64_t[::1] rejects, left_out
     cdef public Py_ssize_t next_tranche
 
@@ -61,6 +61,9 @@ cdef class Worker:
 
     @cython.locals(child=Child, before=int64_t)
     cpdef on_ended(self, Py_ssize_t number, int64_t cumulative, int64_t now, bint rejected=*, bint more=*)
+
+    @cython.locals(at=Py_ssize_t)
+    cpdef bint may_ask_again(self) except -1
 
     cpdef int64_t overfill(self) except? -1
 
@@ -116,5 +119,8 @@ cdef class Worker:
     )
     cdef _free(self, Child child)
 
-    @cython.locals(entry=Py_ssize_t, at=Py_ssize_t, until=int64_t, seen=int64_t)
+    @cython.locals(entry=Py_ssize_t, at=Py_ssize_t)
     cdef _expire(self)
+
+    @cython.locals(seen=int64_t)
+    cdef bint _is_over(self, Py_ssize_t at) except -1

@@ -167,10 +167,12 @@ class Worker:
         self.out: list[Any] = []
         self.wake = start
         self.wants = self.done = self.ending = self.closing = False
+        self.missed = False  # something was not there, and is not asked for before its venue's next row
         self.reserved = views.Taken()
         self.rejects: Any = None
         self.left_out: Any = None
         self.rejections = 0
+        self.absences: list[tuple[int, int]] = []  # venues that were left out, and since when
         self.cancels = 0
         self.tranches: list[Any] = []  # [shares not yet filled, twice the mid] of each release
         self.next_tranche = 0
@@ -246,6 +248,14 @@ class Worker:
                     self.rejects[child.slot] = 0
         if not more:
             self._decide()
+
+    def may_ask_again(self) -> bool:
+        """Whether a venue where something was not there has had a row since: it need not have changed what it shows."""
+        if self.wants and self.missed:
+            for at in range(0, 6 * self.reserved.count, 6):
+                if self._is_over(at):
+                    return True
+        return False
 
     def overfill(self) -> int:
         return self.executed - self.shares if self.executed > self.shares else 0
@@ -361,6 +371,7 @@ class Worker:
         if self.rejects[slot] >= REJECTS:
             self.rejects[slot] = 0
             self.left_out[slot] = self.now + LEFT_OUT_NS
+            self.absences.append((slot, self.now))
 
     def _set_wake(self) -> None:
         """The earliest time at which something is to be done although nothing happens."""
@@ -457,14 +468,21 @@ class Worker:
                 self.reserved.add(side, slot, price, taken, self.now + self.delay, child.number)
             if shares > taken:
                 self.reserved.add(side, slot, price, shares - taken, GONE, self.view.updates[slot])
+                self.missed = True
 
     def _expire(self) -> None:
         entry = 0
+        self.missed = False
         while entry < self.reserved.count:
             at = 6 * entry
-            until = self.reserved.entries[at + 4]
-            seen = self.view.updates[self.reserved.entries[at + 1]]
-            if (until == GONE and self.reserved.entries[at + 5] != seen) or 0 <= until <= self.now:
+            if self._is_over(at) or 0 <= self.reserved.entries[at + 4] <= self.now:
                 self.reserved.remove(entry)
-            else:
-                entry += 1
+                continue
+            if self.reserved.entries[at + 4] == GONE:
+                self.missed = True
+            entry += 1
+
+    def _is_over(self, at: int) -> bool:
+        """An entry of what was not there, whose venue has had a row since."""
+        seen = self.view.updates[self.reserved.entries[at + 1]]
+        return bool(self.reserved.entries[at + 4] == GONE and self.reserved.entries[at + 5] != seen)

@@ -181,8 +181,9 @@ def _stated(argument: str) -> dict[str, float]:
         whole = name != "horizon" or (number == number // 1 and number >= 1)
         if name not in PLACED_BY or name in found or not 0.0 <= number <= most or not whole:
             raise InputError(
-                f"cont_kukanov is given {one[:60]!r}: it may be given {', '.join(PENALTIES)}, dollars per share from 0 "
-                "on, and horizon, whole seconds, each once, such as cont_kukanov:horizon=30:lambda_under=0.05"
+                f"routing is {f'cont_kukanov:{argument}'[:80]!r}: {one[:40]!r} is none of what it may be given, "
+                f"{', '.join(PENALTIES)}, dollars per share from 0 on, and horizon, whole seconds, each once, such as "
+                "cont_kukanov:horizon=30:lambda_under=0.05"
             )
         found[name] = number
     return {name: found[name] for name in PLACED_BY if name in found}

@@ -9,7 +9,7 @@ cdef double FEE_UNITS
 
 
 cdef class Rates:
-    cdef public double fee, rebate, dollars_from, part_fee, part_rebate
+    cdef public double fee, rebate, dollars_from, part_fee, part_rebate, fee_bps, rebate_bps, flat_from
     cdef public bint known, part_known
 
     cpdef double fee_at(self, double price) except? -1.0
@@ -67,7 +67,7 @@ cdef class BookOfQuotes:
     cpdef show(self, object order, str venue_id, list bids, list asks, Rates rates, long long time)
 
 
-@cython.locals(price=double, size=double, fee=double, rebate=double, dollars_from=double)
+@cython.locals(price=double, size=double, fee=double, rebate=double, flat_from=double)
 cdef write_rows(double[::1] flat, Py_ssize_t at, Py_ssize_t end, list levels, double sign, Rates rates)
 
 

@@ -34,7 +34,10 @@ ROUNDER = 1.5 * 2.0**52  # added to a double below 2**51 it leaves no digit for 
 
 
 class Rates:
-    """What a venue charges and pays: dollars a share from a price up, parts of the price below it."""
+    """What a venue charges and pays: dollars a share from a price up, parts of the price below it.
+
+    From that price up there may be basis points of the price beside the dollars.
+    """
 
     def __init__(
         self,
@@ -45,20 +48,33 @@ class Rates:
         part_fee: float = 0.0,
         part_rebate: float = 0.0,
         part_known: bool = True,
+        fee_bps: float = 0.0,
+        rebate_bps: float = 0.0,
     ) -> None:
         self.fee, self.rebate = fee, rebate  # dollars a share
         self.known = known  # False: nobody stated them, they are a default
         self.dollars_from = dollars_from  # price, dollars
         self.part_fee, self.part_rebate = part_fee, part_rebate
         self.part_known = part_known
+        self.fee_bps, self.rebate_bps = fee_bps, rebate_bps
+        # From this price up they are the same at any price.
+        self.flat_from = math.inf if fee_bps != 0.0 or rebate_bps != 0.0 else dollars_from
 
     def fee_at(self, price: float) -> float:
         """Dollars a share that who takes a level pays."""
-        return self.fee if price >= self.dollars_from else rounded(self.part_fee * price, FEE_UNITS)
+        if price >= self.flat_from:
+            return self.fee
+        if price >= self.dollars_from:
+            return rounded(self.fee + self.fee_bps * price / 1e4, FEE_UNITS)
+        return rounded(self.part_fee * price, FEE_UNITS)
 
     def rebate_at(self, price: float) -> float:
         """Dollars a share that who rests there receives."""
-        return self.rebate if price >= self.dollars_from else rounded(self.part_rebate * price, FEE_UNITS)
+        if price >= self.flat_from:
+            return self.rebate
+        if price >= self.dollars_from:
+            return rounded(self.rebate + self.rebate_bps * price / 1e4, FEE_UNITS)
+        return rounded(self.part_rebate * price, FEE_UNITS)
 
     def usable_at(self, price: float) -> Status:
         known = self.known if price >= self.dollars_from else self.part_known
@@ -109,8 +125,8 @@ class VenueQuote:
 
     def fees_differ(self) -> bool:
         """Whether fees are parts of the price on either side, so that a buy's are not a sell's."""
-        dollars_from = self.rates.dollars_from
-        return self.price_of_fees(True) < dollars_from or self.price_of_fees(False) < dollars_from
+        flat_from = self.rates.flat_from
+        return self.price_of_fees(True) < flat_from or self.price_of_fees(False) < flat_from
 
     def price_of_fees(self, buying: bool) -> float:
         """The best price on the side that is taken, or else on the other; without a quote one at which dollars hold."""
@@ -175,7 +191,7 @@ class BookOfQuotes:
         for quote in self.quotes:
             rates = quote.rates
             terms = rates.fee, rates.rebate, rates.known, rates.dollars_from
-            parts = rates.part_fee, rates.part_rebate, rates.part_known
+            parts = rates.part_fee, rates.part_rebate, rates.part_known, rates.fee_bps, rates.rebate_bps
             shown.append((quote.order, quote.venue_id, quote.bids, quote.asks, (*terms, *parts), quote.time))
         return self.symbol, self.depth, self.time, self.sequence, self.doubts, shown
 
@@ -224,12 +240,12 @@ def order_of(quote: VenueQuote) -> Any:
 
 
 def write_rows(flat: Any, at: int, end: int, levels: list[Level], sign: float, rates: Rates) -> None:
-    fee, rebate, dollars_from = rates.fee, rates.rebate, rates.dollars_from
+    fee, rebate, flat_from = rates.fee, rates.rebate, rates.flat_from
     for price, size in levels:
         flat[at] = sign * price
         flat[at + 1] = size
-        flat[at + 2] = fee if price >= dollars_from else rates.fee_at(price)
-        flat[at + 3] = rebate if price >= dollars_from else rates.rebate_at(price)
+        flat[at + 2] = fee if price >= flat_from else rates.fee_at(price)
+        flat[at + 3] = rebate if price >= flat_from else rates.rebate_at(price)
         at += 4
     while at < end:  # an empty row: nothing is displayed there
         flat[at] = flat[at + 1] = 0.0

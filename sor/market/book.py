@@ -16,7 +16,8 @@ from sor.market import BookUpdate, Level
 from sor.market.fields import DOUBTS
 from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
-from sor.market.venues import DOLLARS_FROM, VenueDirectory, VenueEntry
+from sor.market.policy import Policy
+from sor.market.venues import VenueDirectory, VenueEntry, VenueRules
 from sor.types import Instrument, one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
@@ -341,15 +342,15 @@ class Books:
             self._show_level(book, level, None, None, update.time)
 
     def venue(self, publisher_id: int, time: int) -> RatedVenue:
-        """A publisher's venue, with what it charges and pays at a time."""
+        """A publisher's venue, with what it charges, pays and takes at a time."""
         found = self._venues.get(publisher_id)
         if found is None or not found.start <= time < found.end:
             entry = found.entry if found else self.directory.venue(publisher_id)
-            found = self._venues[publisher_id] = _venue_at(entry, time)
+            found = self._venues[publisher_id] = _venue_at(entry, time, self.directory.policy)
         return found
 
     def _apply_publisher(self, book: Book, update: BookUpdate, bids: Levels, asks: Levels) -> None:
-        entry, rates, _, _ = self.venue(update.publisher_id, update.time)
+        entry, rates, *_ = self.venue(update.publisher_id, update.time)
         shown_bids, shown_asks = _shown(bids, True), _shown(asks, False)
         book.show(entry.publisher_ids[0], entry.venue_id, shown_bids, shown_asks, rates, update.time)
 
@@ -370,7 +371,7 @@ class Books:
 
     def _set_side(self, book: Book, publisher_id: int, time: int, bid: Level | None, ask: Level | None) -> None:
         """Set the side that is given, of one publisher, and leave the other."""
-        entry, rates, _, _ = self.venue(publisher_id, time)
+        entry, rates, *_ = self.venue(publisher_id, time)
         order = entry.publisher_ids[0]
         known = next((quote for quote in book.quotes if quote.order == order), None)
         bids = [bid] if bid else known.bids if known else []
@@ -400,12 +401,15 @@ class Books:
             self._show_level(book, level, bid, ask, update.time)
 
     def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
-        entry, rates, _, _ = self._levels.get(level) or self._level(level)
+        entry, rates, *_ = self._level(level, time)
         bids, asks = [bid] if bid else [], [ask] if ask else []
         book.show(level, entry.venue_id, bids, asks, rates, time)
 
-    def _level(self, level: int) -> RatedVenue:
-        found = self._levels[level] = _venue_at(self.directory.level_venue(level), 0)
+    def _level(self, level: int, time: int) -> RatedVenue:
+        found = self._levels.get(level)
+        if found is None or not found.start <= time < found.end:
+            entry = self.directory.level_venue(level)
+            found = self._levels[level] = _venue_at(entry, time, self.directory.policy)
         return found
 
 
@@ -441,21 +445,26 @@ def _turn_of(book: Book) -> int:
 
 
 class RatedVenue(NamedTuple):
-    """A venue and its rates within [start, end), nanoseconds since the epoch."""
+    """A venue with its rates and rules within [start, end), nanoseconds since the epoch."""
 
     entry: VenueEntry
     rates: Any
     start: int
     end: int
+    rules: VenueRules
 
 
-def _venue_at(entry: VenueEntry, time: int) -> RatedVenue:
+def _venue_at(entry: VenueEntry, time: int, policy: Policy) -> RatedVenue:
     """Where nobody stated a fee below a dollar it is the most that Reg NMS 610(c) allows, and called unknown."""
-    figure = entry.figure_at(time)
-    part_fee, part_rebate = figure.sub_dollar_rates
-    known = entry.known and figure.sub_dollar is not None
-    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, DOLLARS_FROM, part_fee, part_rebate, known)
-    return RatedVenue(entry, rates, figure.start, figure.end)
+    figure, rules, cap = entry.figure_at(time), entry.rules_at(time), policy.access_caps(time)
+    below = figure.sub_dollar
+    parts = (cap.value.part, 0.0) if below is None else (below.taker_fee, below.maker_rebate)
+    known = entry.known and below is not None
+    bps = figure.fee_bps, figure.rebate_bps
+    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, figure.from_price, *parts, known, *bps)
+    return RatedVenue(
+        entry, rates, max(figure.start, rules.start, cap.start), min(figure.end, rules.end, cap.end), rules
+    )
 
 
 def _checked(name: str, levels: Any, descending: bool, instrument: Instrument | None) -> list[Level]:

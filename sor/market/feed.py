@@ -20,6 +20,7 @@ from sor.market.instruments import SHARES, Instruments, batch_in_lots
 from sor.market.lines import LONGEST_LINE
 from sor.market.packed import Unpacked
 from sor.market.rows import read_rows
+from sor.market.storage import matching
 from sor.market.venues import VenueDirectory
 from sor.types import whole_number
 
@@ -214,7 +215,8 @@ def read_feed(
     Parameters
     ----------
     paths : path or several
-        Files of any format that is known, plain or packed; ``-`` is standard input, which can be read once.
+        Files of any format that is known, plain or packed; ``-`` is standard input, which can be read once. They may
+        be addresses such as ``s3://bucket/day.parquet``, and of these also patterns: ``s3://bucket/*.parquet``.
     symbols : str or several, optional
         Only rows of these.
     start, end : str or int, optional
@@ -243,7 +245,8 @@ def read_feed(
     >>> for batch in feed:
     ...     print(len(batch), batch.symbols, batch.bid_price[0], batch.bid_size[0])
     """
-    found = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    given = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
+    found = [path for one in given for path in matching(one)]
     if not found:
         raise InputError("paths is empty: it must name one file or more")
     wanted = None if symbols is None else frozenset([symbols] if isinstance(symbols, str) else symbols)

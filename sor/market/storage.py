@@ -28,6 +28,22 @@ def opened(path: str) -> Any:
     return _there(path, lambda system, name: system.open(name, "rb"))
 
 
+def matching(path: str) -> list[str]:
+    """Addresses that fit one with an asterisk, by name, as no shell finds them; another path is the only one itself.
+
+    Raises
+    ------
+    InputError
+        None fits.
+    """
+    if not is_remote(path) or "*" not in path:
+        return [path]
+    found = _there(path, lambda system, name: sorted(map(system.unstrip_protocol, system.glob(name))))
+    if not found:
+        raise InputError(f"cannot read {path}: no file there has such a name")
+    return list(found)
+
+
 def put(local: str, path: str) -> None:
     """Copy a local file there; a store shows it once it is whole.
 
@@ -52,6 +68,16 @@ def inside(folder: str, name: str) -> str:
 def exists(path: str) -> bool:
     """Whether there is a file, here or elsewhere."""
     return bool(_there(path, lambda system, name: system.exists(name))) if is_remote(path) else os.path.exists(path)
+
+
+def names(folder: str) -> set[str]:
+    """Of the files in a folder, here or elsewhere, asked for once: elsewhere each question takes its time."""
+
+    def listed(system: Any, name: str) -> list[str]:
+        return list(system.ls(name, detail=False)) if system.exists(name) else []
+
+    found = _there(folder, listed) if is_remote(folder) else os.listdir(folder)
+    return {os.path.basename(path) for path in found}
 
 
 def fingerprint(path: str) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from sor.errors import InputError
 
@@ -22,6 +23,25 @@ else:
     import tomli as tomllib
 
 SCHEMA_VERSION = 1
+
+MIN_TIME = -(2**63)  # the earliest and the latest time, nanoseconds since the epoch as 64-bit integers
+MAX_TIME = 2**63 - 1
+NANOSECONDS_A_DAY = 86_400 * 10**9
+FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2262, 1, 1)  # 64-bit nanoseconds end in April 2262
+
+# What several files may say; a description is what a complaint tells the user. Real fees are below a cent a share and
+# below a hundredth of the price, so that more is another unit by mistake.
+Dollars = Annotated[
+    float,
+    Meta(ge=-1.0, le=1.0, description="a number from -1 to 1, dollars per share; is it in cents or basis points?"),
+]
+Part = Annotated[
+    float,
+    Meta(ge=-0.05, le=0.05, description="a number from -0.05 to 0.05, a part of the price; is it in percent?"),
+]
+Text = Annotated[str, Meta(pattern=r"\S", description="text in quotes, not empty")]
+Mark = Annotated[bool, Meta(description="true or false, without quotes")]
+Day = Annotated[date, Meta(description="a day without quotes, such as 2024-01-01")]
 
 T = TypeVar("T")
 
@@ -123,11 +143,33 @@ def _place(path: str, top: dict[str, Any], file: Any, name_key: str) -> tuple[st
 def _described(kind: Any) -> tuple[Any, str]:
     """A field's type, without None where that may stand for it, and its description."""
     may_be = ""
-    if isinstance(kind, msgspec.inspect.Metadata):
-        kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", "")
-    if isinstance(kind, msgspec.inspect.UnionType):
-        kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
+    while isinstance(kind, msgspec.inspect.Metadata | msgspec.inspect.UnionType):
+        if isinstance(kind, msgspec.inspect.Metadata):
+            kind, may_be = kind.type, (kind.extra_json_schema or {}).get("description", may_be)
+        else:
+            kind = next(one for one in kind.types if not isinstance(one, msgspec.inspect.NoneType))
     return kind, may_be
+
+
+def start_of(day: date) -> int:
+    """The beginning of a day, 00:00 UTC, in nanoseconds since the epoch.
+
+    Raises
+    ------
+    ValueError
+        It is beyond 64 bits; in the words of a complaint about ``valid_from``.
+    """
+    if not FIRST_DAY <= day <= LAST_DAY:
+        raise ValueError(f"valid_from is {day}: it may be {FIRST_DAY} to {LAST_DAY}")
+    return (day - FIRST_DAY).days * NANOSECONDS_A_DAY
+
+
+def day_of(time_ns: int) -> date | str:
+    """The UTC day of a time, or the bare number where the calendar has no such day."""
+    try:
+        return date.fromordinal(FIRST_DAY.toordinal() + time_ns // NANOSECONDS_A_DAY)
+    except (ValueError, OverflowError):
+        return f"time {time_ns}"
 
 
 def nearest(word: str, known: Iterable[str], count: int = 1) -> str:

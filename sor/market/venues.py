@@ -8,6 +8,7 @@ A file of the user's own has the same form and is laid over it::
     figure = entry.figure_at(1_700_000_000_000_000_000)
     figure.taker_fee, figure.maker_rebate                # dollars per share, from $1 up
     figure.sub_dollar                                    # parts of the price, below $1; None: nobody stated them
+    entry.rules_at(1_700_000_000_000_000_000).lot        # what it takes; 1 where no rule is known
 
 Signs: ``taker_fee`` is paid by the taker, ``maker_rebate`` is received by the maker; at an inverted venue
 both are negative.
@@ -20,49 +21,32 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from sor.errors import InputError
 from sor.market import toml_file
-from sor.market.toml_file import nearest
+from sor.market.policy import DOLLARS_FROM, Policy
+from sor.market.toml_file import MAX_TIME, MIN_TIME, Day, Dollars, Mark, Part, Text, day_of, nearest, start_of
+from sor.types import MAX_ORDER
 
-__all__ = ["Figure", "SubDollar", "VenueEntry", "VenueDirectory"]
+__all__ = ["Figure", "SubDollar", "VenueDirectory", "VenueEntry", "VenueRules"]
 
 logger = logging.getLogger(__name__)
-
-MIN_TIME = -(2**63)  # the earliest and the latest time, nanoseconds since the epoch as 64-bit integers
-MAX_TIME = 2**63 - 1
-NANOSECONDS_A_DAY = 86_400 * 10**9
-
-FIRST_DAY, LAST_DAY = date(1970, 1, 1), date(2262, 1, 1)  # 64-bit nanoseconds end in April 2262
-
-DOLLARS_FROM = 1.0  # price, dollars: below it US venues charge a part of the price
-SUB_DOLLAR_CAP = 0.003  # of the price: the most that an exchange may charge below $1, by Reg NMS 610(c)
 
 # (taker fee, maker rebate) in $ per share of the venues that the levels of one book are shown as, in turn.
 LEVEL_RATES = ((0.003, 0.001), (0.002, 0.0015), (0.0025, 0.001))
 
 _NUMBERED_VENUE = re.compile(r"(publisher|venue)_(0|[1-9][0-9]{0,18})")
 
-# What a venue file may say; a description is what a complaint tells the user. Real figures are below a cent a share
-# and below a hundredth of the price, so that more is another unit by mistake.
-Dollars = Annotated[
-    float,
-    Meta(ge=-1.0, le=1.0, description="a number from -1 to 1, dollars per share; is it in cents or basis points?"),
-]
-Part = Annotated[
-    float,
-    Meta(ge=-0.05, le=0.05, description="a number from -0.05 to 0.05, a part of the price; is it in percent?"),
-]
-Text = Annotated[str, Meta(pattern=r"\S", description="text in quotes, not empty")]
-Mark = Annotated[bool, Meta(description="true or false, without quotes")]
+# What a venue file may say, beside what any file may; a description is what a complaint tells the user.
 Mic = Annotated[
     str, Meta(pattern=r"\A[A-Z0-9]{4}\Z", description="text in quotes, 4 upper-case letters or digits (ISO 10383)")
 ]
-Day = Annotated[date, Meta(description="a day without quotes, such as 2024-01-01")]
+Bps = Annotated[float, Meta(ge=-500.0, le=500.0, description="a number from -500 to 500, basis points of the price")]
+Shares = Annotated[int, Meta(ge=0, le=MAX_ORDER, description="a whole number of shares, 0 or more")]
 PublisherIds = Annotated[
     tuple[Annotated[int, Meta(ge=0)], ...],
     Meta(description="a list of whole numbers, 0 or more, such as [2, 46]"),
@@ -111,7 +95,11 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
         The day of ``start``; the day of ``end`` in a figure used for the time before it
         (`VenueEntry.figure_at`); ``date.min`` in figures that belong to no day.
     sub_dollar : SubDollar or None
-        The same below $1; None where nobody stated it, and the cap of Reg NMS 610(c) stands in.
+        The same below $1; None where nobody stated it, and the cap of the day (`Policy.access_cap`) stands in.
+    from_price : float
+        The price from which the figure holds, dollars: 1, or 0 for one that holds at all prices.
+    fee_bps, rebate_bps : float
+        Basis points of the price, beside the dollars a share.
     """
 
     taker_fee: float
@@ -123,17 +111,76 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
     source: str
     valid_from: date
     sub_dollar: SubDollar | None = None
+    from_price: float = DOLLARS_FROM
+    fee_bps: float = 0.0
+    rebate_bps: float = 0.0
 
-    @property
-    def sub_dollar_rates(self) -> tuple[float, float]:
-        """Taker fee and maker rebate below $1, parts of the price."""
-        if self.sub_dollar is None:
-            return SUB_DOLLAR_CAP, 0.0
-        return self.sub_dollar.taker_fee, self.sub_dollar.maker_rebate
+
+class VenueRules(msgspec.Struct, frozen=True, gc=False):
+    """What a venue takes within ``[start, end)``; without arguments it takes everything, for nothing.
+
+    Attributes
+    ----------
+    lot : int or "round"
+        Shares: orders are multiples of it. 1 where odd lots are taken; "round" where orders are multiples of the round
+        lot of the day (`lot_at`).
+    min_quantity, min_notional : int, float
+        An order is at least so many shares, and so many dollars.
+    min_execution : int
+        Shares that it fills at once, or nothing.
+    max_quantity : int or None
+        An order is of so many shares at most.
+    ticket : float
+        Dollars for each order sent.
+    tick : float or None
+        Prices of limit orders are multiples of it, dollars.
+    start, end : int
+        UTC nanoseconds since the epoch. ``end`` is the start of the venue's next rules, or 2**63 - 1.
+    verified : bool
+        Whether the rules were read in the source named.
+    source : str
+    valid_from : date or None
+        The day of ``start``; that of ``end`` in rules used for the time before them (`VenueEntry.rules_at`).
+    """
+
+    lot: int | Literal["round"] = 1
+    min_quantity: int = 0
+    min_notional: float = 0.0
+    min_execution: int = 0
+    max_quantity: int | None = None
+    ticket: float = 0.0
+    tick: float | None = None
+    start: int = MIN_TIME
+    end: int = MAX_TIME
+    verified: bool = False
+    source: str = ""
+    valid_from: date | None = None
+
+    def lot_at(self, policy: Policy, time: int, price: float) -> int:
+        """Shares that orders are multiples of.
+
+        Parameters
+        ----------
+        policy : Policy
+            Tells the round lot of the day.
+        time : int
+            UTC nanoseconds since the epoch.
+        price : float
+            What the round lot goes by, dollars a share (`Policy.round_lot`).
+
+        Raises
+        ------
+        InputError
+        """
+        return policy.round_lot(time, price).value if self.lot == "round" else self.lot
+
+
+NO_RULES = VenueRules()
+_Dated = TypeVar("_Dated", Figure, VenueRules)
 
 
 class VenueEntry(msgspec.Struct, frozen=True, dict=True):
-    """A venue with the history of its fees.
+    """A venue with the history of its fees and rules.
 
     Attributes
     ----------
@@ -148,6 +195,8 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
         At least one, by ascending ``start``, without gaps.
     known : bool
         False where the figures are the default ones because the directory does not know the venue.
+    rules : tuple of VenueRules
+        By ascending ``start``, without gaps; none where no rule is known.
     """
 
     venue_id: str
@@ -156,6 +205,7 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
     publisher_ids: tuple[int, ...]
     figures: tuple[Figure, ...]
     known: bool
+    rules: tuple[VenueRules, ...] = ()
 
     def figure_at(self, time_ns: int) -> Figure:
         """Return the figure valid at a time.
@@ -169,24 +219,31 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
         time_ns : int
             UTC nanoseconds since the epoch.
         """
-        for figure in reversed(self.figures):
-            if figure.start <= time_ns:
-                return figure
-        return self._figure_before(time_ns)
+        return self._held(self.figures, "fee", time_ns)
 
-    def _figure_before(self, time_ns: int) -> Figure:
+    def rules_at(self, time_ns: int) -> VenueRules:
+        """Return what the venue takes at a time, in the same way; `NO_RULES` where none is known at all."""
+        return self._held(self.rules, "rule", time_ns) if self.rules else NO_RULES
+
+    def _held(self, history: tuple[_Dated, ...], what: str, time_ns: int) -> _Dated:
+        for one in reversed(history):
+            if one.start <= time_ns:
+                return one
+        return self._before(history[0], what, time_ns)
+
+    def _before(self, earliest: _Dated, what: str, time_ns: int) -> _Dated:
         # Kept in __dict__: a note of this entry, and so of its directory, that is no part of its value.
-        stretched: Figure | None = self.__dict__.get("figure_before")
+        stretched: _Dated | None = self.__dict__.get(what)
         if stretched is None:
-            earliest = self.figures[0]
             logger.warning(
-                "venue %s: no fee is known before %s; using the earliest one for %s",
+                "venue %s: no %s is known before %s; using the earliest one for %s",
                 self.venue_id,
+                what,
                 earliest.valid_from,
-                _day_of(time_ns),
+                day_of(time_ns),
             )
             stretched = msgspec.structs.replace(earliest, start=MIN_TIME, end=earliest.start)
-            self.__dict__["figure_before"] = stretched
+            self.__dict__[what] = stretched
         return stretched
 
 
@@ -201,6 +258,8 @@ class VenueDirectory:
         The venues listed.
     default : Figure
         What a venue that is not listed is taken to charge and pay.
+    policy : Policy, optional
+        The market's rules by date, by default the built-in ones: fees that nobody stated are the cap of the day.
 
     Raises
     ------
@@ -208,8 +267,9 @@ class VenueDirectory:
         If two entries share a venue id or a publisher id.
     """
 
-    def __init__(self, entries: Iterable[VenueEntry], default: Figure) -> None:
+    def __init__(self, entries: Iterable[VenueEntry], default: Figure, policy: Policy | None = None) -> None:
         self.default = default
+        self.policy = Policy.load() if policy is None else policy
         listed = tuple(entries)
         self._by_mic = _by_mic(listed, "entries")
         self._by_publisher = _by_publisher(listed, "entries")
@@ -217,7 +277,7 @@ class VenueDirectory:
         self._levels: dict[int, VenueEntry] = {}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> "VenueDirectory":
+    def load(cls, path: str | os.PathLike[str] | None = None, policy: Policy | None = None) -> "VenueDirectory":
         """Read the built-in directory, and lay a file of the user's own over it.
 
         Parameters
@@ -225,6 +285,8 @@ class VenueDirectory:
         path : path, optional
             A TOML file of the form of the built-in one. Each of its entries replaces the built-in entry of
             the same MIC as a whole, or is added; its ``[default]``, if any, replaces the built-in default.
+        policy : Policy, optional
+            As for the directory itself.
 
         Raises
         ------
@@ -242,7 +304,7 @@ class VenueDirectory:
             _by_publisher(entries.values(), f"{os.fspath(path)}, merged with the built-in directory", hint)
         if default is None:
             raise InputError("sor/market/venues.toml: [default] is missing")
-        return cls(entries.values(), default)
+        return cls(entries.values(), default, policy)
 
     def __iter__(self) -> Iterator[VenueEntry]:
         return iter(self._by_mic.values())
@@ -364,14 +426,46 @@ class _FigureTable(msgspec.Struct, forbid_unknown_fields=True):
     maker_rebate_verified: Mark
     source: Text
     sub_dollar: SubDollar | None = None
+    from_price: Annotated[float, Meta(description="1, or 0 for a figure that holds at all prices, dollars")] = 1.0
+    fee_bps: Bps = 0.0
+    rebate_bps: Bps = 0.0
 
     def __post_init__(self) -> None:
-        if not FIRST_DAY <= self.valid_from <= LAST_DAY:
-            raise ValueError(f"valid_from is {self.valid_from}: it may be {FIRST_DAY} to {LAST_DAY}")
+        start_of(self.valid_from)
+        if self.from_price not in (0.0, DOLLARS_FROM):
+            raise ValueError(f"from_price is {self.from_price:g}: it may be 1, or 0 for all prices")
+        if self.from_price == 0.0 and self.sub_dollar is not None:
+            raise ValueError("from_price is 0: there may be no sub_dollar then, as the figure holds at all prices")
 
-    def figure(self) -> Figure:
-        start = (self.valid_from - FIRST_DAY).days * NANOSECONDS_A_DAY
-        return Figure(**msgspec.structs.asdict(self), start=start, end=MAX_TIME)
+    def held(self) -> Figure:
+        return Figure(**msgspec.structs.asdict(self), start=start_of(self.valid_from), end=MAX_TIME)
+
+
+class _RulesTable(msgspec.Struct, forbid_unknown_fields=True):
+    valid_from: Day
+    verified: Mark
+    source: Text
+    lot: Annotated[
+        Annotated[int, Meta(ge=1, le=MAX_ORDER)] | Literal["round"],
+        Meta(description='a whole number of shares, 1 or more, or "round" for the round lot of the day'),
+    ] = 1
+    min_quantity: Shares = 0
+    min_notional: Annotated[float, Meta(ge=0.0, le=1e12, description="a number of dollars, 0 or more")] = 0.0
+    min_execution: Shares = 0
+    max_quantity: Annotated[int, Meta(ge=1, le=MAX_ORDER, description="a whole number of shares, 1 or more")] | None = (
+        None
+    )
+    ticket: Annotated[float, Meta(ge=0.0, le=1e6, description="a number of dollars, 0 or more")] = 0.0
+    tick: Annotated[float, Meta(gt=0.0, le=1e6, description="a number above 0, dollars")] | None = None
+
+    def __post_init__(self) -> None:
+        start_of(self.valid_from)
+        least = max(self.min_quantity, self.min_execution, 0 if self.lot == "round" else self.lot)
+        if self.max_quantity is not None and self.max_quantity < least:
+            raise ValueError(f"max_quantity is {self.max_quantity}: it may be {least} or more, by the other rules")
+
+    def held(self) -> VenueRules:
+        return VenueRules(**msgspec.structs.asdict(self), start=start_of(self.valid_from))
 
 
 class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -383,21 +477,32 @@ class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
         list[_FigureTable], Meta(min_length=1, description="one or more: write [[venue.figures]] in double brackets")
     ]
 
+    rules: Annotated[list[_RulesTable], Meta(description="several: write [[venue.rules]] in double brackets")] = []
+
     def __post_init__(self) -> None:
         if len(set(self.publisher_ids)) < len(self.publisher_ids):
             ids = list(self.publisher_ids)
             raise ValueError(f"publisher_ids is {ids}: it may be a list that names each id once")
-        days = sorted(table.valid_from for table in self.figures)
-        for day, following in itertools.pairwise(days):
-            if day == following:
-                raise ValueError(f"valid_from is {day} in two figures: each needs its own day")
+        for what, tables in (("figures", self.figures), ("rules", self.rules)):
+            days = sorted(table.valid_from for table in tables)
+            for day, following in itertools.pairwise(days):
+                if day == following:
+                    raise ValueError(f"valid_from is {day} in two {what}: each needs its own day")
 
     def entry(self) -> VenueEntry:
-        """With its figures by ascending day, each ending where the next begins."""
-        figures = sorted((table.figure() for table in self.figures), key=lambda figure: figure.start)
-        ends = [figure.start for figure in figures[1:]] + [MAX_TIME]
-        chained = [msgspec.structs.replace(figure, end=end) for figure, end in zip(figures, ends, strict=True)]
-        return VenueEntry(self.mic, self.name, self.model, self.publisher_ids, tuple(chained), known=True)
+        figures, rules = _chained(table.held() for table in self.figures), _chained(one.held() for one in self.rules)
+        return VenueEntry(self.mic, self.name, self.model, self.publisher_ids, figures, True, rules)
+
+
+def _chained(history: Iterable[_Dated]) -> tuple[_Dated, ...]:
+    """By ascending day, each ending where the next begins."""
+    ordered: list[_Dated] = sorted(history, key=_start)
+    starts = (*(one.start for one in ordered), MAX_TIME)
+    return tuple(msgspec.structs.replace(one, end=end) for one, end in zip(ordered, starts[1:], strict=True))
+
+
+def _start(one: Figure | VenueRules) -> int:
+    return one.start
 
 
 class _DefaultTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -444,11 +549,3 @@ def _by_publisher(entries: Iterable[VenueEntry], where: str, hint: str = "") -> 
                 both = f"{other.venue_id} and {entry.venue_id}"
                 raise InputError(f"{where}: publisher id {number} is in publisher_ids of both {both}{hint}")
     return found
-
-
-def _day_of(time_ns: int) -> date | str:
-    """Return the UTC day of a time, or the bare number where the calendar has no such day."""
-    try:
-        return date.fromordinal(FIRST_DAY.toordinal() + time_ns // NANOSECONDS_A_DAY)
-    except (ValueError, OverflowError):
-        return f"time {time_ns}"

@@ -248,7 +248,7 @@ class Routing:
             self._columns.append([self._column(quote) for quote in book.quotes])
         follower.layouts[symbol] = layout
         if publisher in books.publishers:
-            entry, rates, start, end = books.venue(publisher, time)
+            entry, rates, start, end, _ = books.venue(publisher, time)
             follower.known[publisher] = many.Known(entry.publisher_ids[0], entry.venue_id, rates, start, end)
 
     def _column(self, quote: Any) -> int:

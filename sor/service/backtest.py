@@ -19,13 +19,13 @@ from sor.backtest.tuning import Tuning
 from sor.backtest.work import ANYWHERE, QUEUES, Rules
 from sor.errors import Exit, InputError
 from sor.market.columns import arrow
-from sor.market.venues import VenueDirectory
 from sor.market.whole_file import WholeFile
 from sor.report.figures import library
 from sor.service import options
 from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
 from sor.service.outputs import say
+from sor.service.pipelines import directory_of
 from sor.service.settings import BacktestSettings, TuneSettings, WorkSettings, beside, from_environment
 from sor.types import SIDES, CostParameters
 
@@ -50,7 +50,7 @@ def worked(command: str, settings: BacktestSettings | TuneSettings, run: Callabl
     """What comes of a command's work, and its exit status."""
     if settings.report is not None:
         library()
-    directory = VenueDirectory.load(settings.venues)
+    directory = directory_of(settings)
     feed = feed_of(settings, directory, settings.depth)
     with OrderProgress() as progress:
         try:
@@ -173,7 +173,7 @@ class OrderProgress(StatusLine):
     def stopped(self, keep: str | None) -> None:
         """Say how far it came, and how to go on."""
         done = f"stopped after {self._done:,} of {self._all:,} orders" if self._all else "stopped before any order"
-        if keep is not None:
+        if keep is not None and self._done:
             report.warning(f"sor: {done}; what was done is in {keep}, and the same command goes on from there")
             return
         report.warning(

@@ -22,8 +22,11 @@ from sor.kafka.waiting import Deadline
 from sor.market import Decoder
 from sor.market.databento_json import JsonDecoder
 from sor.market.instruments import Instruments
-from sor.market.venues import VenueDirectory
+from sor.market.policy import DOLLARS_FROM, AccessCap
+from sor.market.toml_file import day_of
+from sor.market.venues import Figure, VenueDirectory, VenueEntry
 from sor.service import rules
+from sor.service.pipelines import directory_of
 from sor.service.settings import (
     CheckSettings,
     ConsumeSettings,
@@ -43,7 +46,7 @@ LONGEST_LOOK_S = 10.0  # at all of them
 class Finding(NamedTuple):
     """What came of one check."""
 
-    verdict: str  # ok, FAIL or skip
+    verdict: str  # ok, warn, FAIL or skip
     what: str
     story: str
     error: Exception | None = None  # of a FAIL
@@ -55,6 +58,10 @@ class Finding(NamedTuple):
 
 class Skipped(Exception):
     """Something that was not asked for, or cannot be told without changing anything; the message says which."""
+
+
+class Doubtful(Exception):
+    """Something to look into, with which a run goes all the same; the message says what."""
 
 
 class Use(NamedTuple):
@@ -98,6 +105,7 @@ def check(settings: CheckSettings) -> Iterator[Finding]:
         yield _try("feed", lambda: _feed(path, settings.venues, settings.instruments))
     else:
         yield _try("venues", lambda: _venues(settings))
+        yield _try("fees", lambda: _fees(settings, time.time_ns()))
         if settings.instruments is not None:
             yield _try("instruments", lambda: _instruments(settings))
     try:
@@ -136,6 +144,8 @@ def _try(what: str, check: Callable[[], str], patience: float = 0) -> Finding:
         return Finding("ok", what, _patiently(check, patience))
     except Skipped as reason:
         return Finding("skip", what, str(reason))
+    except Doubtful as doubt:
+        return Finding("warn", what, str(doubt))
     except kafka_errors.KafkaError as error:
         return Finding("FAIL", what, f"{type(error).__name__}: {error}", error)
     except (SorError, OSError) as error:
@@ -188,10 +198,34 @@ def _first_symbol(decoder: Decoder, source: FileSource) -> str | None:
 
 
 def _venues(settings: RoutingSettings) -> str:
-    directory = VenueDirectory.load(settings.venues)
+    directory = directory_of(settings)
     excluded = directory.check_ids(settings.exclude_venues)
     origin = "the built-in directory" if settings.venues is None else f"{settings.venues} over the built-in directory"
     return f"{len(list(directory))} from {origin}" + (f", {len(excluded)} excluded" if excluded else "")
+
+
+def _fees(settings: RoutingSettings, now: int) -> str:
+    """That no figure for US stocks, which holds from $1 up, is above what an exchange may charge on this day."""
+    directory = directory_of(settings)
+    cap = directory.policy.access_caps(now)
+    allowed = f"${cap.value.dollars:g} a share, below $1 {100 * cap.value.part:g} % of the price"
+    if not cap.sure:
+        allowed += "; not known for sure"
+    found = [above for entry in directory if (above := _above(entry, entry.figure_at(now), cap.value))]
+    if found:
+        told = f"above the cap of {day_of(now)} ({allowed}: {cap.source})"
+        raise Doubtful(f"the taker fee of {', '.join(found)} is {told}")
+    return f"no taker fee is above the cap ({allowed})"
+
+
+def _above(entry: VenueEntry, figure: Figure, cap: AccessCap) -> str:
+    if figure.from_price != DOLLARS_FROM:
+        return ""
+    fee, below = round(figure.taker_fee + figure.fee_bps * DOLLARS_FROM / 1e4, 12), figure.sub_dollar
+    found = [f"${fee:g}"] if fee > cap.dollars else []
+    if below is not None and below.taker_fee > cap.part:
+        found.append(f"{100 * below.taker_fee:g} % of a price below $1")
+    return f"{entry.venue_id} ({' and '.join(found)})" if found else ""
 
 
 def _instruments(settings: RoutingSettings) -> str:

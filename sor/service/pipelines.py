@@ -13,9 +13,10 @@ from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.instruments import Instruments
 from sor.market.outflow import Outflows
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
 from sor.routing.router import Router
-from sor.service.settings import ConsumeSettings, RoutingSettings
+from sor.service.settings import ConsumeSettings, RoutingSettings, WorkSettings
 from sor.stream.messages import Sink
 from sor.stream.orders import DEPTH, Feed, NewRouter, OrderPipeline, OrderRecovery, Terms
 from sor.stream.pipeline import Pipeline
@@ -58,7 +59,7 @@ def plan_of(
     ------
     InputError
     """
-    directory = directory or VenueDirectory.load(settings.venues)
+    directory = directory or directory_of(settings)
     instruments = Instruments.load(settings.instruments) if instruments is None else instruments
     new_router = _routers(settings, directory)
 
@@ -67,6 +68,16 @@ def plan_of(
 
     new_books(1)
     return Plan(settings, venues_from, new_router, new_router(None, None), new_books, directory, instruments)
+
+
+def directory_of(settings: RoutingSettings | WorkSettings) -> VenueDirectory:
+    """The venues with the rules of the market.
+
+    Raises
+    ------
+    InputError
+    """
+    return VenueDirectory.load(settings.venues, Policy.load(settings.policy))
 
 
 def new_pipeline(

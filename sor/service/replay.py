@@ -9,7 +9,7 @@ import os
 from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
 from sor.service.outputs import closing, create, letters
-from sor.service.pipelines import new_pipeline, plan_of, wants_events
+from sor.service.pipelines import directory_of, new_pipeline, plan_of, wants_events
 from sor.service.replay_columns import replay_in_columns
 from sor.service.run import run_to_end
 from sor.service.settings import ReplaySettings, in_columns
@@ -24,7 +24,7 @@ LOOK_AHEAD = 10_000  # rows of a file read to see whether it has one publisher o
 def replay(settings: ReplaySettings) -> int:
     """Route every row of a recorded feed."""
     path = settings.csv_file
-    directory = VenueDirectory.load(settings.venues)
+    directory = directory_of(settings)
     instruments = Instruments.load(settings.instruments)
     venues_from = settings.venues_from or (
         "publishers" if wants_events(settings) else _venues_of(path, directory, instruments)

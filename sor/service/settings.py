@@ -57,6 +57,12 @@ _OBJECTIVE = Option(
     "sweep (displayed shares at least cost), shortfall (against the mid) or notional (the formula as it stands)",
 )
 _VENUES = Option("SOR_VENUES", text, "venue file (TOML), laid over the built-in directory", file="read")
+_POLICY = Option(
+    "SOR_POLICY",
+    text,
+    "policy file (TOML), laid over the built-in rules of the market by date: round lots, fee cap, ticks, protection",
+    file="read",
+)
 _INSTRUMENTS = Option(
     "SOR_INSTRUMENTS",
     text,
@@ -123,6 +129,7 @@ class RoutingSettings(ModelSettings):
     ] = 60
     max_quote_age: Annotated[float | None, _MAX_QUOTE_AGE] = None
     venues: Annotated[str | None, _VENUES] = None
+    policy: Annotated[str | None, _POLICY] = None
     instruments: Annotated[str | None, _INSTRUMENTS] = None
     exclude_venues: Annotated[
         tuple[str, ...], Option("SOR_EXCLUDE_VENUES", names, "venue ids that get nothing, comma-separated")
@@ -165,7 +172,14 @@ class FeedSettings(Settings):
 
     files: Annotated[
         tuple[str, ...],
-        Option("", paths, "files of any format that is read, plain or packed", flag=POSITIONAL, file="read", many=True),
+        Option(
+            "",
+            paths,
+            "files of any format that is read, plain or packed, or addresses of such",
+            flag=POSITIONAL,
+            file="read",
+            many=True,
+        ),
     ] = ()
     symbols: Annotated[tuple[str, ...], Option("SOR_SYMBOLS", names, "rows of these alone, comma-separated")] = ()
     start: Annotated[
@@ -626,6 +640,7 @@ def truth_files(output: str | None) -> tuple[str, str] | None:
 class WorkSettings(FeedSettings, ModelSettings, LogSettings):
     """Orders, and the market that they are worked on."""
 
+    policy: Annotated[str | None, _POLICY] = None
     order_size: Annotated[
         tuple[int | Decimal, ...],
         Option(

@@ -463,6 +463,51 @@ def test_rule_3_a_report_takes_as_long_back(backend: Kernel) -> None:
     assert told == [40]
 
 
+@pytest.mark.parametrize(("again", "time"), [((0, 30), 35), ((1, 30), 55)])
+def test_rule_3_what_was_missed_is_asked_for_at_the_next_row_of_its_venue(
+    backend: Kernel, again: tuple[int, int], time: int
+) -> None:
+    """Gone as the order arrives, and back before that is told: a row that says the same is enough, of that venue."""
+    slot, when = again
+    tape = [
+        offer(1, (1002, 300)), offer(4, (1003, 1)), offer(8, (1002, 300)),
+        Row(when, [(1000, 500)], [(1002, 300)] if slot == 0 else [(1009, 1)], slot=slot),
+        Row(40, [(1000, 500)], [(1009, 1)], slot=1),
+        Row(41, [(1000, 500)], [(1009, 1)], slot=1),
+        offer(50, (1002, 300)),
+    ]  # fmt: skip
+    sim = taking(backend, 300, limit=1002 * CENT)
+    run(backend, tape, [sim], venues=2, latency=5)
+    assert priced(sim) == [(time, 1002, 300)]
+
+
+@given(st.data())
+def test_rule_3_an_order_is_woken_whenever_it_may_do_something(data: st.DataObject) -> None:
+    """One that is asked at each time does the same as one that the market wakes."""
+    on = kernel(data.draw(st.sampled_from(BACKENDS)))
+    late, delay, latency = (data.draw(st.integers(0, 4)) for _ in range(3))
+    tape = [row._replace(known=(row.known or 0) + delay) for row in data.draw(tapes(late=late, least=4))]
+    refresh, oldest = data.draw(st.sampled_from([3, 9, FAR])), data.draw(st.sampled_from([2, 5, 2**62]))
+    depth = data.draw(st.integers(1, 2))
+    same = late == delay == 0
+    side = data.draw(st.sampled_from([BUY, SELL]))
+
+    class Often(on.workers.Schedule):  # type: ignore[name-defined, misc]
+        def next(self, worker: Any, now: int) -> int:
+            return now + 1
+
+    found = []
+    for schedule in (Often(), on.workers.Schedule()):
+        sim = taking(on, 5_000, 2, side=side, schedule=schedule, refresh=refresh, end=300, delay=delay)
+        one = market(on, 2, depth, latency=latency, delay=delay, same=same)
+        one.oldest = oldest
+        one.begin(sim)
+        one.run(rows(on, depth, tape))
+        one.finish()
+        found.append(sends(sim, FAR))
+    assert found[0] == found[1]
+
+
 # --- rules 4 to 7 ----------------------------------------------------------------------------------------------------
 
 
@@ -624,6 +669,33 @@ def test_rule_7_of_consolidated_quotes_a_row_is_of_who_it_names(backend: Kernel)
     assert sorted(priced(sim)) == [(14, 1002, 9), (14, 1002, 40)]
 
 
+@pytest.mark.parametrize(("time", "filled"), [(111, [500]), (112, [500, 500])])
+def test_rule_7_what_is_stale_is_out_of_sight(backend: Kernel, time: int, filled: list[int]) -> None:
+    """From 12 on: after `refresh` it is taken to be other shares."""
+    sim = taking(backend, ALL, refresh=100)
+    aged(backend, [offer(1, (1002, 500)), offer(time, (1002, 500))], [sim], 10)
+    assert [shares for _, shares in fills(sim)] == filled
+
+
+def test_rule_7_orders_are_asked_when_a_venue_is_stale(backend: Kernel) -> None:
+    class Second(backend.routings.Sweep):  # type: ignore[name-defined, misc]
+        def split(self, worker: Any, shares: int) -> list[Any]:
+            return [] if worker.view.best_slot[0] == 0 else super().split(worker, shares)
+
+    sim = taking(backend, 70, 2, routing=Second(True))
+    tape = [offer(1, (1001, 70)), offer(1, (1002, 70), bids=[(999, 5)])._replace(slot=1)]
+    aged(backend, [*tape, tape[1]._replace(time=9)], [sim], 10, 2)
+    assert priced(sim) == [(12, 1002, 70)]
+
+
+def test_rule_7_mids_until_a_venue_is_stale_are_mids(backend: Kernel) -> None:
+    """50 ms after the fill there is one, and a second after it none any more."""
+    sim = taking(backend, 70, 2)
+    aged(backend, [offer(1, (1002, 70))], [sim], 60 * 10**6)
+    [(fill, _)] = sim.fills
+    assert fill.later[:2] == [2002 * CENT, None]
+
+
 def test_rule_7_a_queue_of_a_venue_that_is_stale_is_as_it_was(backend: Kernel) -> None:
     tape = [Row(1, [(1000, 300)], []), Row(40, trade=("A", 1000, 250)), Row(41, trade=("A", 1000, 90))]
     for queue in range(3):
@@ -674,15 +746,18 @@ def test_rule_2_frozen_quotes_are_taken_where_it_is_asked_for_and_marked(
         assert found == [fill for fill in filled if take or not fill[3]]
 
 
+@pytest.mark.parametrize("time", [3, 20])  # before the order joins, and after
 @pytest.mark.parametrize(("queue", "filled"), [(PESSIMISTIC, []), (OPTIMISTIC, [(50, 100)])])
-def test_rule_2_a_frozen_queue_is_not_seen(backend: Kernel, queue: int, filled: list[tuple[int, int]]) -> None:
-    """Nor does a frozen offer reach an order that rests; taken or not."""
+def test_rule_2_a_frozen_queue_is_not_seen(
+    backend: Kernel, queue: int, filled: list[tuple[int, int]], time: int
+) -> None:
+    """Whether frozen quotes are taken or not."""
     for take in (False, True):
         one = market(backend, 2, 1)
         one.take_frozen = take
         sim = simulated(backend, Resting(BUY, 1000 * CENT, 100, 5), queue)
         one.begin(sim)
-        one.run(consolidated(backend, [(1, (0, 1000, 300), (0, 1002, 9)), (20, (1, 1001, 300), (0, 1002, 9))]))
+        one.run(consolidated(backend, [(1, (0, 1000, 300), (0, 1002, 9)), (time, (1, 1001, 300), (0, 1002, 9))]))
         one.run(rows(backend, 1, [Row(50, trade=("A", 1000, 100))]))
         one.finish()
         assert fills(sim) == filled

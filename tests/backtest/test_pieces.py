@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dask_cluster import cluster
 from tapes import ARCX, IEXG, OPENS, SECOND, XNAS, quote, tape, trade
 
 import sor
@@ -23,6 +20,7 @@ from sor.backtest.synthetic import SyntheticMarket
 from sor.errors import InputError, StreamError
 from sor.market import storage
 from sor.market.parquet import write_parquet
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
 
 WAYS = (
@@ -124,6 +122,15 @@ def test_what_was_asked_otherwise_is_done_anew(
     assert same(changed, study_of(days, **change))
 
 
+def test_under_another_policy_it_is_done_anew(days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_of(days[:1], keep=str(tmp_path / "kept"))
+    file = tmp_path / "policy.toml"
+    file.write_text("schema_version = 1\n[choice]\nprotected = 'off'\n")
+    seen = works(monkeypatch)
+    study_of(days[:1], keep=str(tmp_path / "kept"), directory=VenueDirectory.load(policy=Policy.load(file)))
+    assert len(seen) == 1
+
+
 def test_a_file_with_other_content_is_done_anew(
     days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,41 +222,12 @@ def test_a_worker_of_another_version_is_told(days: list[str], monkeypatch: pytes
 # --- Dask -------------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def cluster(workers: int, **variables: str) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and its workers, processes of their own."""
-    pytest.importorskip("distributed", reason="Dask is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | variables}
-    head = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    started: list[subprocess.Popen[bytes]] = [subprocess.Popen([*head, "--no-dashboard"], **quiet)]  # type: ignore[call-overload]
-    try:
-        body = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
-        started += [subprocess.Popen([*body, "--no-dashboard"], **quiet) for _ in range(workers)]  # type: ignore[call-overload]
-        yield address, started[1:]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
-def wait_for(count: int, address: str) -> None:
-    import distributed
-
-    with distributed.Client(address, timeout=60) as client:
-        client.wait_for_workers(count, timeout=60)
-
-
 def test_workers_that_are_killed_change_nothing(
     days: list[str], alone: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of three are killed once the first piece of eighteen is done."""
     monkeypatch.setattr(orders, "LIVES", 30)
-    with cluster(3) as (address, workers):
-        wait_for(3, address)
+    with cluster(3) as (address, _, workers):
         left: list[int] = []
 
         def kill(done: int, every: int) -> None:
@@ -268,17 +246,30 @@ def test_workers_that_are_killed_change_nothing(
 
 def test_a_piece_that_kills_its_workers_ends(days: list[str]) -> None:
     known = {"PYTHONPATH": os.pathsep.join(sys.path), "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    with cluster(1, **known) as (address, _):
-        wait_for(1, address)
-        with pytest.raises(StreamError, match="a worker died, and so did those that tried again"):
-            study_of(days[:1], [("immediate", Deadly())], dask=address)
+    told = "a worker died, and so did those that tried again"
+    with cluster(1, **known) as (address, *_), pytest.raises(StreamError, match=told):
+        study_of(days[:1], [("immediate", Deadly())], dask=address)
 
 
 def test_a_cluster_without_the_strategys_module_is_told(days: list[str]) -> None:
-    with cluster(1, PYTHONPATH=str(Path(sor.__file__).parents[1])) as (address, _):
-        wait_for(1, address)
-        with pytest.raises(InputError, match="the cluster cannot read the work"):
-            study_of(days[:1], [("immediate", Own())], dask=address)
+    known = {"PYTHONPATH": str(Path(sor.__file__).parents[1])}
+    with cluster(1, **known) as (address, *_), pytest.raises(InputError, match="the cluster cannot read the work"):
+        study_of(days[:1], [("immediate", Own())], dask=address)
+
+
+def test_a_scheduler_that_is_lost_is_told(days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what was done until then is kept."""
+    monkeypatch.setattr(orders, "LIVES", 30)
+    monkeypatch.setattr(pieces, "CONNECT_S", 5)
+    with cluster(1) as (address, scheduler, _):
+
+        def kill(done: int, every: int) -> None:
+            if done:
+                scheduler.kill()
+
+        with pytest.raises(StreamError, match="the scheduler was lost: what is kept need not be done again"):
+            study_of(days, dask=address, keep=str(tmp_path), told=kill)
+        assert len(list(tmp_path.glob("*.parents.parquet"))) >= 1
 
 
 def test_no_scheduler_is_told(days: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +295,10 @@ def test_files_at_an_address_are_read_and_kept_there(
     seen = works(monkeypatch)
     assert same(study_of(there, keep=keep), found)
     assert not seen
+    pattern = f"file://{Path(days[0]).parent}/2024-08-0*.parquet"
+    assert sor.read_feed([pattern, days[0]]).paths == (*there, days[0])
+    with pytest.raises(InputError, match=r"cannot read .*csv: no file there has such a name"):
+        sor.read_feed(pattern.replace("parquet", "csv"))
     packed = "memory://sor/day.csv.gz"
     path = tmp_path / "day.csv.gz"
     import gzip

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_market import (
     BUY,
     CENT,
@@ -95,6 +97,7 @@ def worked(
     """Orders that join just before some of a market, and their fills by queue model."""
     slots = {DIRECTORY.publisher_of(mic): slot for slot, mic in enumerate(scenario.venues)}
     one, kinds = market(kernel(BACKEND), len(slots), shown.depth), truth.orders
+    one.after_trades = True  # as the first pass finds
     orders, sims = [], []
     for i in chosen:
         side = SELL if kinds["side"][i] == "sell" else BUY
@@ -393,6 +396,54 @@ def test_a_print_explains_the_next_quote_and_none_after_it(backend: Kernel) -> N
     assert in_all(backend, later) == [[], [], [(20, 30)]]
     again = [row(1, 300), row(6, 900), sale(10, 200), row(12, 900), row(14, 650, 50), row(20, 630, 20)]
     assert in_all(backend, again) == [[], [], [(20, 20)]]
+
+
+def test_a_trade_whose_row_shows_as_much_as_before(backend: Kernel) -> None:
+    """Where rows have the book after their trade, as much came behind: what goes then was cancelled."""
+    tape = [row(1, 300), row(6, 600), row(10, 600, 100), row(12, 500), row(20, 350, 150), row(30, 300, 50)]
+    assert in_all(backend, tape) == [[]] * 3
+    assert after_trades(backend, tape) == [[], [(30, 33)], [(20, 50), (30, 50)]]
+
+
+def after_trades(backend: Kernel, tape: list[Row], order: Resting = OURS) -> list[Fills]:
+    """As `in_all`, of a feed whose rows have the book after their trade."""
+    found = []
+    for queue in QUEUES:
+        one, sim = market(backend, 1, 2), simulated(backend, order, queue)
+        one.after_trades = True
+        one.begin(sim)
+        one.run(rows(backend, 2, tape))
+        one.finish()
+        found.append(fills(sim))
+    return found
+
+
+@given(st.data())
+def test_a_queue_that_grows_as_it_trades_is_inside_the_range(data: st.DataObject) -> None:
+    """Trades with growth behind in the same row, as much as was taken among it, and cancellations anywhere."""
+    backend = kernel(data.draw(st.sampled_from(["python", "cython"])))
+    front, behind, left, true = 300, 0, OURS.shares, list[tuple[int, int]]()
+    tape = [row(1, front)]
+    for time in range(10, 10 + data.draw(st.integers(3, 12))):
+        if data.draw(st.booleans()):
+            gone, where = 50 * data.draw(st.integers(1, 4)), data.draw(st.sampled_from(["front", "behind"]))
+            front -= min(gone, front) if where == "front" else 0
+            behind -= min(gone, behind) if where == "behind" else 0
+            tape.append(row(time, front + behind))
+            continue
+        shares = 50 * data.draw(st.integers(1, 4))
+        if shares > front + behind:
+            continue
+        over = max(0, shares - front)
+        filled = min(over, left)
+        left -= filled
+        true += [(time, filled)] if filled else []
+        grown = data.draw(st.sampled_from([0, 50, shares]))
+        front, behind = max(0, front - shares), behind - over + grown
+        tape.append(row(time, front + behind, shares))
+    low, _, high = after_trades(backend, tape)
+    for time in range(10, 24):
+        assert by(low, time) <= by(true, time) <= by(high, time), (tape, low, true, high)
 
 
 def test_several_trades_of_one_stamp_are_each_shown(backend: Kernel) -> None:

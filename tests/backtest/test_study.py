@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tapes import ARCX, IEXG, OPENS, SECOND, XNAS, quote, tape, trade
 
 import sor
-from sor.backtest import Orders, ParentOrder, Rules, Session, Study, days, files
+from sor.backtest import Orders, ParentOrder, Rules, Session, Study, days, files, work
 from sor.backtest.scenario import Scenario
 from sor.backtest.synthetic import SyntheticMarket
 from sor.errors import InputError
@@ -440,6 +440,55 @@ def test_frozen_quotes_are_counted_and_told() -> None:
     assert any("No quote of this feed is frozen" in note for note in direct.notes)
 
 
+@pytest.mark.parametrize(("seconds", "rejects", "left_out"), [(2, 2, 0), (50, 6, 2)])
+def test_rejects_are_told_and_venues_that_were_left_out(
+    monkeypatch: pytest.MonkeyPatch, seconds: int, rejects: int, left_out: int
+) -> None:
+    """XNAS shows a good offer for 0.1 ms each second, so that nothing is there; here that counts as a reject."""
+
+    class Rejected(work.workers.Worker):  # type: ignore[misc]
+        def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False, *more: Any) -> None:
+            super().on_ended(number, cumulative, now, cumulative == 0, *more)
+
+    monkeypatch.setattr(work.workers, "Worker", Rejected)
+    rows = [quote(t + late, XNAS, (99, 9), (100 + late, 100)) for t in range(100) for late in (0, 0.0001)]
+    order = ParentOrder(
+        symbol="T", side="buy", quantity=500, arrival=OPENS, end=OPENS + seconds * SECOND, limit_price=100.0
+    )
+    rules = {"latency": {"*": (500_000,)}, "complete": False}
+    study = study_of(tape(rows), ("brute_force", "nbbo"), orders=[order], rules=rules)
+    for name, found in (("rejects", rejects), ("left_out", left_out), ("children", rejects)):
+        assert study.parents[name].tolist() == [found] * 2
+        assert [row[name] for row in study.rows()] == [found] * 2
+    told = f"Venues rejected {2 * rejects} of {2 * rejects} child orders."
+    told += " Left out for a while, after some in a row, by number of times: XNAS 4." if left_out else ""
+    assert told in study.notes
+    assert "Venues rejected" in study.table()
+
+
+def test_nothing_is_said_of_rejects_where_there_are_none(synthetic: list[sor.Batch]) -> None:
+    assert not any("rejected" in note for note in study_of(synthetic, ("nbbo",)).notes)
+
+
+def test_it_is_known_of_a_feed_whether_rows_of_trades_have_the_book_after_them(synthetic: list[sor.Batch]) -> None:
+    assert [day.after_trades for day in days.survey(synthetic, Session())] == [True]
+    before = tape([quote(t + late, XNAS, (99, 9), (101, 300 - t)) for t in range(200) for late in (0, 0.5)])
+    before.action[1::2] = ord("T")  # each row of a trade shows what the one before it has shown
+    assert [day.after_trades for day in days.survey([before], Session())] == [False]
+    sims = []
+    real = work.market.Market
+    with pytest.MonkeyPatch.context() as patch:
+
+        class Told(real):  # type: ignore[misc, valid-type]
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                sims.append(self)
+
+        patch.setattr(work.market, "Market", Told)
+        study_of(synthetic, ("nbbo",))
+    assert [one.after_trades for one in sims] == [False, True]  # the first pass, which finds it, and the second
+
+
 def test_a_latency_that_is_longer_than_the_horizon() -> None:
     with pytest.raises(InputError, match="no order would arrive before its end"):
         Rules(horizon=SECOND, latency={"*": (SECOND,)})
@@ -573,5 +622,5 @@ def test_cont_kukanov_goes_by_what_its_name_says(synthetic: list[sor.Batch]) -> 
     ],
 )
 def test_what_cont_kukanov_may_not_be_given(named: str) -> None:
-    with pytest.raises(InputError, match="cont_kukanov is given"):
+    with pytest.raises(InputError, match=r"routing is .cont_kukanov:.* is none of what it may be given"):
         strategy("immediate", named)

@@ -67,7 +67,7 @@ def test_a_schedule_that_is_none_is_refused(machine: Machine, schedule, message:
         machine.strategies.strategy(schedule, "nbbo")
 
 
-@pytest.mark.parametrize("routing", ["", "NBBO", "nbbo:1", "single", "single:", "cont_kukanov:3", "twap:3", None, 3])
+@pytest.mark.parametrize("routing", ["", "NBBO", "nbbo:1", "single", "single:", "twap:3", None, 3])
 def test_a_routing_that_is_none_is_refused(machine: Machine, routing) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(f'routing is {str(routing)!r}: {ROUTINGS}')}"):
         machine.strategies.strategy("immediate", routing)

@@ -508,6 +508,7 @@ def test_a_venue_that_rejects_three_times_in_a_row_is_left_out_for_a_while(machi
         show(worker.view, 0, [(90, 5)], [(100, 10)])
         worker.on_book(number * SECOND)
     until = 2 * SECOND + LEFT_OUT
+    assert worker.absences == [(0, 2 * SECOND)]
     assert (worker.rejections, wanted(worker), worker.wake) == (REJECTS, [], until)
     show(worker.view, 0, [(90, 5)], [(100, 10)])
     worker.on_book(until - 1)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sor.errors import InputError
-from sor.market.venues import MAX_TIME, MIN_TIME, Figure, SubDollar, VenueDirectory, VenueEntry
+from sor.market.venues import MAX_TIME, MIN_TIME, NO_RULES, Figure, SubDollar, VenueDirectory, VenueEntry, VenueRules
 
 
 def nanoseconds(*when: int) -> int:
@@ -436,15 +436,12 @@ def sub_dollar_text(**changes: str | None) -> str:
 def test_rates_below_a_dollar_are_parts_of_the_price(load):
     (figure,) = load(venue_text(sub_dollar_text())).by_mic("XNAS").figures
     assert figure.sub_dollar == SubDollar(0.003, -0.001, True, False, "our contract")
-    assert figure.sub_dollar_rates == (0.003, -0.001)
     assert figure.taker_fee == 0.0030
 
 
-def test_where_nobody_stated_them_the_cap_stands_in(load, directory):
+def test_where_nobody_stated_them_there_are_none(load, directory):
     (figure,) = load(venue_text()).by_mic("XNAS").figures
-    assert figure.sub_dollar is None
-    assert figure.sub_dollar_rates == directory.default.sub_dollar_rates == (0.003, 0.0)
-    assert directory.level_venue(0).figures[0].sub_dollar is None
+    assert figure.sub_dollar is directory.default.sub_dollar is directory.level_venue(0).figures[0].sub_dollar is None
 
 
 def test_the_built_in_rates_below_a_dollar_are_within_the_cap(directory):
@@ -469,6 +466,120 @@ def test_a_missing_and_an_unknown_key_below_a_dollar(complaint):
     assert where + "unknown key 'taker_fees' (did you mean taker_fee?)" in complaint(
         venue_text(sub_dollar_text(taker_fees="1"))
     )
+
+
+# Figures for all prices, and in basis points
+
+
+def test_a_figure_holds_from_a_dollar_up_unless_it_says_otherwise(load, directory):
+    assert {figure.from_price for entry in directory for figure in entry.figures} == {1.0}
+    assert {figure.fee_bps for entry in directory for figure in entry.figures} == {0.0}
+    (figure,) = load(venue_text(figure_text(from_price="0", fee_bps="1.5", rebate_bps="-0.5"))).by_mic("XNAS").figures
+    assert (figure.from_price, figure.fee_bps, figure.rebate_bps) == (0.0, 1.5, -0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"from_price": "5"}, "figures 1: from_price is 5: it may be 1, or 0 for all prices"),
+        ({"from_price": '"1"'}, "from_price is '1': it may be 1, or 0 for a figure that holds at all prices"),
+        ({"fee_bps": "501"}, "fee_bps is 501: it may be a number from -500 to 500, basis points of the price"),
+        ({"rebate_bps": "nan"}, "rebate_bps is nan: it may be a number from -500 to 500"),
+    ],
+)
+def test_wrong_ranges_and_basis_points(complaint, changes, told):
+    assert told in complaint(venue_text(figure_text(**changes)))
+
+
+def test_a_figure_for_all_prices_has_nothing_below_a_dollar(complaint):
+    text = complaint(venue_text(sub_dollar_text().replace("source", "from_price = 0\nsource", 1)))
+    assert "venue 1 (XNAS), figures 1: from_price is 0: there may be no sub_dollar then" in text
+
+
+# What a venue takes
+
+RULES = {"valid_from": "2024-01-01", "verified": "true", "source": '"our contract"'}
+
+
+def rules_text(**changes: str | None) -> str:
+    return "[[venue.rules]]\n" + lines(RULES, changes)
+
+
+def test_no_built_in_venue_has_rules(directory):
+    assert {entry.rules for entry in directory} == {()}
+    assert directory.by_mic("XNAS").rules_at(IN_2024) is directory.venue(9001).rules_at(0) is NO_RULES
+    assert directory.level_venue(0).rules_at(0) is NO_RULES
+    told = (NO_RULES.lot, NO_RULES.min_quantity, NO_RULES.min_notional, NO_RULES.min_execution, NO_RULES.max_quantity)
+    assert told == (1, 0, 0.0, 0, None)
+    assert (NO_RULES.ticket, NO_RULES.tick, NO_RULES.start, NO_RULES.end) == (0.0, None, MIN_TIME, MAX_TIME)
+
+
+def test_rules_of_ones_own_by_date(load, caplog):
+    every = {
+        "lot": "100",
+        "min_quantity": "200",
+        "min_notional": "500.5",
+        "min_execution": "300",
+        "max_quantity": "5000",
+        "ticket": "0.5",
+        "tick": "0.05",
+    }
+    later = rules_text(valid_from="2025-01-01", lot='"round"')
+    entry = load(venue_text(figure_text(), later, rules_text(**every))).by_mic("XNAS")
+    change = nanoseconds(2025, 1, 1)
+    first, second = entry.rules_at(change - 1), entry.rules_at(change)
+    assert first == VenueRules(
+        *(100, 200, 500.5, 300, 5000, 0.5, 0.05),
+        nanoseconds(2024, 1, 1),
+        change,
+        True,
+        "our contract",
+        date(2024, 1, 1),
+    )
+    assert (second.lot, second.ticket, second.max_quantity) == ("round", 0.0, None)
+    assert (second.start, second.end) == (change, MAX_TIME)
+    assert not caplog.messages
+    early = entry.rules_at(0)
+    assert (early.lot, early.start, early.end) == (100, MIN_TIME, nanoseconds(2024, 1, 1))
+    assert entry.rules_at(1) is early
+    assert caplog.messages == ["venue XNAS: no rule is known before 2024-01-01; using the earliest one for 1970-01-01"]
+
+
+def test_rules_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        NO_RULES.lot = 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lot": "0"}, 'lot is 0: it may be a whole number of shares, 1 or more, or "round" for the round lot'),
+        ({"lot": '"even"'}, "lot is 'even': it may be a whole number of shares"),
+        ({"lot": "1.5"}, "lot is 1.5: it may be a whole number of shares"),
+        ({"min_quantity": "-1"}, "min_quantity is -1: it may be a whole number of shares, 0 or more"),
+        ({"min_execution": "2.5"}, "min_execution is 2.5: it may be a whole number of shares, 0 or more"),
+        ({"min_notional": "inf"}, "min_notional is inf: it may be a number of dollars, 0 or more"),
+        ({"max_quantity": "0"}, "max_quantity is 0: it may be a whole number of shares, 1 or more"),
+        ({"ticket": "-0.5"}, "ticket is -0.5: it may be a number of dollars, 0 or more"),
+        ({"tick": "0"}, "tick is 0: it may be a number above 0, dollars"),
+        ({"lot": "100", "max_quantity": "99"}, "max_quantity is 99: it may be 100 or more, by the other rules"),
+        ({"min_execution": "7", "max_quantity": "6"}, "max_quantity is 6: it may be 7 or more, by the other rules"),
+        ({"source": None}, "missing source"),
+        ({"lots": "1"}, "unknown key 'lots' (did you mean lot?)"),
+        ({"valid_from": "1969-12-31"}, "valid_from is 1969-12-31: it may be 1970-01-01 to 2262-01-01"),
+    ],
+)
+def test_wrong_rules(complaint, changes, told):
+    text = complaint(venue_text(figure_text(), rules_text(**changes)))
+    assert "venue 1 (XNAS), rules 1: " in text
+    assert told in text
+
+
+def test_two_rules_of_one_day_and_single_brackets(complaint):
+    text = complaint(venue_text(figure_text(), rules_text(), rules_text()))
+    assert "venue 1 (XNAS): valid_from is 2024-01-01 in two rules" in text
+    single = rules_text().replace("[[venue.rules]]", "[venue.rules]")
+    assert "write [[venue.rules]] in double brackets" in complaint(venue_text(figure_text(), single))
 
 
 # What is wrong with a file

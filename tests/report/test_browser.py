@@ -18,7 +18,6 @@ pytest.importorskip("plotly", exc_type=ImportError)
 pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium (Debian: apt-get install chromium)")
 
 PLOTS = {"parts", "shortfall-interval", "differences", "sizes", "venues", "markouts", "order"}
-SECONDS = 3.0  # to open
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("width", [375, 1280])
 def test_it_opens_by_itself_and_is_drawn(browser: Browser, report: Path, width: int) -> None:
-    taken = min(browser.open(report, width) for _ in range(3))  # the machine may be busy with something else
-    assert taken < SECONDS
+    browser.open(report, width)
     assert browser.complaints() == []
     assert browser.requests() == [report.as_uri()]
     drawn = browser.value(

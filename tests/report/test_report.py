@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import sys
+from bisect import bisect_right
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ import sor
 from sor.backtest import Orders, ParentOrder, Rules, Study
 from sor.backtest.scenario import Scenario
 from sor.backtest.synthetic import SyntheticMarket
+from sor.backtest.work import QUEUES
 from sor.errors import InputError
+from sor.report.html import Markup, Plot, Section, element
+from sor.report.html import page as framed
 from sor.report.study import report_of
 from sor.service import backtest as service
 from sor.service.settings import BacktestSettings, SimulateSettings
@@ -210,19 +214,37 @@ def test_a_feed_that_is_used_up_is_told(batches: list[sor.Batch]) -> None:
     assert found.table("Its fills")
 
 
-@pytest.mark.parametrize("delay", [0, 2_000_000])
-def test_orders_that_work_together_are_followed_together(batches: list[sor.Batch], delay: int) -> None:
-    rules = Rules(horizon=40 * SECOND, placement=10 * SECOND, min_windows=20, together=True, delay=delay)
+@pytest.mark.parametrize(("together", "delay"), [(False, 0), (True, 0), (True, 2_000_000)])
+def test_an_order_does_the_same_again(batches: list[sor.Batch], together: bool, delay: int) -> None:
+    """Also one that others took shares from; and the book is the one that it went by."""
+    rules = Rules(horizon=40 * SECOND, placement=10 * SECOND, min_windows=20, together=together, delay=delay)
     study = worked(batches, rules=rules)
     assert study.again is not None
-    parents = study.parents
-    for row in range(0, len(parents["order"]), 97):
+    parents, fills = study.parents, study.fills
+    seen = 0
+    for row in range(0, len(parents["order"]), 47):
         names = str(parents["schedule"][row]), str(parents["routing"][row])
-        queue = ("pessimistic", "proportional", "optimistic")[parents["queue"][row]]
-        way = study.strategies.index(names)
-        found = study.again.follow(int(parents["order"][row]), way, queue, int(parents["done"][row]))
+        queue = QUEUES[parents["queue"][row]]
+        order, done = int(parents["order"][row]), int(parents["done"][row])
+        found = study.again.follow(order, study.strategies.index(names), queue, done)
         assert sum(child.filled for child in found.children) == parents["filled"][row]
         assert len(found.children) == parents["children"][row]
+        mine = (fills["order"] == order) & (fills["queue"] == parents["queue"][row])
+        mine &= (fills["schedule"] == names[0]) & (fills["routing"] == names[1])
+        times = [time for time, _, _ in found.book]
+        assert times == sorted(set(times))
+        assert found.begin == times[0] < parents["arrival"][row]
+        for sent, mid in zip(fills["sent"][mine].tolist(), fills["mid_sent"][mine].tolist(), strict=True):
+            _, bid, ask = found.book[bisect_right(times, sent) - 1]
+            if bid is not None and ask is not None:
+                assert (bid + ask) / 2 == pytest.approx(mid)
+                seen += 1
+        for child in found.children:
+            if child.over and child.filled == child.shares:
+                its = mine & (fills["sent"] == child.sent) & (fills["venue"] == child.venue)
+                assert child.over == fills["time"][its].max()
+            assert child.over == 0 or child.sent <= child.over <= done
+    assert seen > 20
 
 
 # --- what comes from outside -----------------------------------------------------------------------------------------
@@ -255,6 +277,39 @@ def test_what_comes_from_data_is_escaped() -> None:
     labels = page.plots["parts"]["data"][0]["y"]
     assert labels[0] == "&lt;b&gt;&amp;&quot;x&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;, pess."
     assert page.tables["Input files"][1] == [BAD, "-", "no file that can be read again"]
+
+
+class Patient:
+    """Rests one share where it does not trade, for as long as it may."""
+
+    name = "patient"
+
+    def split(self, market: Any, shares: int) -> list[Any]:
+        return [market.rest("XNAS", 1, 50.0)] if market.fresh else []
+
+
+def test_what_rests_is_over_with_its_order() -> None:
+    rows = [quote(t, venue, (99.99, 900), (100.01, 900)) for t in range(600) for venue in (XNAS, IEXG)]
+    order = ParentOrder(symbol="T", side="buy", quantity=100, arrival=OPENS + 60 * SECOND)
+    study = sor.backtest(tape(rows), [order], [("immediate", Patient())], rules=Rules(horizon=60 * SECOND))
+    assert study.again is not None
+    done = int(study.parents["done"][0])
+    resting = study.again.follow(0, 0, "pessimistic", done).children[0]
+    assert (resting.venue, resting.price, resting.shares, resting.filled) == ("XNAS", 50.0, 1.0, 0.0)
+    assert order.arrival + 60 * SECOND <= resting.over <= done
+
+
+def test_a_page_holds_any_text() -> None:
+    """In its scripts, too: a plot's text that ends them ends nothing."""
+    plot = Plot("a", BAD, [{"type": "bar", "name": BAD}], {})
+    text = framed(
+        BAD, BAD, [BAD], [Section("s", BAD, [plot, element("p", BAD, Markup("<i>b</i>"), title=BAD)])], "x < y"
+    )
+    assert "<b>" not in text
+    assert "<script>alert" not in text
+    assert "<i>b</i>" in text
+    assert "<script>x < y</script>" in text
+    assert Page(text).plots["a"]["data"][0]["name"] == BAD
 
 
 def test_where_nothing_was_filled_and_nothing_is_compared() -> None:

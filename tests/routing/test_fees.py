@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from sor import Order, Outflows, Router
 from sor.cli import main
 from sor.market import BookUpdate
 from sor.market.book import Book, Books
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
 
 HEADER = "ts_event,publisher_id,symbol,bid_px_00,ask_px_00,bid_sz_00,ask_sz_00"
@@ -52,6 +54,43 @@ def directory(tmp_path: Path) -> VenueDirectory:
     return VenueDirectory.load(path)
 
 
+POLICY = """
+schema_version = 1
+
+[[access_cap]]
+dollars = 0.003
+part = 0.003
+sure = true
+verified = true
+source = "ours"
+
+[[access_cap]]
+valid_from = 2024-08-02
+dollars = 0.001
+part = 0.001
+sure = true
+verified = true
+source = "ours"
+"""
+NEXT_DAY = NOW + 86_400 * 10**9
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY)
+    return Policy.load(path)
+
+
+def in_bps(tmp_path: Path, from_price: str) -> VenueDirectory:
+    """XNAS with a fee and a rebate in basis points beside the dollars."""
+    path = tmp_path / "bps.toml"
+    own, _, below = OWN.partition("[venue.figures.sub_dollar]")
+    more = f"from_price = {from_price}\nfee_bps = 2.0\nrebate_bps = 0.5\n"
+    path.write_text(own + more + (f"[venue.figures.sub_dollar]{below}" if from_price == "1" else ""))
+    return VenueDirectory.load(path)
+
+
 def book_of(directory: VenueDirectory, depth: int = 1, **levels: tuple[list[Any], list[Any]]) -> Book:
     """A book of publishers, by ``p2=(bids, asks)``."""
     books = Books(directory, depth=depth)
@@ -81,6 +120,16 @@ def test_a_flat_fee_does_not_turn_the_order_of_venues_round(tmp_path: Path, caps
     assert {order["venue_id"]: order["quantity"] for order in last["child_orders"]} == {"XNAS": 5000}
     assert fees(last)["XNAS"] == (0.0003003, 0.0, "ok")
     assert last["total_cost"] == round(float(5000 * Fraction("0.1001") * Fraction("1.003")), 8)
+
+
+def test_a_policy_of_ones_own_is_asked(policy: Policy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    feed = tmp_path / "feed.csv"
+    rows = [f"2024-08-0{day}T13:36:00Z,{XNYS},PENY,0.49,0.50,5000,5000" for day in (1, 2)]
+    feed.write_text("\n".join([HEADER, *rows]) + "\n")
+    told = ("replay", str(feed), "--venues-from", "publishers", "--policy", str(tmp_path / "policy.toml"))
+    assert main([*told]) == 0
+    found = [fees(json.loads(line))["XNYS"] for line in capsys.readouterr().out.splitlines()]
+    assert found == [(0.0015, 0.0, "unknown_fee"), (0.0005, 0.0, "unknown_fee")]
 
 
 @pytest.mark.parametrize(
@@ -165,3 +214,61 @@ def test_a_fee_that_a_caller_states_holds_at_any_price() -> None:
     book = Book("PENY")
     book.quote("A", asks=[(0.5, 100)], fee=0.001, rebate=0.0005)
     assert fees(routed(book))["A"] == (0.001, 0.0005, "ok")
+
+
+def test_an_unknown_fee_is_the_cap_of_the_day(policy: Policy) -> None:
+    books = Books(VenueDirectory.load(policy=policy))
+    for time, cap in ((NOW, 0.003), (NEXT_DAY, 0.001), (NOW, 0.003)):
+        books.apply(BookUpdate("PENY", XNYS, time, None, [(0.49, 100)], [(0.5, 500)]))
+        assert fees(routed(books.by_symbol["PENY"]))["XNYS"] == (0.5 * cap, 0.0, "unknown_fee")
+
+
+def test_levels_as_venues_have_the_cap_of_the_day(policy: Policy) -> None:
+    books = Books(VenueDirectory.load(policy=policy), "levels")
+    for time, cap in ((NOW, 0.003), (NEXT_DAY, 0.001)):
+        books.apply(BookUpdate("PENY", 2, time, None, [(0.49, 100)], [(0.5, 100)]))
+        assert fees(routed(books.by_symbol["PENY"]))["venue_0"] == (0.5 * cap, 0.0, "unknown_fee")
+
+
+def test_basis_points_are_of_each_levels_own_price(tmp_path: Path) -> None:
+    """From $1 up they come beside the dollars; below, the parts of the price hold alone."""
+    below = book_of(in_bps(tmp_path, "1"), p2=([], [(0.5, 100)]))
+    assert fees(routed(below))["XNAS"] == (0.001, 0.00025, "ok")
+    book = book_of(in_bps(tmp_path, "1"), depth=10, p2=([(9.0, 100)], [(10.0, 100), (40.0, 100)]))
+    result = routed(book, quantity=200, algorithm="greedy_l2")
+    exact = 100 * (Fraction("10.004") + Fraction("40.01"))
+    assert result["total_cost"] == pytest.approx(float(exact), rel=1e-12)
+    for _ in range(2):  # nothing said of a buy is told of a sale
+        assert fees(routed(book, "buy"))["XNAS"] == (0.004, 0.0015, "ok")
+        assert fees(routed(book, "sell"))["XNAS"] == (0.0038, 0.00145, "ok")
+
+
+def test_basis_points_turn_the_order_of_venues_round(tmp_path: Path) -> None:
+    book = book_of(in_bps(tmp_path, "1"), p2=([], [(500.0, 100)]), p9=([], [(500.05, 100)]))
+    assert {order["venue_id"] for order in routed(book)["child_orders"]} == {"XNYS"}
+
+
+def test_a_figure_for_all_prices_holds_below_a_dollar(tmp_path: Path) -> None:
+    book = book_of(in_bps(tmp_path, "0"), p2=([], [(0.5, 500)]))
+    assert fees(routed(book))["XNAS"] == (0.0021, 0.001025, "ok")
+
+
+def test_a_book_with_basis_points_is_copied(tmp_path: Path) -> None:
+    book = book_of(in_bps(tmp_path, "1"), p2=([], [(10.0, 500)]))
+    assert routed(copy.deepcopy(book)) == routed(book)
+
+
+def test_a_venues_rules_come_with_its_rates(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    told = 'verified = true\nsource = "ours"\n'
+    path.write_text(
+        f"{OWN}\n[[venue.rules]]\nvalid_from = 2024-01-01\nlot = 100\n{told}"
+        f'[[venue.rules]]\nvalid_from = 2024-08-02\nlot = "round"\nticket = 0.5\n{told}'
+    )
+    books = Books(VenueDirectory.load(path))
+    day = NOW - NOW % (86_400 * 10**9) + 86_400 * 10**9
+    for time, lot, ticket in ((NOW, 100, 0.0), (day - 1, 100, 0.0), (day, "round", 0.5), (NOW, 100, 0.0)):
+        found = books.venue(XNAS, time)
+        assert (found.rules.lot, found.rules.ticket) == (lot, ticket)
+        assert found.start <= time < found.end
+    assert books.venue(XNYS, NOW).rules.lot == 1

@@ -99,6 +99,12 @@ def test_json_on_standard_output(start: Start, day: Path) -> None:
         start("backtest", day, "--horizon", "60s", "--json=-", "--side=sell", "--every=5m").finish(DONE).out
     )
     assert found["orders"] == 5
+    assert (found["settings"]["max_quote_age_seconds"], found["settings"]["frozen"]) == (None, "leave")
+    assert [round(gap["seconds"]) for gap in found["data"]["gaps"]] == [6 * 3600]  # the feed is of half an hour
+    asked = ("--max-quote-age", "20", "--frozen", "take")
+    found = json.loads(start("backtest", day, "--horizon", "60s", "--json=-", "--every=5m", *asked).finish(DONE).out)
+    assert (found["settings"]["max_quote_age_seconds"], found["settings"]["frozen"]) == (20, "take")
+    assert any("older than 20 s" in note for note in found["notes"])
     assert "--orders and --every" in job.finish(WRONG_CALL).err
 
 

@@ -17,11 +17,13 @@ from kafka_broker.process import free_ports
 from topics import Names, committed, ends_of, packed, quote, send
 
 from sor.service import check
+from sor.service.settings import ConsumeSettings
 
 CONSUME = [
     "settings",
     "kernels",
     "venues",
+    "fees",
     "brokers",
     "market data",
     "results",
@@ -44,7 +46,7 @@ def findings(job: Job) -> dict[str, tuple[str, str]]:
     assert job.err == ""
     found = {}
     for line in job.out.decode().splitlines():
-        assert line[:4].rstrip() in ("ok", "FAIL", "skip")
+        assert line[:4].rstrip() in ("ok", "warn", "FAIL", "skip")
         assert line[4:6] == "  "
         what, story = line[6:].split(": ", 1)
         name = {"group": "group", "transactional": "ids"}.get(what.split()[0], what)
@@ -65,6 +67,7 @@ def test_all_is_well_and_nothing_is_changed(kafka: Servers, start: Start, topic:
     found = findings(start("check", *arguments, *sinks).finish(DONE))
     assert list(found) == CONSUME
     not_to_be_told = {"symbols", "group", "ids", "last quotes"}
+    assert found["fees"][1].startswith("no taker fee is above the cap ($0.003 a share, below $1 0.3 % of the price")
     assert {what for what, (verdict, _) in found.items() if verdict != "ok"} == not_to_be_told
     assert found["symbols"][1] == f"no market data in {market} yet"
     assert "does not exist yet" in found["group"][1]
@@ -171,6 +174,89 @@ def test_wrong_venues_come_before_a_missing_broker(start: Start, arguments: tupl
     assert found["venues"][0] == "FAIL"
     assert word in found["venues"][1]
     assert found["brokers"][0] == "FAIL"
+
+
+IN_2024 = 1_722_519_360_000_000_000
+FEES = """
+schema_version = 1
+
+[[venue]]
+mic = "XNAS"
+name = "Nasdaq"
+model = "ours"
+publisher_ids = [2]
+
+[[venue.figures]]
+valid_from = 2024-01-01
+taker_fee = 0.0035
+maker_rebate = 0.0
+taker_fee_verified = true
+maker_rebate_verified = true
+source = "our contract"
+"""
+BELOW = """
+[venue.figures.sub_dollar]
+taker_fee = 0.004
+maker_rebate = 0.0
+taker_fee_verified = true
+maker_rebate_verified = true
+source = "our contract"
+"""
+
+
+def about_fees(tmp_path: Path, now: int, venues: str | None = None, policy: str | None = None) -> check.Finding:
+    files: dict[str, Any] = {}
+    for name, content in (("venues", venues), ("policy", policy)):
+        if content is not None:
+            files[name] = str(tmp_path / f"{name}.toml")
+            Path(files[name]).write_text(content)
+    return check._try("fees", lambda: check._fees(ConsumeSettings(**files), now))
+
+
+def test_no_built_in_fee_is_above_the_cap(tmp_path: Path) -> None:
+    told = "no taker fee is above the cap ($0.003 a share, below $1 0.3 % of the price)"
+    assert about_fees(tmp_path, IN_2024) == check.Finding("ok", "fees", told)
+
+
+@pytest.mark.parametrize(
+    ("venues", "told"),
+    [
+        (FEES, "XNAS ($0.0035)"),
+        (FEES + BELOW, "XNAS ($0.0035 and 0.4 % of a price below $1)"),
+        (FEES.replace("0.0035", "0.002") + BELOW, "XNAS (0.4 % of a price below $1)"),
+        (FEES.replace("0.0035", "0.0029\nfee_bps = 2"), "XNAS ($0.0031)"),
+    ],
+)
+def test_a_fee_above_the_cap_is_a_warning(tmp_path: Path, venues: str, told: str) -> None:
+    found = about_fees(tmp_path, IN_2024, venues)
+    assert (found.verdict, found.error) == ("warn", None)
+    assert found.story.startswith(
+        f"the taker fee of {told} is above the cap of 2024-08-01 ($0.003 a share, below $1 0.3 "
+    )
+    assert "Rule 610(c) of Regulation NMS" in found.story
+
+
+@pytest.mark.parametrize("fee", ["0.003", "0.0035\nfrom_price = 0\nfee_bps = 10"])
+def test_a_fee_at_the_cap_and_one_that_is_not_of_us_stocks_are_none(tmp_path: Path, fee: str) -> None:
+    assert about_fees(tmp_path, IN_2024, FEES.replace("0.0035", fee)).verdict == "ok"
+
+
+def test_the_cap_is_that_of_the_day_and_of_the_policy_chosen(tmp_path: Path) -> None:
+    amended = "schema_version = 1\n[choice]\naccess_cap = 'amended'\n"
+    later = IN_2024 + 3 * 365 * 86_400 * 10**9
+    assert about_fees(tmp_path, IN_2024, policy=amended).verdict == "ok"
+    found = about_fees(tmp_path, later, policy=amended)
+    assert found.verdict == "warn"
+    assert "XNAS ($0.003 and 0.3 % of a price below $1), XNYS ($0.003), " in found.story
+    assert "($0.001 a share, below $1 0.1 % of the price; not known for sure: Amendment of Rule 610(c)" in found.story
+    assert "IEXG (0.3 % of a price below $1)" in found.story
+    assert about_fees(tmp_path, later).story.endswith("not known for sure)")
+
+
+def test_a_wrong_policy_is_a_failure(tmp_path: Path) -> None:
+    found = about_fees(tmp_path, IN_2024, policy="schema_version = 1\n[choice]\nprotected = 'maybe'\n")
+    assert found.verdict == "FAIL"
+    assert "choice: protected is 'maybe': it may be present, on, off" in found.story
 
 
 @pytest.mark.parametrize("wrong", [("--order-size", "many"), ("--speed", "fast"), ("--resume", "--loop")], ids=str)

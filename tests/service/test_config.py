@@ -21,7 +21,7 @@ CLASSIC = {
     "KAFKA_SERVERS": ("kafka_servers", "localhost:9092"),
 }  # fmt: skip
 DEFAULTS = dict(CLASSIC.values()) | {
-    "side": "buy", "limit_price": None, "objective": "sweep", "max_quote_age": None, "venues": None,
+    "side": "buy", "limit_price": None, "objective": "sweep", "max_quote_age": None, "venues": None, "policy": None,
     "exclude_venues": (), "venues_from": None, "symbol": None, "output": None, "pretty": False, "summary": None,
     "allow_bad": False, "dead_letter_file": None, "dead_letter_topic": None, "group": "sor", "start": "earliest",
     "results_topic": None, "max_messages": None, "idle_timeout": None, "speed": 0.0, "loop": False, "log_level": "info",
@@ -61,6 +61,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--min-windows": ("10", 10, "1", 1),
     "--max-quote-age": ("0", 0.0, "2.5", 2.5),
     "--venues": ("a.toml", "a.toml", "b.toml", "b.toml"),
+    "--policy": ("a.toml", "a.toml", "b.toml", "b.toml"),
     "--instruments": ("a.toml", "a.toml", "b.toml", "b.toml"),
     "--exclude-venues": ("XNAS, XNYS", ("XNAS", "XNYS"), "BATS", ("BATS",)),
     "--venues-from": ("levels", "levels", "publishers", "publishers"),
