@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from sor import kernels
+from sor.errors import InputError
 from sor.market import Decoder
 from sor.market.book import Books
 from sor.market.instruments import Instruments
@@ -77,7 +78,14 @@ def directory_of(settings: RoutingSettings | WorkSettings) -> VenueDirectory:
     ------
     InputError
     """
-    return VenueDirectory.load(settings.venues, Policy.load(settings.policy))
+    directory = VenueDirectory.load(settings.venues, Policy.load(settings.policy))
+    ruled = [entry.venue_id for entry in directory if entry.rules]
+    if ruled:  # better than a split that a venue would refuse
+        raise InputError(
+            f"{settings.venues}: {', '.join(ruled)} has rules, and commands do not route by them yet: leave out "
+            "[[venue.rules]], or split by the library's allocate"
+        )
+    return directory
 
 
 def new_pipeline(
