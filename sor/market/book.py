@@ -17,7 +17,7 @@ from sor.market.fields import DOUBTS
 from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.policy import Policy
-from sor.market.venues import VenueDirectory, VenueEntry, VenueRules
+from sor.market.venues import DatedRules, VenueDirectory, VenueEntry
 from sor.types import Instrument, one_of, real_number, text, whole_number
 
 if TYPE_CHECKING:
@@ -451,7 +451,7 @@ class RatedVenue(NamedTuple):
     rates: Any
     start: int
     end: int
-    rules: VenueRules
+    rules: DatedRules
 
 
 def _venue_at(entry: VenueEntry, time: int, policy: Policy) -> RatedVenue:

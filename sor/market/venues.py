@@ -32,7 +32,7 @@ from sor.market.policy import DOLLARS_FROM, Policy
 from sor.market.toml_file import MAX_TIME, MIN_TIME, Day, Dollars, Mark, Part, Text, day_of, nearest, start_of
 from sor.types import MAX_ORDER
 
-__all__ = ["Figure", "SubDollar", "VenueDirectory", "VenueEntry", "VenueRules"]
+__all__ = ["Figure", "SubDollar", "VenueDirectory", "VenueEntry", "DatedRules"]
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Figure(msgspec.Struct, frozen=True, gc=False):
     rebate_bps: float = 0.0
 
 
-class VenueRules(msgspec.Struct, frozen=True, gc=False):
+class DatedRules(msgspec.Struct, frozen=True, gc=False):
     """What a venue takes within ``[start, end)``; without arguments it takes everything, for nothing.
 
     Attributes
@@ -175,8 +175,8 @@ class VenueRules(msgspec.Struct, frozen=True, gc=False):
         return policy.round_lot(time, price).value if self.lot == "round" else self.lot
 
 
-NO_RULES = VenueRules()
-_Dated = TypeVar("_Dated", Figure, VenueRules)
+NO_RULES = DatedRules()
+_Dated = TypeVar("_Dated", Figure, DatedRules)
 
 
 class VenueEntry(msgspec.Struct, frozen=True, dict=True):
@@ -195,7 +195,7 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
         At least one, by ascending ``start``, without gaps.
     known : bool
         False where the figures are the default ones because the directory does not know the venue.
-    rules : tuple of VenueRules
+    rules : tuple of DatedRules
         By ascending ``start``, without gaps; none where no rule is known.
     """
 
@@ -205,7 +205,7 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
     publisher_ids: tuple[int, ...]
     figures: tuple[Figure, ...]
     known: bool
-    rules: tuple[VenueRules, ...] = ()
+    rules: tuple[DatedRules, ...] = ()
 
     def figure_at(self, time_ns: int) -> Figure:
         """Return the figure valid at a time.
@@ -221,7 +221,7 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
         """
         return self._held(self.figures, "fee", time_ns)
 
-    def rules_at(self, time_ns: int) -> VenueRules:
+    def rules_at(self, time_ns: int) -> DatedRules:
         """Return what the venue takes at a time, in the same way; `NO_RULES` where none is known at all."""
         return self._held(self.rules, "rule", time_ns) if self.rules else NO_RULES
 
@@ -464,8 +464,8 @@ class _RulesTable(msgspec.Struct, forbid_unknown_fields=True):
         if self.max_quantity is not None and self.max_quantity < least:
             raise ValueError(f"max_quantity is {self.max_quantity}: it may be {least} or more, by the other rules")
 
-    def held(self) -> VenueRules:
-        return VenueRules(**msgspec.structs.asdict(self), start=start_of(self.valid_from))
+    def held(self) -> DatedRules:
+        return DatedRules(**msgspec.structs.asdict(self), start=start_of(self.valid_from))
 
 
 class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -501,7 +501,7 @@ def _chained(history: Iterable[_Dated]) -> tuple[_Dated, ...]:
     return tuple(msgspec.structs.replace(one, end=end) for one, end in zip(ordered, starts[1:], strict=True))
 
 
-def _start(one: Figure | VenueRules) -> int:
+def _start(one: Figure | DatedRules) -> int:
     return one.start
 
 

@@ -10,7 +10,7 @@ import pytest
 from sor.errors import InputError
 from sor.market.policy import Policy
 from sor.market.toml_file import MAX_TIME, MIN_TIME
-from sor.market.venues import VenueRules
+from sor.market.venues import DatedRules
 
 
 def at(*when: int) -> int:
@@ -200,9 +200,9 @@ def test_entries_can_be_told():
 
 def test_the_lot_of_a_venue():
     policy = Policy.load()
-    assert VenueRules().lot_at(policy, IN_2026, 300.0) == 1
-    assert VenueRules(lot=25).lot_at(policy, IN_2026, 300.0) == 25
-    rounds = VenueRules(lot="round")
+    assert DatedRules().lot_at(policy, IN_2026, 300.0) == 1
+    assert DatedRules(lot=25).lot_at(policy, IN_2026, 300.0) == 25
+    rounds = DatedRules(lot="round")
     assert [rounds.lot_at(policy, IN_2026, price) for price in (250.0, 300.0, 2000.0, 20000.0)] == [100, 40, 10, 1]
     assert rounds.lot_at(policy, IN_2024, 300.0) == 100
 

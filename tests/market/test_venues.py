@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sor.errors import InputError
-from sor.market.venues import MAX_TIME, MIN_TIME, NO_RULES, Figure, SubDollar, VenueDirectory, VenueEntry, VenueRules
+from sor.market.venues import MAX_TIME, MIN_TIME, NO_RULES, Figure, SubDollar, VenueDirectory, VenueEntry, DatedRules
 
 
 def nanoseconds(*when: int) -> int:
@@ -528,7 +528,7 @@ def test_rules_of_ones_own_by_date(load, caplog):
     entry = load(venue_text(figure_text(), later, rules_text(**every))).by_mic("XNAS")
     change = nanoseconds(2025, 1, 1)
     first, second = entry.rules_at(change - 1), entry.rules_at(change)
-    assert first == VenueRules(
+    assert first == DatedRules(
         *(100, 200, 500.5, 300, 5000, 0.5, 0.05),
         nanoseconds(2024, 1, 1),
         change,
