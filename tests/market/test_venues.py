@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from sor.errors import InputError
-from sor.market.venues import MAX_TIME, MIN_TIME, NO_RULES, Figure, SubDollar, VenueDirectory, VenueEntry, DatedRules
+from sor.market.venues import MAX_TIME, MIN_TIME, NO_RULES, DatedRules, Figure, SubDollar, VenueDirectory, VenueEntry
 
 
 def nanoseconds(*when: int) -> int:
