@@ -41,6 +41,7 @@ LEFT_OUT = {
     "SOR_ORDER_MEMORY",
     "SOR_ORDER_WAIT",
     "SOR_OUTPUT",
+    "SOR_POLICY",
     "SOR_RESUME",
     "SOR_SNAPSHOT_FILE",
     "SOR_SUMMARY",

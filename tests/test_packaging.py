@@ -38,7 +38,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHECKOUT, folder / "checkout", ignore=BUILT)
     for hidden in (".ci", ".github"):
         shutil.copytree(CHECKOUT / hidden, folder / "checkout" / hidden)
-    for hidden in (".dockerignore", ".gitattributes", ".gitignore", ".hadolint.yaml"):
+    for hidden in (".dockerignore", ".gitattributes", ".gitignore", ".hadolint.yaml", ".readthedocs.yaml"):
         shutil.copy(CHECKOUT / hidden, folder / "checkout")
     tools = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
     run(folder, "-m", "pip", "install", "-q", "--target", folder / "tools", *tools)

@@ -47,7 +47,7 @@ def test_the_pairs_are_all_there() -> None:
     unmarked = {option.name for option in OPTIONS if option.file is None}
     assert {name for name in unmarked if "file" in name.lower()} == set()
     assert {field for field, how in FILES["consume"] if how == "read"} == {
-        "venues", "instruments", "sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file",
+        "venues", "policy", "instruments", "sasl_password_file", "ssl_ca_file", "ssl_cert_file", "ssl_key_file",
         "ssl_key_password_file",
     }  # fmt: skip
     assert len(PAIRS) > 40
