@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from sor.errors import InputError, StreamError
 from sor.execution.strategies import strategy
 from sor.market import storage
 from sor.market.columns import arrow
-from sor.market.feed import Feed, is_pipe
+from sor.market.feed import Feed, Reading, is_pipe
 from sor.market.instruments import Instruments
 from sor.market.parquet import TableFile
 from sor.market.venues import VenueDirectory
@@ -132,7 +131,10 @@ class Source:
     directory: VenueDirectory
 
     def feed(self) -> Feed:
-        return Feed(self.paths, self.symbols, self.start, self.end, self.depth, self.instruments, self.directory)
+        """It is told of once, by who has asked, however often and wherever it is read."""
+        feed = Feed(self.paths, self.symbols, self.start, self.end, self.depth, self.instruments, self.directory)
+        feed.quiet = True
+        return feed
 
 
 class Piece(NamedTuple):
@@ -170,10 +172,7 @@ class Surveyed:
 
     days: list[Day] = field(default_factory=list)
     paths: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    rows: int = 0
-    bad: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)
-    formats: dict[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
 
 class _Asked(NamedTuple):
@@ -188,13 +187,15 @@ def _survey(asked: _Asked) -> Surveyed:
     feed = asked.source.feed()
     days = survey(feed, asked.session, asked.max_quote_age)
     paths = {(day.symbol, day.day): list(feed.paths) for day in days}
-    return Surveyed(days, paths, feed.rows, feed.bad, feed.skipped, dict(feed.formats))
+    return Surveyed(days, paths, feed.reading())
 
 
 def surveyed(
     pool: Executor | None, feed: Any, session: Session, max_quote_age: int | None, directory: VenueDirectory
 ) -> Surveyed:
     """The days of a feed of files, each file by itself; those that share a symbol's day are read together.
+
+    The feed then knows what reading it tells.
 
     Raises
     ------
@@ -220,11 +221,9 @@ def surveyed(
     for part in parts:
         found.days += part.days
         found.paths |= part.paths
-        found.rows += part.rows
-        found.bad += part.bad
-        found.skipped += part.skipped
-        found.formats |= part.formats
+        found.reading.join(part.reading)
     found.days.sort(key=lambda day: (day.day, day.symbol))
+    feed.learn(found.reading)
     return found
 
 
@@ -304,11 +303,10 @@ class Kept:
     Raises
     ------
     InputError
-        The folder cannot be written, pyarrow is missing, or a strategy is an object, of which nothing is known.
+        The folder cannot be written, or a strategy is an object, of which nothing is known.
     """
 
     def __init__(self, folder: str, pool: Executor | None, pieces: Sequence[Piece], command: str | None) -> None:
-        arrow()
         self._folder = folder
         for piece in pieces:
             for _, *names in piece.job.strategies:

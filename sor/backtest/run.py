@@ -14,7 +14,7 @@ from sor.backtest.study import Study, study_of, venues_of
 from sor.backtest.work import ANYWHERE, Found, Rules, work
 from sor.errors import InputError
 from sor.execution.strategies import Strategy
-from sor.market.columns import Batch
+from sor.market.columns import Batch, arrow
 from sor.market.feed import Feed
 from sor.market.instruments import SHARES, Instruments
 from sor.market.venues import VenueDirectory
@@ -84,6 +84,8 @@ def backtest(
     instruments = getattr(feed, "instruments", SHARES) if instruments is None else instruments
     batches: Any = [feed] if isinstance(feed, Batch) else feed
     whole_number("jobs", jobs, 1, 1024)
+    if keep is not None:
+        arrow()  # missed now, and not after all files have been read
     with workers(jobs, dask) as pool:
         given = _Given(batches, strategies, baseline, rules, session, directory, instruments)
         if pool is None and keep is None:
@@ -136,18 +138,12 @@ def _in_pieces(
     command: str | None,
 ) -> Study:
     known = surveyed(pool, given.feed, given.session, given.rules.max_quote_age, given.directory)
-    _learn(given.feed, known)
     planned = given.planned(known.days, orders)
     pieces = [piece_of(job, given.feed, known, given.directory) for job in planned.jobs()]
     found = Found()
     for one in done(pool, pieces, keep, _teller(planned, told), command):
         found.join(one)
     return given.study(planned, found, command, known)
-
-
-def _learn(feed: Feed, known: Surveyed) -> None:
-    """What reading a feed tells, of one that others have read."""
-    feed.rows, feed.bad, feed.skipped, feed.formats = known.rows, known.bad, known.skipped, known.formats
 
 
 def _teller(planned: Plan, told: Callable[[int, int], None] | None) -> Callable[[int], None]:

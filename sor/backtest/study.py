@@ -256,18 +256,18 @@ class Study:
             }
             for names, queue, one in self.compare()
         ]
-        settings = {name: value for name, value in self.settings.items() if name != "rests"}
+        strategies = {"strategies": self.rows(), "comparisons": compared, "notes": self.notes}
+        return {"schema_version": SCHEMA_VERSION, **self.origin(), **strategies}
+
+    def origin(self) -> dict[str, Any]:
+        """Of `as_dict` how it was made, and of what."""
         return {
-            "schema_version": SCHEMA_VERSION,
             "command": self.command,
-            "settings": settings,
+            "settings": {name: value for name, value in self.settings.items() if name != "rests"},
             "versions": _versions(),
             "seed": self.rules.seed,
             "data": self.data,
             "orders": len(set(self.parents["order"].tolist())),
-            "strategies": self.rows(),
-            "comparisons": compared,
-            "notes": self.notes,
         }
 
 

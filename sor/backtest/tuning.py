@@ -304,10 +304,9 @@ class Tuning:
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as what goes into JSON; absent is None."""
-        study = self.study.as_dict()
         return {
             "schema_version": SCHEMA_VERSION,
-            **{name: study[name] for name in ("command", "settings", "versions", "seed", "data", "orders")},
+            **self.study.origin(),
             "search": self.search,
             "space": {name: list(values) for name, values in self.space.values.items()},
             "ranges": [name for name, values in self.space.values.items() if isinstance(values, Range)],
@@ -446,10 +445,10 @@ class _Costs:
         self.tried = [dict(point) for point in tried]
         self._names = [space.names(point) for point in self.tried]
         columns = study.parents
-        self._rows = {
-            names: np.flatnonzero((columns["schedule"] == names[0]) & (columns["routing"] == names[1]))
-            for names in {*self._names, default, (default[0], study.baseline)}
-        }
+        rows: dict[tuple[str, str], list[int]] = {}  # in one pass: there may be thousands of points
+        for row, names in enumerate(zip(columns["schedule"].tolist(), columns["routing"].tolist(), strict=True)):
+            rows.setdefault(names, []).append(row)
+        self._rows = {names: np.array(found) for names, found in rows.items()}
         self._costs = np.array([columns["shortfall_bps"][self._rows[names]] for names in self._names])
         self._day = columns["day"][self._rows[default]]
         self._arrival = columns["arrival"][self._rows[default]]
@@ -651,18 +650,16 @@ def _asked(trial: Any, name: str, values: Values) -> float:
 def _joined(first: Study, others: Sequence[Study]) -> Study:
     """Studies of the same orders as one of all their strategies."""
 
-    def rows(it: Study, columns: Mapping[str, NDArray[Any]], new: set[tuple[str, str]]) -> NDArray[np.bool_]:
-        return np.array(
-            [names in new for names in zip(columns["schedule"].tolist(), columns["routing"].tolist(), strict=True)],
-            dtype=bool,
-        )
+    def rows(columns: Mapping[str, NDArray[Any]], new: set[tuple[str, str]]) -> NDArray[np.bool_]:
+        names = zip(columns["schedule"].tolist(), columns["routing"].tolist(), strict=True)
+        return np.array([one in new for one in names], dtype=bool)
 
     strategies, rests = list(first.strategies), list(first.settings["rests"])
     parents, fills = [first.parents], [first.fills]
     for one in others:
         new = {names for names in one.strategies if names not in strategies}
         for found, columns in ((parents, one.parents), (fills, one.fills)):
-            chosen = rows(one, columns, new)
+            chosen = rows(columns, new)
             found.append({name: values[chosen] for name, values in columns.items()})
         rests += [it for names, it in zip(one.strategies, one.settings["rests"], strict=True) if names in new]
         strategies += [names for names in one.strategies if names in new]

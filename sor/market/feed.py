@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,24 @@ logger = logging.getLogger(__name__)
 TOLD = 5  # bad rows that the log tells one by one
 FEWEST = 2**12  # rows of a file held at a time, where many are merged
 MOST_LEVELS = 1000
+
+
+@dataclass
+class Reading:
+    """What reading a feed, or some of its files, tells beside rows: see `Feed`."""
+
+    rows: int = 0
+    bad: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    formats: dict[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)  # of the first bad rows
+
+    def join(self, other: Reading) -> None:
+        self.rows += other.rows
+        self.bad += other.bad
+        self.skipped += other.skipped
+        self.formats |= other.formats
+        self.told += other.told
 
 
 class Feed:
@@ -79,6 +97,8 @@ class Feed:
         self.symbols, self.start, self.end = symbols, start, end
         self._directory = directory
         self.formats: dict[str, str] = {}
+        self.quiet = False  # where somebody else tells of bad rows, by `learn`
+        self._told: list[str] = []
         self._used_up: set[str] = set()  # pipes that have been read
         self._shares: list[Callable[[], float]] = []  # of each file that has been read
         for path in self.paths:
@@ -96,7 +116,7 @@ class Feed:
         StreamError
             A file cannot be read to its end: what is whole, in all files, has been given.
         """
-        self.rows, self.bad, self.skipped = 0, Counter(), Counter()
+        self.rows, self.bad, self.skipped, self._told = 0, Counter(), Counter(), []
         self._shares = [lambda: 0.0] * len(self.paths)
         most = max(FEWEST, ROWS // len(self.paths))
         files = [_File(self._read(number, path, most)) for number, path in enumerate(self.paths)]
@@ -119,6 +139,17 @@ class Feed:
     def at_depth(self, depth: int) -> Feed:
         """The same feed with other levels."""
         return Feed(self.paths, self.symbols, self.start, self.end, depth, self.instruments, self._directory)
+
+    def reading(self) -> Reading:
+        """What the last iteration has told."""
+        return Reading(self.rows, self.bad, self.skipped, dict(self.formats), self._told)
+
+    def learn(self, told: Reading) -> None:
+        """Know, and tell of bad rows, what somebody has been told who has read all of it."""
+        self.rows, self.bad, self.skipped, self.formats = told.rows, told.bad, told.skipped, told.formats
+        for line in told.told[:TOLD]:
+            logger.warning("%s", line)
+        self._tell()
 
     def to_arrow(self) -> Any:
         """All rows as a ``pyarrow.Table``, in memory; its columns are those of `Batch.to_arrow`.
@@ -170,7 +201,7 @@ class Feed:
         for row in np.flatnonzero(wrong)[: max(0, TOLD - sum(self.bad.values()))]:
             symbol, time = batch.symbols[batch.symbol[row]], iso_of(int(batch.time[row]))
             lot = f"{self.instruments[symbol].lot:f}"
-            logger.warning("bad row: %s: size: of %s at %s: no multiple of the lot %s", path, symbol, time, lot)
+            self.warn(f"bad row: {path}: size: of {symbol} at {time}: no multiple of the lot {lot}")
         self.bad["size"] += int(wrong.sum())
         return batch.take(~wrong)
 
@@ -191,9 +222,15 @@ class Feed:
         if rows:
             self.skipped[why] += rows
 
+    def warn(self, line: str) -> None:
+        """Of a bad row."""
+        self._told.append(line)
+        if not self.quiet:
+            logger.warning("%s", line)
+
     def _tell(self) -> None:
         bad = sum(self.bad.values())
-        if bad > TOLD:
+        if bad > TOLD and not self.quiet:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.bad.most_common())
             logger.warning("%d bad rows in all: %s", bad, reasons)
 
@@ -293,7 +330,7 @@ class _Tally:
         self.feed.rows += 1
         self.feed.bad[error.reason] += 1
         if sum(self.feed.bad.values()) <= TOLD:
-            logger.warning("bad row: %s:%d: %s: %s", self.path, row, error.reason, error)
+            self.feed.warn(f"bad row: {self.path}:{row}: {error.reason}: {error}")
 
     def skip(self, why: str, rows: int) -> None:
         self.feed.rows += rows

@@ -20,7 +20,7 @@ MOST_STEPS = 4000  # of a line: more than a screen has pixels
 LESS = "less than 0: earned"
 
 
-def library() -> str:
+def plotly_js() -> str:
     """The source of plotly.js.
 
     Raises

@@ -158,7 +158,7 @@ def written(text: str, path: str | os.PathLike[str]) -> None:
         file.file.write(text.encode())
 
 
-def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Section], library: str) -> str:
+def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Section], drawing: str) -> str:
     """A whole page: the question, its answer in words, and the sections that show why.
 
     Parameters
@@ -168,7 +168,7 @@ def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Sectio
     answer : list
         Paragraphs.
     sections : list of Section
-    library : str
+    drawing : str
         The source of plotly.js.
     """
     plots = {part.name: part for section in sections for part in section.parts if isinstance(part, Plot)}
@@ -194,7 +194,7 @@ def page(title: str, lead: str, answer: Sequence[Any], sections: Sequence[Sectio
             element("nav", element("ol", *links), aria_label="Contents"),
             *(section.element() for section in sections),
         ),
-        element("script", Markup(library)),
+        element("script", Markup(drawing)),
         element("script", Markup(text), type="application/json", id="plots"),
         element("script", Markup(DRAW)),
     ]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from sor.market.storage import fingerprint, is_remote
 from sor.report.html import Section, element, joined, paragraph, table
 from sor.report.text import ABSENT
-
-PIECE = 2**20  # bytes
 
 
 def origin_of(told: dict[str, Any], more: Mapping[str, Any]) -> Section:
@@ -58,12 +56,8 @@ def _words(value: Any) -> Any:
 
 
 def _hashed(path: str) -> tuple[str, str]:
-    """Bytes and SHA-256 of a file; of what is none, such as a pipe, neither."""
-    if not Path(path).is_file():
+    """Bytes and SHA-256 of a file, or what its store says of it; of a pipe neither."""
+    if not is_remote(path) and not Path(path).is_file():
         return ABSENT, "no file that can be read again"
-    found, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            found.update(piece)
-            size += len(piece)
-    return f"{size:,}", found.hexdigest()
+    told = fingerprint(path)
+    return f"{told['bytes']:,}", str(told.get("sha256") or told["checksum"])

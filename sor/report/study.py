@@ -43,7 +43,7 @@ def report_of(study: Study) -> str:
     InputError
         plotly is not installed.
     """
-    library = figures.library()
+    drawing = figures.plotly_js()
     report = _Report(study)
     found = [
         Section("limits", "What this cannot tell", [listed(study.notes)]),
@@ -56,7 +56,7 @@ def report_of(study: Study) -> str:
         report.data(),
         origin_of(report.told, report.orders()),
     ]
-    return page(report.title, report.lead, report.answer(), [one for one in found if one is not None], library)
+    return page(report.title, report.lead, report.answer(), [one for one in found if one is not None], drawing)
 
 
 class _Report:

@@ -35,7 +35,7 @@ def report_of(tuning: Tuning) -> str:
     InputError
         plotly is not installed.
     """
-    library = figures.library()
+    drawing = figures.plotly_js()
     told, study = tuning.as_dict(), tuning.study
     title = f"Which parameters of {tuning.space.schedule} x {tuning.space.routing} were cheapest, and was that luck?"
     lead = f"{tables.head(study.data, study.settings, study.parents)}; {len(tuning.points):,} points tried."
@@ -50,7 +50,7 @@ def report_of(tuning: Tuning) -> str:
         _points(tuning),
         origin_of(told, search),
     ]
-    return page(title, lead, [tuning.sentence(), best], [one for one in found if one is not None], library)
+    return page(title, lead, [tuning.sentence(), best], [one for one in found if one is not None], drawing)
 
 
 def _values(values: list[float]) -> str:

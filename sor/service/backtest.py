@@ -20,7 +20,7 @@ from sor.backtest.work import ANYWHERE, QUEUES, Rules
 from sor.errors import Exit, InputError
 from sor.market.columns import arrow
 from sor.market.whole_file import WholeFile
-from sor.report.figures import library
+from sor.report.figures import plotly_js
 from sor.service import options
 from sor.service.feeds import StatusLine, feed_of
 from sor.service.logs import report
@@ -49,7 +49,7 @@ def backtest(settings: BacktestSettings) -> int:
 def worked(command: str, settings: BacktestSettings | TuneSettings, run: Callable[..., Any]) -> tuple[Any, int]:
     """What comes of a command's work, and its exit status."""
     if settings.report is not None:
-        library()
+        plotly_js()
     directory = directory_of(settings)
     feed = feed_of(settings, directory, settings.depth)
     with OrderProgress() as progress:

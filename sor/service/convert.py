@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib import metadata
@@ -16,8 +15,8 @@ import numpy as np
 from msgspec.json import encode
 
 from sor.errors import Exit, InputError
-from sor.market.columns import Batch
-from sor.market.feed import Feed, is_pipe
+from sor.market.columns import Batch, arrow
+from sor.market.feed import Feed, Reading, is_pipe
 from sor.market.parquet import ParquetFile, made_of
 from sor.market.storage import fingerprint, inside
 from sor.market.venues import VenueDirectory
@@ -51,17 +50,17 @@ def convert(settings: ConvertSettings) -> int:
     where = output
     if parts is not None:
         where = f"{len(parts.files):,} file{'s' * (len(parts.files) != 1)} in {output}"
-    return _told(settings, where, feed.rows, feed.bad, feed.skipped)
+    return _told(settings, where, feed)
 
 
-def _told(settings: ConvertSettings, where: str, read: int, bad: Counter[str], skipped: Counter[str]) -> int:
-    line = f"wrote {read - bad.total() - skipped.total():,} rows to {where}"
-    if skipped:
-        line += f"; left out {total(skipped)}"
-    if bad:
-        line += f"; bad {total(bad)}"
+def _told(settings: ConvertSettings, where: str, feed: Feed) -> int:
+    line = f"wrote {feed.rows - feed.bad.total() - feed.skipped.total():,} rows to {where}"
+    if feed.skipped:
+        line += f"; left out {total(feed.skipped)}"
+    if feed.bad:
+        line += f"; bad {total(feed.bad)}"
     report.info(line)
-    return Exit.BAD_MESSAGES if bad and not settings.allow_bad else Exit.DONE
+    return Exit.BAD_MESSAGES if feed.bad and not settings.allow_bad else Exit.DONE
 
 
 # --- file by file ----------------------------------------------------------------------------------------------------
@@ -73,9 +72,7 @@ class _Task(NamedTuple):
 
 
 class _Written(NamedTuple):
-    rows: int
-    bad: Counter[str]
-    skipped: Counter[str]
+    reading: Reading
     there: bool  # before
 
 
@@ -93,19 +90,21 @@ def _by_file(settings: ConvertSettings, feed: Feed, directory: VenueDirectory, f
         raise InputError("--by file: FILE must be files, each named once, and no pipes")
     tasks = [_Task(source_of(feed, [path], directory), inside(folder, name)) for name, path in outputs.items()]
     _check_apart(feed.paths, [task.output for task in tasks], folder)
-    read, bad, skipped = 0, Counter[str](), Counter[str]()
+    arrow()  # missed now, and by who has asked
+    read = Reading()
     ended = left = 0
     with StatusLine() as line, workers(settings.jobs, settings.dask) as pool:
         try:
             for _, one in each(pool, _written, tasks):
                 ended, left = ended + 1, left + one.there
-                read, bad, skipped = read + one.rows, bad + one.bad, skipped + one.skipped
+                read.join(one.reading)
                 line.show(partial("{} of {} files, {:.0f} s".format, ended, len(tasks)))
         except KeyboardInterrupt:
             report.warning(f"sor: stopped after {ended} of {len(tasks)} files: the same command goes on from there")
             raise
     where = f"{ended - left:,} file{'s' * (ended - left != 1)} in {folder}"
-    return _told(settings, where + (f"; {left:,} were there" if left else ""), read, bad, skipped)
+    feed.learn(read)
+    return _told(settings, where + (f"; {left:,} were there" if left else ""), feed)
 
 
 def _stem(name: str) -> str:
@@ -129,11 +128,11 @@ def _written(task: _Task) -> _Written:
     venues = [list(task.source.directory), task.source.directory.default]
     made = hashlib.sha256(encode([metadata.version("sor"), content, asked, venues], enc_hook=repr)).hexdigest().encode()
     if made_of(task.output) == made:
-        return _Written(0, Counter(), Counter(), True)
+        return _Written(Reading(), True)
     with ParquetFile(task.output, feed.instruments, made) as file:
         for batch in feed:
             file.add(batch)
-    return _Written(feed.rows, feed.bad, feed.skipped, False)
+    return _Written(feed.reading(), False)
 
 
 # --- by symbol and day -----------------------------------------------------------------------------------------------

@@ -38,9 +38,8 @@ def configure(level: str, form: str) -> None:
     as_json = form == "json"
     lines = _to_standard_error()
     lines.setFormatter(JsonLines() if as_json else logging.Formatter(TEXT, "%Y-%m-%d %H:%M:%S"))
-    if (
-        level != "debug"
-    ):  # Dask tells where in itself a scheduler was lost; it sets levels of its own when it is imported
+    if level != "debug":
+        # Dask tells where in itself a scheduler was lost; it sets levels of its own when it is imported.
         lines.addFilter(lambda record: record.name.partition(".")[0] != "distributed")
     logging.basicConfig(level=level.upper(), handlers=[lines], force=True)
     # The client's own lines repeat every attempt to connect; ours say what matters, once.

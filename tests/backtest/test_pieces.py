@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dask_cluster import cluster
 from tapes import ARCX, IEXG, OPENS, SECOND, XNAS, quote, tape, trade
@@ -173,6 +174,52 @@ def test_what_cannot_be_kept_is_refused(days: list[str], tmp_path: Path) -> None
         study_of(days, keep=str(tmp_path / "file"))
     with pytest.raises(InputError, match="must be one of files"):
         sor.backtest(list(sor.read_feed(days)), ORDERS, WAYS, rules=RULES, keep=str(tmp_path / "kept"))
+
+
+# --- bad rows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> str:
+    """A day with eight rows that are none."""
+    good = tmp_path / "good.csv"
+    batches = SyntheticMarket(Scenario(seed=1, duration=900)).batches()
+    rows = ["time,venue,symbol,bid,ask,bid_size,ask_size"]
+    for batch in batches:
+        shown = np.flatnonzero((batch.bid_size[:, 0] > 0) & (batch.ask_size[:, 0] > 0))
+        for i in shown.tolist():
+            time = np.datetime64(int(batch.time[i]), "ns")
+            prices = batch.bid_price[i, 0] / 1e9, batch.ask_price[i, 0] / 1e9
+            rows.append(f"{time}Z,XNAS,SIM,{prices[0]},{prices[1]},{batch.bid_size[i, 0]},{batch.ask_size[i, 0]}")
+    rows[100:100] = ["rubbish"] * 8
+    good.write_text("\n".join(rows) + "\n")
+    return str(good)
+
+
+@pytest.mark.parametrize("how", [{}, {"jobs": 2}, {"keep": True}], ids=["at once", "processes", "kept"])
+def test_bad_rows_are_told_once_whoever_reads_them(
+    damaged: str, tmp_path: Path, how: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    if "keep" in how:
+        how = {"keep": str(tmp_path / "kept")}
+    feed = sor.read_feed(damaged)
+    sor.backtest(feed, ORDERS, [("immediate", "equal")], rules=RULES, **how)
+    assert feed.bad.total() == 8
+    told = [line for line in caplog.messages if line.startswith("bad row: ")]
+    assert [line.partition(": ")[2].partition(":")[0] for line in told] == [damaged] * 5
+    assert len(set(told)) == 5
+    assert [line for line in caplog.messages if line.startswith("8 bad rows in all: ")]
+    assert len(caplog.messages) == 6
+
+
+def test_a_missing_package_is_missed_before_files_are_read(
+    days: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr("sor.backtest.run.surveyed", lambda *_: pytest.fail("the files were read"))
+    feed = sor.read_feed(days)
+    with pytest.raises(InputError, match=r"pip install 'sor\[parquet\]'"):
+        sor.backtest(feed, ORDERS, WAYS, rules=RULES, keep=str(tmp_path))
 
 
 # --- many workers -----------------------------------------------------------------------------------------------------

@@ -295,6 +295,15 @@ def test_a_file_that_is_there_is_left(start: Start, tmp_path: Path, halves: list
     assert all(after[path.name] != path.stat().st_mtime_ns for path in folder.iterdir())
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_bad_rows_of_a_file_are_told(start: Start, tmp_path: Path, halves: list[Path], jobs: int) -> None:
+    with open(halves[0], "a") as file:
+        file.write("rubbish\n")
+    job = start("convert", *halves, "--by", "file", "--output", tmp_path / "out", "--jobs", jobs).finish(BAD)
+    assert f"bad row: {halves[0]}:901: " in job.err
+    assert job.err.splitlines()[-1].startswith(f"wrote 2,000 rows to 2 files in {tmp_path / 'out'}; bad ")
+
+
 def test_files_that_cannot_be_told_apart_are_refused(start: Start, tmp_path: Path, halves: list[Path]) -> None:
     other = tmp_path / "more" / "one.csv"
     other.parent.mkdir()
