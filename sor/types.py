@@ -189,6 +189,38 @@ class VenueRules(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=T
     tick: float | None = None
 
 
+PARTS = 10_000.0  # basis points of a whole
+_NEUTRAL = VenueRules()
+
+
+def rules_of(where: str, venue: Any) -> tuple[tuple[float, ...], float]:
+    """The rules of a venue as the kernels take them, and its rebate in basis points; a tick is only looked at.
+
+    Raises
+    ------
+    InputError
+        One is not what it may be; ``where`` says of which venue.
+    """
+
+    def given(name: str) -> tuple[str, Any]:
+        return f"{where}.{name}", getattr(venue, name, getattr(_NEUTRAL, name))
+
+    name, most = given("max_quantity")
+    row = (
+        float(whole_number(*given("lot"), 1)),
+        float(whole_number(*given("min_quantity"), 0)),
+        real_number(*given("min_notional"), 0.0),
+        float(whole_number(*given("min_execution"), 0)),
+        math.inf if most is None else float(whole_number(name, most, 0)),
+        real_number(*given("ticket"), 0.0),
+        real_number(*given("fee_bps"), -PARTS, PARTS),
+    )
+    name, tick = given("tick")
+    if tick is not None:
+        real_number(name, tick, math.ulp(0.0))
+    return row, real_number(*given("rebate_bps"), -PARTS, PARTS)
+
+
 class Venue(VenueRules, frozen=True, gc=False, repr_omit_defaults=True):
     """One venue's best quote on the side that is taken.
 

@@ -10,7 +10,8 @@ cdef double FEE_UNITS
 
 cdef class Rates:
     cdef public double fee, rebate, dollars_from, part_fee, part_rebate, fee_bps, rebate_bps, flat_from
-    cdef public bint known, part_known
+    cdef public bint known, part_known, exchange
+    cdef public object rules
 
     cpdef double fee_at(self, double price) except? -1.0
     cpdef double rebate_at(self, double price) except? -1.0
@@ -48,6 +49,7 @@ cdef class BookOfQuotes:
     cdef public long long time
     cdef public object sequence
     cdef public dict doubts
+    cdef public bint ruled
     cdef dict _by_order
     cdef object _asks, _bids
     cdef double[::1] _flat_asks

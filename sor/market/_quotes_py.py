@@ -36,7 +36,8 @@ ROUNDER = 1.5 * 2.0**52  # added to a double below 2**51 it leaves no digit for 
 class Rates:
     """What a venue charges and pays: dollars a share from a price up, parts of the price below it.
 
-    From that price up there may be basis points of the price beside the dollars.
+    From that price up there may be basis points of the price beside the dollars. ``rules`` is what it takes, None where
+    it takes everything (`sor.market.venues.DatedRules`); ``exchange``, whether its quotations may be protected.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Rates:
         part_known: bool = True,
         fee_bps: float = 0.0,
         rebate_bps: float = 0.0,
+        rules: Any = None,
+        exchange: bool = True,
     ) -> None:
         self.fee, self.rebate = fee, rebate  # dollars a share
         self.known = known  # False: nobody stated them, they are a default
@@ -57,6 +60,7 @@ class Rates:
         self.part_fee, self.part_rebate = part_fee, part_rebate
         self.part_known = part_known
         self.fee_bps, self.rebate_bps = fee_bps, rebate_bps
+        self.rules, self.exchange = rules, exchange
         # From this price up they are the same at any price.
         self.flat_from = math.inf if fee_bps != 0.0 or rebate_bps != 0.0 else dollars_from
 
@@ -151,6 +155,7 @@ class BookOfQuotes:
         "depth",
         "doubts",
         "quotes",
+        "ruled",
         "sequence",
         "symbol",
         "time",
@@ -163,6 +168,7 @@ class BookOfQuotes:
         self.time = 0
         self.sequence: int | None = None
         self.doubts: dict[str, str] = {}
+        self.ruled = False  # whether a venue has had rules
         self._by_order: dict[Any, VenueQuote] = {}
         self._lay_out()
 
@@ -192,13 +198,14 @@ class BookOfQuotes:
             rates = quote.rates
             terms = rates.fee, rates.rebate, rates.known, rates.dollars_from
             parts = rates.part_fee, rates.part_rebate, rates.part_known, rates.fee_bps, rates.rebate_bps
-            shown.append((quote.order, quote.venue_id, quote.bids, quote.asks, (*terms, *parts), quote.time))
+            kinds = rates.rules, rates.exchange
+            shown.append((quote.order, quote.venue_id, quote.bids, quote.asks, (*terms, *parts, *kinds), quote.time))
         return self.symbol, self.depth, self.time, self.sequence, self.doubts, shown
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.symbol, self.depth, time, sequence, self.doubts, shown = state
         self.quotes, self._by_order = [], {}
-        self.time = 0
+        self.time, self.ruled = 0, False
         for order, venue_id, bids, asks, rates, seen in shown:
             self.show(order, venue_id, bids, asks, Rates(*rates), seen)
         self.time, self.sequence = time, sequence
@@ -229,6 +236,8 @@ class BookOfQuotes:
             self.quotes.sort(key=order_of)
             self._lay_out()
         quote.time = time
+        if rates.rules is not None:
+            self.ruled = True
         quote.show(bids[: self.depth], asks[: self.depth], rates)
         self._write(quote)
         if time > self.time:

@@ -18,7 +18,7 @@ from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.policy import Policy
 from sor.market.venues import DatedRules, VenueDirectory, VenueEntry
-from sor.types import Instrument, one_of, real_number, text, whole_number
+from sor.types import Instrument, VenueRules, one_of, real_number, rules_of, text, truth, whole_number
 
 if TYPE_CHECKING:
     from sor.market._quotes_py import BookOfQuotes, Rates, VenueQuote
@@ -97,6 +97,8 @@ class Book(BookOfQuotes):
         fee: float = 0.0,
         rebate: float = 0.0,
         time: int = 0,
+        rules: VenueRules | None = None,
+        exchange: bool = True,
     ) -> None:
         """Set what a venue shows; venues come in the order of their names.
 
@@ -110,6 +112,10 @@ class Book(BookOfQuotes):
             Dollars per share, as for `sor.Venue`.
         time : int
             Event time, nanoseconds since the epoch.
+        rules : VenueRules, optional
+            What it takes. Of an instrument their quantities are of its units.
+        exchange : bool
+            Whether its best round-lot quotation is protected, where quotations are (``protect`` of `sor.Router`).
 
         Raises
         ------
@@ -122,7 +128,7 @@ class Book(BookOfQuotes):
             name,
             _checked("bids", bids, True, self.instrument),
             _checked("asks", asks, False, self.instrument),
-            Rates(real_number("fee", fee), real_number("rebate", rebate)),
+            _rates(real_number("fee", fee), real_number("rebate", rebate), rules, truth("exchange", exchange)),
             whole_number("time", time, 0, 2**63 - 1),
         )
 
@@ -461,10 +467,21 @@ def _venue_at(entry: VenueEntry, time: int, policy: Policy) -> RatedVenue:
     parts = (cap.value.part, 0.0) if below is None else (below.taker_fee, below.maker_rebate)
     known = entry.known and below is not None
     bps = figure.fee_bps, figure.rebate_bps
-    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, figure.from_price, *parts, known, *bps)
+    kinds = rules if rules.bind else None, entry.exchange
+    rates = Rates(figure.taker_fee, figure.maker_rebate, entry.known, figure.from_price, *parts, known, *bps, *kinds)
     return RatedVenue(
         entry, rates, max(figure.start, rules.start, cap.start), min(figure.end, rules.end, cap.end), rules
     )
+
+
+def _rates(fee: float, rebate: float, rules: VenueRules | None, exchange: bool) -> Rates:
+    if rules is None:
+        return Rates(fee, rebate, exchange=exchange) if not exchange else Rates(fee, rebate)
+    if not isinstance(rules, VenueRules):
+        raise InputError(f"rules is {rules!r:.200}: it must be VenueRules")
+    rules_of("rules", rules)
+    bps = rules.fee_bps, rules.rebate_bps
+    return Rates(fee, rebate, True, 0.0, 0.0, 0.0, True, *bps, rules, exchange)
 
 
 def _checked(name: str, levels: Any, descending: bool, instrument: Instrument | None) -> list[Level]:

@@ -30,7 +30,7 @@ from sor.errors import InputError
 from sor.market import toml_file
 from sor.market.policy import DOLLARS_FROM, Policy
 from sor.market.toml_file import MAX_TIME, MIN_TIME, Day, Dollars, Mark, Part, Text, day_of, nearest, start_of
-from sor.types import MAX_ORDER
+from sor.types import MAX_ORDER, VenueRules
 
 __all__ = ["Figure", "SubDollar", "VenueDirectory", "VenueEntry", "DatedRules"]
 
@@ -174,6 +174,15 @@ class DatedRules(msgspec.Struct, frozen=True, gc=False):
         """
         return policy.round_lot(time, price).value if self.lot == "round" else self.lot
 
+    @property
+    def bind(self) -> bool:
+        """Whether there is anything that the venue does not take, or asks a ticket for."""
+        return any(
+            getattr(self, name) != getattr(NO_RULES, name)
+            for name in VenueRules.__struct_fields__
+            if hasattr(self, name)
+        )
+
 
 NO_RULES = DatedRules()
 _Dated = TypeVar("_Dated", Figure, DatedRules)
@@ -197,6 +206,8 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
         False where the figures are the default ones because the directory does not know the venue.
     rules : tuple of DatedRules
         By ascending ``start``, without gaps; none where no rule is known.
+    exchange : bool
+        Whether it is one whose best round-lot quotation may be protected (Rule 611); False of who is not listed.
     """
 
     venue_id: str
@@ -206,6 +217,7 @@ class VenueEntry(msgspec.Struct, frozen=True, dict=True):
     figures: tuple[Figure, ...]
     known: bool
     rules: tuple[DatedRules, ...] = ()
+    exchange: bool = True
 
     def figure_at(self, time_ns: int) -> Figure:
         """Return the figure valid at a time.
@@ -410,7 +422,9 @@ class VenueDirectory:
             self.default.maker_rebate,
         )
         name = f"publisher {publisher_id}"
-        entry = VenueEntry(f"publisher_{publisher_id}", name, "unknown", (publisher_id,), (self.default,), known=False)
+        entry = VenueEntry(
+            f"publisher_{publisher_id}", name, "unknown", (publisher_id,), (self.default,), known=False, exchange=False
+        )
         self._unlisted[publisher_id] = entry
         return entry
 
@@ -478,6 +492,7 @@ class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
     rules: Annotated[list[_RulesTable], Meta(description="several: write [[venue.rules]] in double brackets")] = []
+    exchange: Mark = True
 
     def __post_init__(self) -> None:
         if len(set(self.publisher_ids)) < len(self.publisher_ids):
@@ -491,7 +506,7 @@ class _VenueTable(msgspec.Struct, forbid_unknown_fields=True):
 
     def entry(self) -> VenueEntry:
         figures, rules = _chained(table.held() for table in self.figures), _chained(one.held() for one in self.rules)
-        return VenueEntry(self.mic, self.name, self.model, self.publisher_ids, figures, True, rules)
+        return VenueEntry(self.mic, self.name, self.model, self.publisher_ids, figures, True, rules, self.exchange)
 
 
 def _chained(history: Iterable[_Dated]) -> tuple[_Dated, ...]:

@@ -25,11 +25,13 @@ from sor.kernels import MAX_THREADS, core, in_threads
 from sor.types import (
     MAX_NUMBER,
     MAX_ORDER,
+    PARTS,
     Allocation,
     Level2Venue,
     Venue,
     VenueRules,
     real_number,
+    rules_of,
     truth,
     whole_number,
 )
@@ -39,10 +41,8 @@ logger = logging.getLogger(__name__)
 COLUMNS = ("ask", "ask_size", "fee", "rebate")
 DOUBLE = np.dtype(np.float64)
 RULES = ("lot", "min_quantity", "min_notional", "min_execution", "max_quantity", "ticket", "fee_bps")
-NEUTRAL = VenueRules()
 PLAIN, PLAIN_LEVELS = Venue(0.0, 0.0, 0.0, 0.0), Level2Venue("", (), 0.0, 0.0)  # without rules
 MOST_CELLS = 10**7  # of the tables of one split under rules: a tenth of a second, and up to 200 MB
-PARTS = 10_000.0  # basis points of a whole
 NEARLY = 1 - 1e-12  # of a least notional: products of decimals are off by a part in 10^15
 RULES_REST = "resting is True: venues with rules are for displayed shares only, which is resting=False"
 SHAPES = {2: "(k, 4)", 3: "(n, k, 4)"}  # of arrays of quotes, by the number of their dimensions
@@ -80,35 +80,13 @@ def quotes_of(venues: Any, rules: Any = None) -> tuple[np.ndarray, np.ndarray | 
 
 def _ruled(venues: list[Any], quotes: np.ndarray, counts: list[int] | None = None) -> tuple[np.ndarray, Any]:
     """With their rules, where one has any; ``counts`` rows each."""
-    rules, rebates = zip(*(_rules_of(f"venues[{i}]", venue) for i, venue in enumerate(venues)), strict=True)
+    rules, rebates = zip(*(rules_of(f"venues[{i}]", venue) for i, venue in enumerate(venues)), strict=True)
     if all(rule == _NO_RULES for rule in rules) and not any(rebates):
         return quotes, None
     return _with_rules(quotes, np.array(rules), counts, np.array(rebates))
 
 
-def _rules_of(where: str, venue: Any) -> tuple[tuple[float, ...], float]:
-    """A row of rules, and the rebate in basis points; names what is none. A tick is only looked at."""
-
-    def given(name: str) -> tuple[str, Any]:
-        return f"{where}.{name}", getattr(venue, name, getattr(NEUTRAL, name))
-
-    name, most = given("max_quantity")
-    row = (
-        float(whole_number(*given("lot"), 1)),
-        float(whole_number(*given("min_quantity"), 0)),
-        real_number(*given("min_notional"), 0.0),
-        float(whole_number(*given("min_execution"), 0)),
-        math.inf if most is None else float(whole_number(name, most, 0)),
-        real_number(*given("ticket"), 0.0),
-        real_number(*given("fee_bps"), -PARTS, PARTS),
-    )
-    name, tick = given("tick")
-    if tick is not None:
-        real_number(name, tick, math.ulp(0.0))
-    return row, real_number(*given("rebate_bps"), -PARTS, PARTS)
-
-
-_NO_RULES = _rules_of("", PLAIN)[0]
+_NO_RULES = rules_of("", PLAIN)[0]
 
 
 def _with_rules(
@@ -135,7 +113,7 @@ def _checked_rules(given: Any, k: int) -> np.ndarray:
         values = dict(zip(RULES, rules[row].tolist(), strict=True))
         if values["max_quantity"] == math.inf:
             del values["max_quantity"]
-        _rules_of(f"rules[{row}]", VenueRules(**values))
+        rules_of(f"rules[{row}]", VenueRules(**values))
     return rules
 
 

@@ -1,0 +1,83 @@
+"""What a venue lets one send to it, in the numbers of one book: its rules on a day, at a price, in its unit."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from sor.market.policy import Policy
+from sor.types import Instrument
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class Terms(NamedTuple):
+    """The rules of one venue: shares (lots of an instrument), and dollars of one share a lot.
+
+    The first six are the kernels' columns; a seventh there, parts of the price, is in the fees of a book already.
+    """
+
+    lot: float = 1.0
+    min_quantity: float = 0.0
+    min_notional: float = 0.0
+    min_execution: float = 0.0
+    max_quantity: float = math.inf
+    ticket: float = 0.0
+    tick: float = 0.0  # dollars; 0: any price
+
+    @property
+    def bind(self) -> bool:
+        """Whether they are any for who takes what is displayed."""
+        return self[:6] != FREE[:6]
+
+
+FREE = Terms()
+
+
+def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrument: Instrument | None = None) -> Terms:
+    """The terms of `VenueRules` or `DatedRules`; None: of who takes everything.
+
+    Parameters
+    ----------
+    price : float or None
+        By which the round lot goes where a lot is "round", dollars; None: 100 shares, as nothing is known.
+    instrument : Instrument, optional
+        Rules are of its units, terms of its lots. Its round lot stands for that of the day, and its tick for no tick.
+    """
+    tick = 0.0 if instrument is None or instrument.tick is None else float(instrument.tick)
+    if rules is None:
+        return FREE if tick == 0.0 else FREE._replace(tick=tick)
+    units, lots = (1, 1) if instrument is None else instrument.ratio
+    if rules.lot == "round":
+        lot = _round_lot(policy, time, price, instrument)
+    else:
+        lot = Fraction(rules.lot * lots, units).numerator  # the least that is a multiple of both
+    most = math.inf if rules.max_quantity is None else float(rules.max_quantity * lots // units)
+    return Terms(
+        float(lot),
+        float(-(-rules.min_quantity * lots // units)),
+        rules.min_notional * lots / units,
+        float(-(-rules.min_execution * lots // units)),
+        most,
+        rules.ticket * lots / units,
+        rules.tick or tick,
+    )
+
+
+def _round_lot(policy: Policy, time: int, price: float | None, instrument: Instrument | None) -> int:
+    if instrument is None:
+        return policy.round_lot(time, 100.0 if price is None else price).value
+    return 1 if instrument.round_lot is None else instrument.lots("round_lot", instrument.round_lot, 1)
+
+
+def rows_of(terms: Sequence[Terms]) -> NDArray[np.float64]:
+    """As the kernels take them."""
+    rows = np.zeros((len(terms), 7))
+    rows[:, :6] = [one[:6] for one in terms]
+    return rows
