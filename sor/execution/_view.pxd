@@ -12,7 +12,8 @@ cdef class View:
     cdef public Py_ssize_t slots
     cdef public int64_t[::1] price, size, before, updates, best, best_slot, last, last_slot
     cdef public int64_t mid2, volume
-    cdef public bint has_mid
+    cdef public bint has_mid, ruled
+    cdef public list terms
 
     @cython.locals(slot=Py_ssize_t)
     cpdef int begin(self) except -1

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sor.market.columns import NO_PRICE
+from sor.routing.terms import FREE
 
 NOTHING = 2**62  # a price where nothing is shown: worse than any
 FIRST_ENTRIES = 8
@@ -43,6 +44,8 @@ class View:
         Twice the mid, the last one there was; ``has_mid`` says whether it is of now.
     volume : int
         Shares printed so far.
+    terms : list of Terms
+        What each venue takes, by slot, see `take_terms`; ``ruled`` is whether any of them bind.
     """
 
     def __init__(self, venues: list[str], rates: list[Any], depth: int) -> None:
@@ -60,6 +63,13 @@ class View:
         self.mid2 = 0
         self.has_mid = False
         self.volume = 0
+        self.terms: list[Any] = [FREE for _ in venues]
+        self.ruled = False
+
+    def take_terms(self, terms: list[Any]) -> None:
+        """Orders have to keep these (`sor.routing.terms.Terms`) from now on."""
+        self.terms = terms
+        self.ruled = any([one.bind for one in terms])
 
     def begin(self) -> None:
         """Other arrays of rows are in use from now on."""
