@@ -69,7 +69,7 @@ class View:
     def take_terms(self, terms: list[Any]) -> None:
         """Orders have to keep these (`sor.routing.terms.Terms`) from now on."""
         self.terms = terms
-        self.ruled = any([one.bind for one in terms])
+        self.ruled = any(one.bind for one in terms)
 
     def begin(self) -> None:
         """Other arrays of rows are in use from now on."""
