@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sor.market.policy import Policy
+from sor.models.static import NEARLY
 from sor.types import Instrument
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ class Terms(NamedTuple):
         """Whether they are any for who takes what is displayed."""
         return self[:6] != FREE[:6]
 
+    def takes(self, shares: int, price: float) -> bool:
+        """Whether an order for so many shares at one price may be sent."""
+        return bool(
+            shares % self.lot == 0
+            and max(self.min_quantity, self.min_execution) <= shares <= self.max_quantity
+            and abs(price) * shares >= self.min_notional * NEARLY
+        )
+
 
 FREE = Terms()
 
@@ -55,7 +64,7 @@ def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrum
         return FREE if tick == 0.0 else FREE._replace(tick=tick)
     units, lots = (1, 1) if instrument is None else instrument.ratio
     if rules.lot == "round":
-        lot = _round_lot(policy, time, price, instrument)
+        lot = round_lot_at(policy, time, price, instrument)
     else:
         lot = Fraction(rules.lot * lots, units).numerator  # the least that is a multiple of both
     most = math.inf if rules.max_quantity is None else float(rules.max_quantity * lots // units)
@@ -70,7 +79,8 @@ def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrum
     )
 
 
-def _round_lot(policy: Policy, time: int, price: float | None, instrument: Instrument | None) -> int:
+def round_lot_at(policy: Policy, time: int, price: float | None, instrument: Instrument | None = None) -> int:
+    """The round lot of the day, or that of an instrument in its lots."""
     if instrument is None:
         return policy.round_lot(time, 100.0 if price is None else price).value
     return 1 if instrument.round_lot is None else instrument.lots("round_lot", instrument.round_lot, 1)
