@@ -17,7 +17,7 @@ cdef long long SECOND, MINUTE
 )
 cpdef routed(
     object order, quotes.BookOfQuotes book, object algorithm, object objective, object parameters,
-    object max_quote_age, object excluded, bint sweeps, object solve, object stream, object source, object halt
+    object max_quote_age, object excluded, object solve, object stream, object source, object halt
 )
 
 

@@ -53,23 +53,19 @@ def routed(
     parameters: CostParameters,
     max_quote_age: int | None,
     excluded: Collection[str],
-    sweeps: bool,
-    solve: Callable[..., Any],
+    solve: Callable[..., Any] | None,
     stream: Any,
     source: Any,
     halt: str | None,
 ) -> RoutingResult:
-    """What `sor.Router.route` answers to an order that is one for this book.
-
-    ``sweeps``: where no venue has rules, displayed shares are taken and no more; else ``solve`` does it.
-    """
+    """What `sor.Router.route` answers to an order that is one for this book; ``solve`` is None where it only sweeps."""
     market = quotes.survey(order, book, max_quote_age, excluded, halt is not None)
     warnings = market.warnings() if halt is None else [halt]
     if book.doubts:
         warnings += book.warnings()  # type: ignore[attr-defined]  # a `sor.Book` has them
     levels = 1 if algorithm == "brute_force" else book.depth
     rows, places = quotes.usable_rows(order, book, market, levels, objective == "sweep")
-    if sweeps and not book.ruled:
+    if solve is None:
         over, under, queue = parameters.lambda_over, parameters.lambda_under, parameters.theta_queue
         shown = book._ask_rows if market.side == "buy" else book._bid_rows
         if places is not None:
