@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from sor.market.policy import Policy
+from sor.models.static import NEARLY
 from sor.types import Instrument
 
 if TYPE_CHECKING:
@@ -35,6 +36,26 @@ class Terms(NamedTuple):
     def bind(self) -> bool:
         """Whether they are any for who takes what is displayed."""
         return self[:6] != FREE[:6]
+
+    def whole(self, shares: int) -> int:
+        """Of so many shares those of the largest order, whatever it is worth; 0 where it would be too small."""
+        most = shares if shares < self.max_quantity else int(self.max_quantity)
+        most -= most % int(self.lot)
+        return 0 if most < self.min_quantity or most < self.min_execution else most
+
+    def enough(self, worth: float) -> bool:
+        """Whether an order may be worth so many dollars."""
+        return worth >= self.min_notional * NEARLY
+
+    def cut(self, shares: int, price: float) -> int:
+        """Of so many shares at one price those of the largest order that the venue takes; 0: none."""
+        most = self.whole(shares)
+        return most if self.enough(most * price) else 0
+
+    def resting(self, price: int) -> int:
+        """The nearest price on the tick that is none the worse: in 1e-9 dollars, a sell's negated."""
+        tick = round(self.tick * 1e9)
+        return price - price % tick if tick else price
 
 
 FREE = Terms()
