@@ -18,6 +18,7 @@ from sor.errors import InputError
 Side = Literal["buy", "sell"]
 Algorithm = Literal["brute_force", "greedy_l2", "cont_kukanov"]
 Objective = Literal["sweep", "shortfall", "notional"]
+Protect = Literal["none", "nbbo"]
 MarketState = Literal["normal", "locked", "crossed", "one_sided", "empty"]
 Status = Literal["ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee"]
 
@@ -26,6 +27,7 @@ ALGORITHMS: tuple[Algorithm, ...] = ("brute_force", "greedy_l2", "cont_kukanov")
 STATUSES: tuple[Status, ...] = ("ok", "empty", "stale", "excluded", "over_limit", "crossed", "unknown_fee")
 MARKET_STATES: tuple[MarketState, ...] = ("normal", "locked", "crossed", "one_sided", "empty")
 USABLE: frozenset[Status] = frozenset(("ok", "unknown_fee"))
+PROTECTS: tuple[Protect, ...] = ("none", "nbbo")
 OBJECTIVES: tuple[Objective, ...] = ("sweep", "shortfall", "notional")
 
 

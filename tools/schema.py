@@ -19,6 +19,7 @@ from sor.stream.messages import FilePlace, KafkaPlace, StreamState
 from sor.stream.orders import OrderPlace, Rejection
 
 COMMITTED = Path(__file__).resolve().parents[1] / "sor" / "routing" / "result.schema.json"
+LATER = ("placement", "currency", "iso", "reason")  # not always there: `reason` was not in the first results of version 1
 DESCRIPTION = (
     "The answer of sor to one order on one book, a line of JSON Lines. Keys stand in the order in which "
     "they are listed under required, at every level: first symbol, timestamp, order_size, algorithm, "
@@ -39,8 +40,8 @@ def inlined(node: Any, parts: dict[str, Any]) -> Any:
     found = {key: inlined(value, parts) for key, value in node.items() if key not in ("title", "default")}
     if "description" in found:
         found["description"] = " ".join(found["description"].replace("``", "").split())
-    if found.get("type") == "object":  # every key is written, but for those that may be unset
-        found["required"] = [name for name in found["properties"] if name not in ("placement", "currency")]
+    if found.get("type") == "object":  # every key is written, but for these
+        found["required"] = [name for name in found["properties"] if name not in LATER]
         found["additionalProperties"] = False
     return found
 

@@ -32,6 +32,8 @@ cdef class VenueQuote:
     cdef public long long said_shares
     cdef public str said_status
     cdef public bint said_buying
+    cdef public int said_why
+    cdef public double said_by
     cdef public object sent, sent_text
     cdef public str sent_side
     cdef public double sent_price

@@ -102,6 +102,8 @@ class VenueQuote:
         self.said_shares = 0
         self.said_status: Status = "empty"
         self.said_buying = True
+        self.said_why = 0
+        self.said_by = 0.0
         # The same of the last order to take shares at its best level.
         self.sent: Any = None
         self.sent_text: Any = None

@@ -252,13 +252,27 @@ def _by_rules(
 ) -> Allocation:
     """The split of venues of ``counts`` rows each."""
     ruled = _no_rules(len(counts)) if rules is None else rules
-    fills, cost, proven = core.sweep_by_rules(
-        quotes, counts, ruled, NEARLY, size, *penalties, reference, fill_first, MOST_CELLS
-    )
+    fills, cost, bound = rows_by_rules(quotes, counts, ruled, size, penalties, reference, fill_first)
     answer = Allocation(core.per_venue(fills, counts), cost)
-    if not proven:
-        answer._bound = _bound(quotes, fills, size, penalties, reference, fill_first)
+    if bound is not None:
+        answer._bound = bound
     return answer
+
+
+def rows_by_rules(
+    quotes: np.ndarray,
+    counts: list[int],
+    rules: np.ndarray,
+    size: int,
+    penalties: tuple[float, float, float],
+    reference: float = 0.0,
+    fill_first: bool = True,
+) -> tuple[list[int], float, float | None]:
+    """Shares by row, their cost, and where that is not proven to be the least, what it cannot be less than."""
+    fills, cost, proven = core.sweep_by_rules(
+        quotes, counts, rules, NEARLY, size, *penalties, reference, fill_first, MOST_CELLS
+    )
+    return fills, cost, None if proven else _bound(quotes, fills, size, penalties, reference, fill_first)
 
 
 def _bound(

@@ -4,6 +4,10 @@ from sor cimport _core as core
 from sor.market cimport _quotes as quotes
 
 
+cdef int WHOLE, LEFT, RESTS, DEARER, PENALTIES, PLANNED, UNMEASURED, BY_STATUS, GIVEN
+cdef tuple CODES
+cdef str OK
+cdef double INFINITE
 cdef long long SECOND, MINUTE
 
 
@@ -13,23 +17,30 @@ cdef long long SECOND, MINUTE
 )
 cpdef routed(
     object order, quotes.BookOfQuotes book, object algorithm, object objective, object parameters,
-    object max_quote_age, object excluded, object solve, object stream, object source, object halt
+    object max_quote_age, object excluded, bint sweeps, object solve, object stream, object source, object halt
 )
 
 
 cdef class Fills:
     cdef public list allocation, children, texts
     cdef public long long executed
-    cdef public double executed_cash, cash
+    cdef public double executed_cash, cash, dearest
+    cdef public list more
+    cdef public int otherwise
+    cdef public object reasons
 
 
 @cython.locals(
     buying=bint, depth=Py_ssize_t, allocation=list, children=list, texts=list, executed=cython.longlong,
     executed_cash=double, resting_cash=double, row=Py_ssize_t, quantity=cython.longlong, place=Py_ssize_t,
     venue=Py_ssize_t, at=Py_ssize_t, quote=quotes.VenueQuote, flat="double[::1]", price=double,
-    taken=cython.longlong, fills=Fills,
+    taken=cython.longlong, fills=Fills, more=list, dearest=double, unit=double,
 )
 cpdef Fills tally(str side, quotes.BookOfQuotes book, object places, list split)
+
+
+@cython.locals(after=Py_ssize_t)
+cdef bint left_behind(list split, object places, Py_ssize_t row, Py_ssize_t place, Py_ssize_t depth, double[::1] flat)
 
 
 cdef taking(quotes.VenueQuote quote, str side, double price, long long shares)
@@ -40,7 +51,12 @@ cpdef rest(Fills fills, str side, quotes.BookOfQuotes book, quotes.Market market
 
 
 @cython.locals(price=double)
-cdef described(quotes.VenueQuote quote, long long shares, str status, bint buying)
+cdef described(
+    quotes.VenueQuote quote, long long shares, str status, bint buying, int why, double by, object given
+)
+
+
+cdef object reason_of(int why, double by, str status)
 
 
 @cython.locals(middle=double, dollars=double, per_share=double)
@@ -52,7 +68,8 @@ cdef str text_of(long long time)
 
 
 @cython.locals(
-    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote,
+    side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote, flat="double[::1]",
+    width=Py_ssize_t, shares=cython.longlong, status=str, by=double, why=int, otherwise=int, more=list, allocation=list, statuses=list, dearest=double,
 )
 cpdef assemble(
     object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost,

@@ -1,3 +1,4 @@
+# cython: boundscheck=False
 """The hot path, second half: from a book to a split, what that means, and the result that says so.
 
 One source for both backends, as `sor.market._quotes`: compiled, it is ``sor.routing._split``.
@@ -5,6 +6,7 @@ One source for both backends, as `sor.market._quotes`: compiled, it is ``sor.rou
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, Raw
@@ -13,6 +15,7 @@ from msgspec import UNSET, Raw
 from sor import _core_py as core
 from sor.market import _quotes_py as quotes
 from sor.market.fields import minute_text
+from sor.routing import reasons
 from sor.routing.result import (
     SCHEMA_VERSION,
     BookSummary,
@@ -26,6 +29,11 @@ from sor.routing.result import (
 )
 from sor.types import USABLE
 
+# Why a venue got what it got, as numbers: those up to `RESTS` of who got shares.
+WHOLE, LEFT, RESTS, DEARER, PENALTIES, PLANNED, UNMEASURED, BY_STATUS, GIVEN = range(9)
+CODES = ("whole", "part", "rests", "dearer", "penalties", "planned", "unmeasured")
+OK = quotes.OK
+INFINITE = math.inf
 SECOND = 10**9  # ns
 MINUTE = 60 * SECOND
 
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from sor.market._quotes_py import BookOfQuotes, Market, VenueQuote
+    from sor.routing.result import Reason
     from sor.types import Algorithm, CostParameters, Objective, Order, Side, Status
 
 
@@ -44,19 +53,23 @@ def routed(
     parameters: CostParameters,
     max_quote_age: int | None,
     excluded: Collection[str],
-    solve: Callable[..., Any] | None,
+    sweeps: bool,
+    solve: Callable[..., Any],
     stream: Any,
     source: Any,
     halt: str | None,
 ) -> RoutingResult:
-    """What `sor.Router.route` answers to an order that is one for this book; ``solve`` is None where it only sweeps."""
+    """What `sor.Router.route` answers to an order that is one for this book.
+
+    ``sweeps``: where no venue has rules, displayed shares are taken and no more; else ``solve`` does it.
+    """
     market = quotes.survey(order, book, max_quote_age, excluded, halt is not None)
     warnings = market.warnings() if halt is None else [halt]
     if book.doubts:
         warnings += book.warnings()  # type: ignore[attr-defined]  # a `sor.Book` has them
     levels = 1 if algorithm == "brute_force" else book.depth
     rows, places = quotes.usable_rows(order, book, market, levels, objective == "sweep")
-    if solve is None:
+    if sweeps and not book.ruled:
         over, under, queue = parameters.lambda_over, parameters.lambda_under, parameters.theta_queue
         shown = book._ask_rows if market.side == "buy" else book._bid_rows
         if places is not None:
@@ -86,13 +99,17 @@ def routed(
 class Fills:
     """What a split of the rows means: shares by venue, cash, and the orders to send."""
 
-    def __init__(self, allocation: list[int], children: list[ChildOrder], texts: list[Any]) -> None:
+    def __init__(self, allocation: list[int], children: list[ChildOrder], texts: list[Any], more: list[int]) -> None:
         self.allocation = allocation  # shares per venue
         self.children = children
         self.texts = texts  # of these, or they themselves
         self.executed = 0  # shares executed at once
         self.executed_cash = 0.0  # dollars for them, fees included; negative: received
         self.cash = 0.0  # the model's: the same less the rebates of resting shares
+        self.more = more  # per venue: `WHOLE`, `LEFT` or `RESTS`
+        self.dearest = -INFINITE  # dollars of a share taken, price and fee
+        self.otherwise = PENALTIES  # why a venue got none that is no dearer, where shares may rest
+        self.reasons: Any = None  # per venue, where others than these decided
 
 
 def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: list[int]) -> Fills:
@@ -104,12 +121,17 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
     children: list[ChildOrder] = []
     texts: list[Any] = []
     executed, executed_cash, resting_cash = 0, 0.0, 0.0
+    more, dearest = [WHOLE] * len(book.quotes), -INFINITE
     for row, quantity in enumerate(split):
         if quantity == 0:
             continue
         place = row if places is None else places[row]
-        venue = place // depth
         at = place * 4
+        venue = place // depth
+        if quantity < flat[at + 1] or left_behind(split, places, row, place, depth, flat):
+            more[venue] = LEFT
+        unit = flat[at] + flat[at + 2]
+        dearest = unit if unit > dearest else dearest
         price = flat[at] if buying else -flat[at]
         taken = quantity if quantity <= flat[at + 1] else int(flat[at + 1])
         allocation[venue] += quantity
@@ -123,14 +145,26 @@ def tally(side: Side, book: BookOfQuotes, places: Sequence[int] | None, split: l
             children.append(ChildOrder(quote.venue_id, "market", side, price, taken))
             texts.append(children[-1])
         if quantity > taken:
+            more[venue] = RESTS
             resting_cash -= (quantity - taken) * flat[at + 3]
             children.append(ChildOrder(quote.venue_id, "limit", side, price, quantity - taken))
             texts.append(children[-1])
-    fills = Fills(allocation, children, texts)
+    fills = Fills(allocation, children, texts, more)
     fills.executed = executed
     fills.executed_cash = executed_cash
     fills.cash = executed_cash + resting_cash
+    fills.dearest = dearest
     return fills
+
+
+def left_behind(split: list[int], places: Sequence[int] | None, row: int, place: int, depth: int, flat: Any) -> bool:
+    """Whether the next level of the same venue could have been taken, and nothing of it is."""
+    after = place + 1
+    if after % depth == 0 or flat[4 * after + 1] == 0.0:
+        return False
+    if places is None:
+        return split[row + 1] == 0
+    return row + 1 < len(places) and places[row + 1] == after and split[row + 1] == 0
 
 
 def taking(quote: VenueQuote, side: Side, price: float, shares: int) -> ChildOrder:
@@ -144,9 +178,13 @@ def taking(quote: VenueQuote, side: Side, price: float, shares: int) -> ChildOrd
 
 def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
     """Add limit orders at the best of our own side; each is a venue's place and its shares."""
+    fills.otherwise = PLANNED
     for venue, shares in limits:
         quote = book.quotes[venue]
         fills.allocation[venue] += shares
+        fills.more[venue] = RESTS
+        if fills.reasons is not None:
+            fills.reasons[venue] = reasons.SAID["rests"]
         price = quote.bid if side == "buy" else quote.ask
         fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
         fills.texts.append(fills.children[-1])
@@ -166,11 +204,16 @@ def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None
     return Shortfall(dollars, per_share, 1e4 * dollars / executed / middle)
 
 
-def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> VenueResult:
+def described(
+    quote: VenueQuote, shares: int, status: Status, buying: bool, why: int, by: float, given: Any
+) -> VenueResult:
     """What a result says of a venue; quotes stand longer than messages, so most repeat."""
     if (
         quote.said is None
         or shares != quote.said_shares
+        or why != quote.said_why
+        or by != quote.said_by
+        or why == GIVEN
         or status != quote.said_status
         or (buying != quote.said_buying and quote.fees_differ())
     ):
@@ -185,12 +228,20 @@ def described(quote: VenueQuote, shares: int, status: Status, buying: bool) -> V
             quote.bid,
             quote.bid_size,
             status,
+            given if why == GIVEN else reason_of(why, by, status),
         )
         quote.text = Raw(encode(quote.said))
         quote.said_shares = shares
         quote.said_status = status
         quote.said_buying = buying
+        quote.said_why, quote.said_by = why, by
     return quote.said  # type: ignore[no-any-return]
+
+
+def reason_of(why: int, by: float, status: Status) -> Reason:
+    if why == DEARER:
+        return reasons.dearer(quotes.rounded(by))
+    return reasons.SAID[status if why == BY_STATUS else CODES[why]]
 
 
 def text_of(time: int) -> str:
@@ -221,8 +272,24 @@ def assemble(
     buying = side == "buy"
     time = text_of(book.time)
     venues, texts = [], []
+    flat, width = book._flat_asks if buying else book._flat_bids, 4 * book.depth
+    reason, given = None, fills.reasons
+    otherwise = UNMEASURED if market.mid is None and objective == "shortfall" else fills.otherwise
+    more, dearest, allocation, statuses = fills.more, fills.dearest, fills.allocation, market.statuses
     for place, quote in enumerate(book.quotes):
-        venues.append(described(quote, fills.allocation[place], market.statuses[place], buying))
+        shares, status, by = allocation[place], statuses[place], 0.0
+        if given is not None:
+            why, reason = GIVEN, given[place]
+        elif shares:
+            why = more[place]
+        elif status is not OK and status not in USABLE:
+            why = BY_STATUS
+        else:
+            why = DEARER
+            by = flat[place * width] + flat[place * width + 2] - dearest  # infinite where none was taken
+            if by < 0.0 or by == INFINITE:
+                why, by = otherwise, 0.0
+        venues.append(described(quote, shares, status, buying, why, by, reason))
         texts.append(quote.text)
     filled = fills.executed
     result = RoutingResult(

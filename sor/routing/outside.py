@@ -8,7 +8,7 @@ from msgspec.structs import force_setattr, replace
 
 from sor.errors import InputError
 from sor.kernels import pick
-from sor.routing.result import ChildOrder, ExecutionSummary, PlacementSummary, RoutingResult, Shortfall
+from sor.routing.result import ExecutionSummary, PlacementSummary, RoutingResult, Shortfall
 from sor.types import CostParameters, Instrument, Order
 
 if TYPE_CHECKING:
@@ -77,10 +77,7 @@ def result_outside(result: RoutingResult, instrument: Instrument) -> RoutingResu
         parameters=with_step(result.parameters, amount(result.parameters.step)),
         objective_value=dollars_of(result.objective_value, instrument),
         shortfall=Shortfall(dollars, short.per_share, short.bps),
-        child_orders=[
-            ChildOrder(child.venue_id, child.type, child.side, child.price, amount(child.quantity))
-            for child in result.child_orders
-        ],
+        child_orders=[replace(child, quantity=amount(child.quantity)) for child in result.child_orders],
         placement=_placement_outside(result.placement, instrument),
         currency=instrument.currency,
     )

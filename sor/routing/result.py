@@ -26,8 +26,47 @@ Part = Annotated[float, Meta(ge=0, le=1)]  # of a whole
 USUAL_LINE = 4096  # bytes: a result of a dozen venues needs no more, and a larger one grows
 
 
+ReasonCode = Literal[
+    "whole",
+    "part",
+    "rests",
+    "dearer",
+    "ticket",
+    "minimum",
+    "min_execution",
+    "maximum",
+    "lot",
+    "fit",
+    "penalties",
+    "planned",
+    "protected",
+    "unmeasured",
+    "empty",
+    "stale",
+    "excluded",
+    "over_limit",
+    "crossed",
+]
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Why a venue got what it got."""
+
+    code: Annotated[
+        ReasonCode,
+        Meta(
+            description="whole: all that may be taken is; part: the order needs no more; rests: more is sent than is "
+            "displayed; dearer: than the dearest share taken; ticket: it costs more than the venue saves; minimum, "
+            "min_execution, maximum, lot: that rule of the venue; fit: lots and minima of all venues leave no place "
+            "for it; penalties: these, or the grid, ask for nothing here; planned: cont_kukanov takes no more at once; "
+            "protected: better protected quotations come first; unmeasured: no mid; others: as the status."
+        ),
+    ]
+    words: Annotated[Text, Meta(description="The same for people, with numbers: dollars a share, and shares.")]
+
+
 class VenueResult(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """One venue's quote, fees (dollars per share) and shares allocated; ``status`` says why it got none."""
+    """One venue's quote, fees (dollars per share) and shares allocated; ``reason`` says why so many."""
 
     venue_id: Annotated[
         Text,
@@ -64,6 +103,7 @@ class VenueResult(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=T
             "limit; crossed: its own bid is above its own ask."
         ),
     ]
+    reason: Annotated[Reason, Meta(description="Why it got what it got, and no more.")]
 
 
 # What JSON Schema can say of a venue beyond its fields.
@@ -171,6 +211,13 @@ class ChildOrder(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     side: Annotated[Side, Meta(description="What the order does: buy takes asks, sell takes bids.")]
     price: Annotated[Positive, Meta(description="Dollars per share.")]
     quantity: Annotated[Above0, Meta(description="Shares.")]
+    iso: Annotated[
+        Literal[True] | msgspec.UnsetType,
+        Meta(
+            description="Only where it is to be marked as an intermarket sweep order: others of the plan take the "
+            "better protected quotations in full."
+        ),
+    ] = msgspec.UNSET
 
 
 class PlacementSummary(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import numpy as np
 from sor.errors import InputError
 from sor.kernels import core, pick
 from sor.market.book import Book
+from sor.market.policy import Policy
+from sor.routing import ruled
 from sor.routing.cont_kukanov import plan
 from sor.routing.outside import order_in_lots, result_outside, with_step
 from sor.routing.result import PlacementSummary, RoutingResult
@@ -19,17 +22,20 @@ from sor.types import (
     ALGORITHMS,
     MAX_NUMBER,
     OBJECTIVES,
+    PROTECTS,
     Algorithm,
     CostParameters,
     Instrument,
     Objective,
     Order,
+    Protect,
     one_of,
     real_number,
     text,
     whole_number,
 )
 
+NO_MID = "no mid, as one side of the market shows nothing: a shortfall cannot be measured"
 MOST_PLACED = int(MAX_NUMBER)  # shares that `sor.place` takes
 
 quotes = pick("sor.market._quotes")
@@ -58,11 +64,24 @@ class Router:
     min_windows : int
         Samples of the outflows that ``cont_kukanov`` needs; with fewer the whole order goes to the market, as by
         ``greedy_l2``, and a warning says so.
+    protect : {"none", "nbbo"}
+        With ``nbbo`` no displayed share is taken at a worse price than a protected quotation (the best round-lot
+        quotation of an exchange, Rule 611) that is not taken in full; orders of a plan with several prices are then
+        marked ``iso``, and a protected quotation that may not be sent for is named in a warning. On days on which
+        the policy has no protection, nothing is done but to say so.
+    policy : Policy, optional
+        The market's rules by date, by default the built-in ones: protection, and the round lots that lots may be.
 
     Raises
     ------
     InputError
         Where an argument is not what it may be.
+
+    Notes
+    -----
+    Where venues have rules (`sor.VenueRules`, of a `Book` or of a venue file), ``sweep`` takes as many displayed shares
+    as these allow, whatever a last share costs in tickets, and then at the least cost; ``shortfall`` weighs penalties
+    against cost and tickets over displayed shares; ``notional`` is refused.
     """
 
     def __init__(
@@ -74,6 +93,8 @@ class Router:
         max_quote_age: int | None = None,
         exclude_venues: Collection[str] = (),
         min_windows: int = 60,
+        protect: Protect = "none",
+        policy: Policy | None = None,
     ) -> None:
         self.parameters = CostParameters() if parameters is None else parameters
         if not isinstance(self.parameters, CostParameters):
@@ -85,6 +106,12 @@ class Router:
         self.objective: Objective = one_of("objective", objective, OBJECTIVES)
         if self.algorithm != "brute_force" and self.objective != "sweep":
             raise InputError(f"objective is {objective!r}: {algorithm} takes what is displayed, so it must be sweep")
+        self.protect: Protect = one_of("protect", protect, PROTECTS)
+        if self.protect != "none" and self.objective != "sweep":
+            raise InputError(f"protect is {protect!r}: objective must be sweep")
+        if policy is not None and not isinstance(policy, Policy):
+            raise InputError(f"policy is {policy!r:.200}: it must be a Policy")
+        self._policy = policy
         self.min_windows = whole_number("min_windows", min_windows, 1)
         self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
         if isinstance(exclude_venues, str):
@@ -97,6 +124,11 @@ class Router:
             raise InputError(f"exclude_venues is {exclude_venues!r}: it must be a collection of venue ids") from None
         self._in_lots: dict[Instrument, Router] = {}
         self._lots = False  # whether orders are in lots
+
+    @property
+    def policy(self) -> Policy:
+        """The market's rules by date."""
+        return builtin_policy() if self._policy is None else self._policy
 
     @property
     def depth(self) -> int:
@@ -127,8 +159,9 @@ class Router:
         ------
         InputError
             The order is for another symbol than the book or has another instrument, its quantity is no multiple of
-            the lot, or it is larger than ``cont_kukanov`` takes (10^12 shares or lots). What a book shows raises
-            nothing: where it cannot be routed on, a warning says so.
+            the lot, or it is larger than ``cont_kukanov`` takes (10^12 shares or lots); a venue has rules, and the
+            objective is ``notional``. What a book shows raises nothing: where it cannot be routed on, a warning says
+            so.
         """
         if order.symbol != book.symbol:
             raise InputError(f"order is for {order.symbol!r}: it must be for the book's symbol, {book.symbol!r}")
@@ -136,7 +169,7 @@ class Router:
             lots, instrument = order_in_lots(order, book)
             inside = self._router_of(instrument).route(lots, book, stream=stream, source=source, halt=halt)
             return result_outside(inside, instrument)
-        sweeps = self.objective == "sweep" and self.algorithm != "cont_kukanov"
+        sweeps = self.objective == "sweep" and self.algorithm != "cont_kukanov" and self.protect == "none"
         result: RoutingResult = splits.routed(
             order,
             book,
@@ -145,7 +178,8 @@ class Router:
             self.parameters,
             self.max_quote_age,
             self.excluded,
-            None if sweeps else self._solved,
+            sweeps,
+            self._solved,
             stream,
             source,
             halt,
@@ -169,8 +203,7 @@ class Router:
         if self.algorithm == "cont_kukanov":
             fills, solution, placement = self._place(order, book, market, rows, places, warnings)
         else:
-            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
-            fills = splits.tally(order.side, book, places, solution.split)
+            fills, solution = self._take(order, order.quantity, book, market, rows, places, warnings)
         return fills, solution.total_cost, solution.objective_value, placement
 
     def _place(
@@ -181,16 +214,75 @@ class Router:
         planned = plan(order, book, market, rows, self.parameters, self.min_windows)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
-            solution = self._solve(order, order.quantity, rows, market.mid, warnings)
-            return splits.tally(order.side, book, places, solution.split), solution, None
-        taken = self._solve(order, planned.market, rows, market.mid, warnings)
-        fills = splits.tally(order.side, book, places, taken.split)
+            return *self._take(order, order.quantity, book, market, rows, places, warnings), None
+        fills, _ = self._take(order, planned.market, book, market, rows, places, warnings)
         splits.rest(fills, order.side, book, market, planned.limits)
         if fills.executed < planned.market:
             wanted, missing = map(book.quantity, (planned.market, planned.market - fills.executed))
             warnings.append(f"of the market order's {wanted} shares {missing} are not displayed")
         warnings += planned.warnings
         return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
+
+    def _take(
+        self,
+        order: Order,
+        size: int | float,
+        book: Book,
+        market: Any,
+        rows: np.ndarray,
+        places: Any,
+        warnings: list[str],
+    ) -> tuple[Any, Solution]:
+        """What is taken of the displayed shares, and with the other objectives left to rest."""
+        if book.ruled or self.protect != "none":
+            return self._by_rules(order, int(size), book, market, rows, places, warnings)
+        solution = self._solve(order, size, rows, market.mid, warnings)
+        return splits.tally(order.side, book, places, solution.split), solution
+
+    def _by_rules(
+        self, order: Order, size: int, book: Book, market: Any, rows: np.ndarray, places: Any, warnings: list[str]
+    ) -> tuple[Any, Solution]:
+        """The same where venues have rules, or better protected quotations come first."""
+        if self.objective == "notional":
+            raise InputError("objective is 'notional', and venues have rules: it must be sweep or shortfall")
+        par = self.parameters
+        penalties = par.lambda_over, par.lambda_under, par.theta_queue
+        first, reference = self._measured_by(order, market.mid, warnings)
+        if reference is None:
+            rows = rows[:0]
+        offers = ruled.offers_of(book, market, rows, places, self.policy)
+        protected = self._protected(book, market, offers, size, warnings)
+        if protected:
+            taken = ruled.behind_protected(offers, size, penalties, protected)
+            warnings += ruled.traded_through(book, market, offers, taken, protected)
+        else:
+            taken = ruled.cheapest(offers, size, penalties, reference or 0.0, first)
+        worst = ruled.worst_price(offers.rows[:, 0].tolist(), taken.shares)
+        fills = ruled.fills_of(book, market, offers, taken, any(one.price < worst for one in protected))
+        most = None if first else (reference or 0.0) + par.lambda_under + par.theta_queue
+        fills.reasons = ruled.Why(book, market, offers, taken, size, most).reasons()
+        if first:
+            warnings += ruled.unfilled_by_rules(book, offers, taken, size, fills.reasons)
+        if taken.bound is not None:
+            warnings.append(ruled.unproven(book, taken))
+        return fills, Solution([], ruled.cost_of(offers, taken.shares, size, penalties), taken.cost)
+
+    def _measured_by(self, order: Order, mid: float | None, warnings: list[str]) -> tuple[bool, float | None]:
+        """Whether most shares come first, and what prices are measured against; None where that is not known."""
+        if self.objective == "sweep":
+            return True, 0.0
+        if mid is None:
+            warnings.append(NO_MID)
+            return False, None
+        return False, mid if order.side == "buy" else -mid
+
+    def _protected(self, book: Book, market: Any, offers: Any, size: int, warnings: list[str]) -> list[Any]:
+        if self.protect == "none":
+            return []
+        if not self.policy.protected(book.time).value:
+            warnings.append("protect is nbbo, and by the policy no quotation is protected at this time")
+            return []
+        return ruled.protected_quotations(book, market, offers, size, self.policy)
 
     def _solve(self, order: Order, size: float, rows: np.ndarray, mid: float | None, warnings: list[str]) -> Solution:
         """Shares per row, their cost with true prices, and the value that was minimised; ``size`` is whole."""
@@ -201,7 +293,7 @@ class Router:
             return Solution(split, cost, cost)
         reference = 0.0
         if self.objective == "shortfall" and mid is None:
-            warnings.append("no mid, as one side of the market shows nothing: a shortfall cannot be measured")
+            warnings.append(NO_MID)
             rows = rows[:0]
         elif self.objective == "shortfall":
             reference = mid if order.side == "buy" else -mid  # type: ignore[assignment, operator]
@@ -214,6 +306,11 @@ class Router:
             warnings.append(trap)
         cost = core.cost(np.array(split, dtype=float), rows, size, *penalties, 0.0) if reference else value
         return Solution(split, cost, value)
+
+
+@functools.cache
+def builtin_policy() -> Policy:
+    return Policy.load()
 
 
 class Solution(NamedTuple):

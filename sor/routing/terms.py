@@ -57,6 +57,10 @@ class Terms(NamedTuple):
         tick = round(self.tick * 1e9)
         return price - price % tick if tick else price
 
+    def takes(self, shares: int, price: float) -> bool:
+        """Whether an order for so many shares at one price may be sent."""
+        return self.whole(shares) == shares and self.enough(abs(price) * shares)
+
 
 FREE = Terms()
 
@@ -76,7 +80,7 @@ def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrum
         return FREE if tick == 0.0 else FREE._replace(tick=tick)
     units, lots = (1, 1) if instrument is None else instrument.ratio
     if rules.lot == "round":
-        lot = _round_lot(policy, time, price, instrument)
+        lot = round_lot_at(policy, time, price, instrument)
     else:
         lot = Fraction(rules.lot * lots, units).numerator  # the least that is a multiple of both
     most = math.inf if rules.max_quantity is None else float(rules.max_quantity * lots // units)
@@ -91,7 +95,8 @@ def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrum
     )
 
 
-def _round_lot(policy: Policy, time: int, price: float | None, instrument: Instrument | None) -> int:
+def round_lot_at(policy: Policy, time: int, price: float | None, instrument: Instrument | None = None) -> int:
+    """The round lot of the day, or that of an instrument in its lots."""
     if instrument is None:
         return policy.round_lot(time, 100.0 if price is None else price).value
     return 1 if instrument.round_lot is None else instrument.lots("round_lot", instrument.round_lot, 1)
