@@ -737,8 +737,8 @@ class BacktestSettings(WorkSettings):
         Option(
             "SOR_ROUTING",
             names,
-            "how it is split: brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, or "
-            "several",
+            "how it is split: brute_force, greedy_l2, cont_kukanov, price_fee, nbbo, best_venue, pro_rata, equal, "
+            "single:MIC, or several",
         ),
     ] = ("brute_force", "greedy_l2", "best_venue", "pro_rata", "nbbo")
     queue: Annotated[
