@@ -77,12 +77,13 @@ def directory_of(settings: RoutingSettings | WorkSettings) -> VenueDirectory:
     Raises
     ------
     InputError
+        A file cannot be read, or venues have rules that a command does not route by.
     """
     directory = VenueDirectory.load(settings.venues, Policy.load(settings.policy))
     ruled = [entry.venue_id for entry in directory if entry.rules]
-    if ruled:  # better than a split that a venue would refuse
+    if ruled and not isinstance(settings, WorkSettings):  # better than a split that a venue would refuse
         raise InputError(
-            f"{settings.venues}: {', '.join(ruled)} has rules, and commands do not route by them yet: leave out "
+            f"{settings.venues}: {', '.join(ruled)} has rules, and this command does not route by them yet: leave out "
             "[[venue.rules]], or split by the library's allocate"
         )
     return directory

@@ -22,7 +22,8 @@ from sor import InputError, cli
 from sor.errors import Exit
 from sor.service import backtest as service
 from sor.service.backtest import OrderProgress, latency_of
-from sor.service.settings import SimulateSettings
+from sor.service.pipelines import directory_of
+from sor.service.settings import SimulateSettings, TuneSettings
 from sor.service.simulate import simulate
 
 FEW = ("--orders", "8", "--horizon", "60s", "--placement", "10", "--min-windows", "20")
@@ -208,14 +209,14 @@ def test_a_file_without_quotes(start: Start, tmp_path: Path) -> None:
     assert "no order can arrive" in job.err
 
 
-def test_rules_that_are_not_routed_by_are_refused(start: Start, day: Path, tmp_path: Path) -> None:
-    """By every command that routes; to split against a venue's rules would look like an answer."""
+def test_venues_keep_their_rules_and_commands_that_route_refuse_them(start: Start, day: Path, tmp_path: Path) -> None:
+    """To split against a venue's rules would look like an answer; a backtest's venues reject."""
     text = """schema_version = 1
 [[venue]]
-mic = "DARK"
-name = "dark"
+mic = "XNAS"
+name = "ticket"
 model = "ticket"
-publisher_ids = [9001]
+publisher_ids = [2]
 [[venue.figures]]
 valid_from = 2024-01-01
 taker_fee = 0.0
@@ -225,14 +226,25 @@ maker_rebate_verified = true
 source = "ours"
 [[venue.rules]]
 valid_from = 2024-01-01
-lot = 100
+ticket = 0.25
 verified = true
 source = "ours"
 """
     own = tmp_path / "own.toml"
     own.write_text(text)
-    for words in (("backtest", day), ("tune", day), ("replay", Path(__file__).parents[2] / "sample.csv")):
-        job = start(*words, "--venues", own).finish(WRONG_CALL)
-        assert "DARK has rules, and commands do not route by them yet" in job.err
+    told = "XNAS (a ticket of $0.25)"
+    words = ("--venues", own, *FEW, "--routing", "single:XNAS", "--output", tmp_path / "fills.csv")
+    assert told in " ".join(start("backtest", day, *words).finish(DONE).out.decode().split())
+    with (tmp_path / "fills.parents.csv").open() as file:
+        parents = list(csv.DictReader(file))
+    assert {row["rejects"] for row in parents} == {"0"}
+    assert max(float(row["tickets"]) for row in parents) > 0
+    for row in parents:
+        if row["routing"] == "single:XNAS":
+            assert float(row["tickets"]) == 0.25 * int(row["children"])
+    assert directory_of(TuneSettings(venues=str(own), files=(str(day),))).by_mic("XNAS").rules[0].ticket == 0.25  # type: ignore[union-attr]
+    sample = Path(__file__).parents[2] / "sample.csv"
+    refusal = "XNAS has rules, and this command does not route by them yet"
+    assert refusal in start("replay", sample, "--venues", own).finish(WRONG_CALL).err
     own.write_text(text.partition("[[venue.rules]]")[0])
-    start("backtest", day, "--venues", own, "--orders", "2").finish(DONE)
+    start("replay", sample, "--venues", own, "--output", tmp_path / "results.jsonl").finish(DONE)
