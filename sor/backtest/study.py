@@ -417,7 +417,7 @@ def notes_of(study: Study, found: Found, planned: Plan, directory: VenueDirector
         and data["depth"] == 1
         and any(routing == "greedy_l2" for _, routing in study.strategies)
     ):
-        notes.append("The feed shows one level a venue: greedy_l2 can do no more than brute_force.")
+        notes.append("The feed shows one level a venue: greedy_l2 and price_fee can do no more than brute_force.")
     if planned.rules.max_quote_age is not None:
         notes.append(
             f"A venue whose last row was older than {planned.rules.max_quote_age / SECOND:g} s showed nothing and "
