@@ -56,8 +56,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     code: Annotated[
         ReasonCode,
         Meta(
-            description="whole: all that may be taken is; part: the order needs no more; rests: an order rests here for "
-            "what is not taken at once; dearer: than the dearest share taken; ticket: it costs more than it saves; "
+            description="whole: all that may be taken is; part: the order needs no more; rests: an order rests here "
+            "for what is not taken at once; dearer: than the dearest share taken; ticket: it costs more than it saves; "
             "minimum, min_execution, maximum, lot: that rule of the venue; fit: lots and minima of all venues leave "
             "no place for it; penalties: these, or the grid, ask for nothing here; planned: cont_kukanov takes no "
             "more at once; protected: better protected quotations come first; unmeasured: no mid; others: as the "
