@@ -25,6 +25,10 @@ WORDS = {  # how a result says what a bit says
     Warnings.DOUBTED: "the feed says that",
     Warnings.NO_MID: "no mid, as one side",
     Warnings.IDLE: "with these penalties not trading is cheaper",
+    Warnings.RULES: "of the displayed shares that the order wants are not taken by rules",
+    Warnings.UNPROVEN: "is not proven to be the cheapest that does",
+    Warnings.TRADED_THROUGH: "is traded through: ",
+    Warnings.UNPROTECTED: "by the policy no quotation is protected",
 }
 
 

@@ -65,8 +65,8 @@ def terms_of(rules: Any, policy: Policy, time: int, price: float | None, instrum
     units, lots = (1, 1) if instrument is None else instrument.ratio
     if rules.lot == "round":
         lot = round_lot_at(policy, time, price, instrument)
-    else:
-        lot = Fraction(rules.lot * lots, units).numerator  # the least that is a multiple of both
+    else:  # the least that is a multiple of both; 1 is what a file has that says nothing of lots
+        lot = 1 if rules.lot == 1 else Fraction(rules.lot * lots, units).numerator
     most = math.inf if rules.max_quantity is None else float(rules.max_quantity * lots // units)
     return Terms(
         float(lot),

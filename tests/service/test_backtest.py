@@ -206,33 +206,3 @@ def test_a_file_without_quotes(start: Start, tmp_path: Path) -> None:
     path.write_text("time,venue,symbol,price,size\n" + "".join(f"{time}Z,XNAS,T,10.0,100\n" for time in times))
     job = start("backtest", path).finish(WRONG_CALL)
     assert "no order can arrive" in job.err
-
-
-def test_rules_that_are_not_routed_by_are_refused(start: Start, day: Path, tmp_path: Path) -> None:
-    """By every command that routes; to split against a venue's rules would look like an answer."""
-    text = """schema_version = 1
-[[venue]]
-mic = "DARK"
-name = "dark"
-model = "ticket"
-publisher_ids = [9001]
-[[venue.figures]]
-valid_from = 2024-01-01
-taker_fee = 0.0
-maker_rebate = 0.0
-taker_fee_verified = true
-maker_rebate_verified = true
-source = "ours"
-[[venue.rules]]
-valid_from = 2024-01-01
-lot = 100
-verified = true
-source = "ours"
-"""
-    own = tmp_path / "own.toml"
-    own.write_text(text)
-    for words in (("backtest", day), ("tune", day), ("replay", Path(__file__).parents[2] / "sample.csv")):
-        job = start(*words, "--venues", own).finish(WRONG_CALL)
-        assert "DARK has rules, and commands do not route by them yet" in job.err
-    own.write_text(text.partition("[[venue.rules]]")[0])
-    start("backtest", day, "--venues", own, "--orders", "2").finish(DONE)
