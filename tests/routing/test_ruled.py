@@ -626,3 +626,120 @@ def check_rule(scene: Scene, shop: Shop, code: str, words: str, q: int, shown: i
         assert sum(price * some for price, some in fills(levels, min(n, shown))) < shop.rule("min_notional")
         assert numbers(words)[1] == pytest.approx(shop.rule("min_notional") * MILL)
     assert permitted(alone, levels, n) == [], "that rule bars it by itself"
+
+
+# --- what is not proven ----------------------------------------------------------------------------------------------
+
+NOT_PROVEN = "the split keeps all rules, and is not proven to be the cheapest that does"
+
+
+def bound_of(result: RoutingResult) -> float | None:
+    """Dollars that none of as many shares costs less than; None: nothing is said of a proof."""
+    for words in result.warnings:
+        if words.startswith(NOT_PROVEN):
+            found = re.fullmatch(NOT_PROVEN + r": none of as many shares costs less than (-?[\d.e-]+)", words)
+            return -math.inf if found is None else float(found[1])
+    return None
+
+
+@each_twin
+@on_one_twin
+@given(scene=scenes(), protect=st.sampled_from(["none", "none", "nbbo"]))
+def test_what_is_not_proven_keeps_the_rules_and_says_so(scene: Scene, protect: str, policy: Policy) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sor.models.static, "MOST_CELLS", 1)
+        result = scene.routed(protect=protect, policy=policy)
+    plan, best = plan_of(scene, result), (optimum if protect == "none" else guarded_optimum)(scene)
+    bound = bound_of(result)
+    if bound is None:
+        assert (plan.filled, plan.cost) == (best.filled, best.cost)
+        return
+    least = min(one.cost for one in plans(scene) if one.filled == plan.filled)
+    assert bound <= least * MILL + 1e-9
+    assert plan.filled <= best.filled
+    guards = [one for one in protected(scene) if one.sendable] if protect == "nbbo" else []
+    assert all(one.price >= plan.worst or plan.sent[one.shop] >= one.size for one in guards)
+
+
+def coins(lot: str, *venues: tuple[float, float], **rules: Any) -> RoutingResult:
+    """Half a coin of these venues' (price, size)."""
+    coin = Instrument(lot=lot, round_lot="0.001", currency="EUR")
+    book = Book("BTC", instrument=coin)
+    for i, shown in enumerate(venues):
+        book.quote(f"V{i}", asks=[shown], fee=1.5, rules=VenueRules(**rules))
+    return Router().route(Order("BTC", "buy", 0.5, instrument=coin), book)
+
+
+COINS = (60_000.0, 0.2), (60_001.0, 0.21), (60_002.0, 0.35)
+
+
+def test_coins_in_fine_lots_are_proven_or_within_a_bound() -> None:
+    """The optimum by hand: two tickets are cheaper than 0.21 coins at a euro less. Half a coin is 5,000 lots of 0.0001,
+    and of 10^-8 more than a table holds.
+    """
+    optimum = 0.2 * 60_001.5 + 0.3 * 60_003.5 + 2 * 0.25
+    exact = coins("0.0001", *COINS, ticket=0.25)
+    assert (exact.allocation, exact.currency, bound_of(exact)) == ([0.2, 0, 0.3], "EUR", None)
+    assert exact.total_cost == exact.execution_summary.cash_spent == pytest.approx(optimum, abs=1e-8)
+    assert [one.reason.code for one in exact.venues] == ["whole", "ticket", "part"]
+    words = "its ticket of 0.25 is dearer than the 0.21 that it would save at most"
+    assert exact.venues[1].reason.words == words
+    fine = coins("0.00000001", *COINS, ticket=0.25)
+    bound = bound_of(fine)
+    assert bound is not None
+    assert bound == pytest.approx(0.2 * 60_001.5 + 0.21 * 60_002.5 + 0.09 * 60_003.5, abs=1e-5), "without rules"
+    assert bound <= optimum <= fine.total_cost
+    assert fine.execution_summary.total_executed == 0.5
+    least = coins("0.00000001", *COINS, min_notional=12_300.0)
+    words = "the 0.2 displayed are worth less than its smallest order, 12300"
+    assert (least.allocation[0], least.venues[0].reason.words) == (0.0, words)
+    assert all(q == 0 or q * 60_001 >= 12_300 for q in least.allocation)
+    proven = coins("0.00000001", *COINS[:2], ticket=0.25)
+    assert bound_of(proven) is None
+    assert proven.total_cost == pytest.approx(0.2 * 60_001.5 + 0.21 * 60_002.5 + 0.5 + 0.09 * 0.007, abs=1e-8)
+
+
+# --- instruments -----------------------------------------------------------------------------------------------------
+
+HALVES = Instrument(lot="0.5", round_lot=str(ROUND / 2), currency="EUR")
+
+
+@given(scene=scenes(), protect=st.sampled_from(["none", "nbbo"]))
+def test_rules_of_an_instrument_are_of_its_units(scene: Scene, protect: Any, policy: Policy) -> None:
+    """As of shares with all rules twice as large: half of all amounts, and the same reasons."""
+    book = Book("T", instrument=HALVES)
+    for quote, shop in zip(scene.book().quotes, scene.shops, strict=True):
+        sides = ([(price, size / 2) for price, size in levels] for levels in (quote.bids, quote.asks))
+        bids, asks = sides
+        kinds = {"rules": shop.as_rules(), "exchange": shop.exchange}
+        book.quote(shop.name, bids=bids, asks=asks, fee=shop.fee * MILL, **kinds)  # type: ignore[arg-type]
+    wide = [
+        shop._replace(
+            rules={name: value if (name, value) == ("lot", 1) else 2 * value for name, value in shop.rules.items()}
+        )
+        for shop in scene.shops
+    ]
+    excluded = [shop.name for shop in scene.shops if shop.excluded]
+    router = Router(PARAMETERS, "greedy_l2", exclude_venues=excluded, protect=protect, policy=policy)
+    one = scene.order()
+    result = router.route(Order("T", one.side, one.quantity / 2, one.limit_price, instrument=HALVES), book)
+    wanted = router.route(one, scene._replace(shops=wide).book())
+    plan_of(scene._replace(shops=wide), wanted)
+    assert [2 * q for q in result.allocation] == wanted.allocation
+    assert [2 * child.quantity for child in result.child_orders] == [child.quantity for child in wanted.child_orders]
+    assert [child.iso for child in result.child_orders] == [child.iso for child in wanted.child_orders]
+    assert 2 * result.total_cost == pytest.approx(wanted.total_cost, abs=4e-8)
+    assert 2 * result.execution_summary.cash_spent == pytest.approx(wanted.execution_summary.cash_spent, abs=4e-8)
+    for mine, other in zip(result.venues, wanted.venues, strict=True):
+        assert mine.reason.code == other.reason.code
+        if mine.reason.code in ("lot", "minimum", "min_execution", "maximum", "ticket"):
+            assert [2 * number for number in numbers(mine.reason.words)] == pytest.approx(numbers(other.reason.words))
+        else:
+            assert mine.reason.words == other.reason.words
+    assert len(result.warnings) == len(wanted.warnings)
+    for mine_told, other_told in zip(result.warnings, wanted.warnings, strict=True):
+        if "of the displayed" in mine_told:
+            assert 2 * numbers(mine_told)[0] == numbers(other_told)[0]
+        if "is traded through" in mine_told:
+            shown, price = numbers(mine_told)[:2]
+            assert [2 * shown, price] == numbers(other_told)[:2]
