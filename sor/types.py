@@ -40,6 +40,10 @@ class Warnings(enum.IntFlag):
     DOUBTED = 8  # the feed itself doubts a quote
     NO_MID = 16  # objective shortfall, and a side of the market shows nothing
     IDLE = 32  # with these penalties not trading is cheaper than trading at any venue
+    RULES = 64  # displayed shares that the order wants are not taken, as venues' rules leave no way
+    UNPROVEN = 128  # the split keeps all rules, and is not proven to be the cheapest that does
+    TRADED_THROUGH = 256  # a better protected quotation that may not be sent for
+    UNPROTECTED = 512  # protection was asked for, and by the policy there is none at this time
 
 
 DOLLARS = "USD"

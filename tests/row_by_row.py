@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from sor import Batch, CostParameters, Order, Router, route_many
 from sor.market.book import Books
 from sor.market.instruments import SHARES, Instruments
-from sor.market.venues import VenueDirectory
+from sor.market.policy import Policy
+from sor.market.toml_file import MAX_TIME, start_of
+from sor.market.venues import DatedRules, VenueDirectory
 from sor.routing import many
 from sor.types import MARKET_STATES, STATUSES, Warnings
 
@@ -25,7 +29,23 @@ WORDS = {  # how a result says what a bit says
     Warnings.DOUBTED: "the feed says that",
     Warnings.NO_MID: "no mid, as one side",
     Warnings.IDLE: "with these penalties not trading is cheaper",
+    Warnings.RULES: "of the displayed shares that the order wants are not taken by rules",
+    Warnings.UNPROVEN: "is not proven to be the cheapest that does",
+    Warnings.TRADED_THROUGH: "is traded through: ",
+    Warnings.UNPROTECTED: "by the policy no quotation is protected",
 }
+
+
+def with_rules(rules: dict[str, list[dict[str, Any]]], policy: Policy | None = None) -> VenueDirectory:
+    """The built-in venues, some with rules by their MICs: each from its ``day`` on, the first of all times."""
+    entries = []
+    for entry in DIRECTORY:
+        each = [dict(one) for one in rules.get(entry.venue_id, [])]
+        days = [start_of(date.fromisoformat(one.pop("day"))) for one in each]
+        ends = [*days[1:], MAX_TIME][: len(days)]
+        dated = (DatedRules(**one, start=start, end=end) for one, start, end in zip(each, days, ends, strict=True))
+        entries.append(msgspec.structs.replace(entry, rules=tuple(dated)))
+    return VenueDirectory(entries, DIRECTORY.default, policy)
 
 
 def one_by_one(
@@ -34,10 +54,11 @@ def one_by_one(
     router: Router,
     every: int = 1,
     instruments: Instruments = SHARES,
+    directory: VenueDirectory = DIRECTORY,
 ) -> Iterator[tuple[int, int, Any]]:
     """Row, order and result, of every so manieth row, by the message path's own book and router."""
     depth = min(router.depth, batches[0].depth)
-    books = Books(DIRECTORY, "publishers", depth, instruments=instruments)
+    books = Books(directory, "publishers", depth, instruments=instruments)
     number = -1
     for batch in batches:
         for row in range(len(batch)):
@@ -88,12 +109,13 @@ def check_answers(
     router: Router,
     every: int = 1,
     instruments: Instruments = SHARES,
+    directory: VenueDirectory = DIRECTORY,
 ) -> int:
     """How many answers there were of every so manieth row, each of them compared."""
     places = {place: i for i, place in enumerate(zip(columns["row"].tolist(), columns["order"].tolist(), strict=True))}
     assert len(places) == len(columns["row"])
     count = 0
-    for row, order, result in one_by_one(batches, orders, router, every, instruments):
+    for row, order, result in one_by_one(batches, orders, router, every, instruments, directory):
         check(columns, places[row, order], result)
         count += 1
     if every == 1:
@@ -108,5 +130,8 @@ def check_all(batches: Sequence[Batch], orders: Sequence[Order], plan: tuple[str
     parameters = options.pop("parameters", CostParameters())
     instruments = options.pop("instruments", SHARES)
     threads = options.pop("threads", 1)
-    columns = route_many(batches, orders, parameters, *plan, threads=threads, instruments=instruments, **options)
-    return check_answers(columns, batches, orders, Router(parameters, *plan, **options), every, instruments)
+    directory = options.pop("directory", DIRECTORY)
+    given = {"threads": threads, "instruments": instruments, "directory": directory}
+    columns = route_many(batches, orders, parameters, *plan, **given, **options)
+    router = Router(parameters, *plan, policy=directory.policy, **options)
+    return check_answers(columns, batches, orders, router, every, instruments, directory)

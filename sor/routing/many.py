@@ -1,18 +1,23 @@
-"""Routes orders on every row of a feed, in columns: the answers of `sor.Router`, many at a time."""
+"""Routes orders on every row of a feed, in columns: the answers of `sor.Router`, many at a time.
+
+Where venues have rules, or quotations are protected, they are given by `sor.Router` itself, one by one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from sor.errors import InputError
 from sor.kernels import MAX_THREADS, core, in_threads, pick
-from sor.market.book import Books
+from sor.market.book import Book, Books
 from sor.market.columns import Batch, numbered
 from sor.market.instruments import SHARES, Instruments
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
+from sor.routing.result import RoutingResult
 from sor.routing.router import Router
 from sor.types import (
     DOLLARS,
@@ -22,6 +27,7 @@ from sor.types import (
     CostParameters,
     Objective,
     Order,
+    Protect,
     Warnings,
     whole_number,
 )
@@ -50,6 +56,8 @@ def route_many(
     directory: VenueDirectory | None = None,
     threads: int = 1,
     instruments: Instruments | None = None,
+    protect: Protect = "none",
+    policy: Policy | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Route orders on every row of a feed: what `sor.Router` answers after each, bit for bit, as columns.
 
@@ -59,15 +67,17 @@ def route_many(
         Rows in their order, such as `sor.read_feed` gives. Each replaces what its publisher showed before.
     orders : Order or several
         Each is routed anew after every row of its symbol; one for ``*`` after every row.
-    parameters, algorithm, objective, max_quote_age, exclude_venues
+    parameters, algorithm, objective, max_quote_age, exclude_venues, protect
         As for `sor.Router`; ``greedy_l2`` looks at as many levels as the feed was read with. ``cont_kukanov`` learns
         from row to row and is routed by `sor.Router` alone.
     directory : VenueDirectory, optional
-        Venues and their fees, by default the built-in ones.
+        Venues with their fees and rules, by default the built-in ones.
     threads : int
         Of the solver.
     instruments : Instruments, optional
         Those that the feed was read with; by default a `Feed`'s own.
+    policy : Policy, optional
+        As for `sor.Router`; by default that of the directory.
 
     Returns
     -------
@@ -96,12 +106,26 @@ def route_many(
     StreamError
         The feed cannot be read to its end.
 
+    Notes
+    -----
+    Where the directory has venues with rules, or with ``protect``, each answer is asked of `sor.Router`: that takes as
+    long as it does, on one thread.
+
     Examples
     --------
     >>> columns = route_many(read_feed("sample.csv"), Order("AAPL", "buy", 500))
     >>> columns["total_cost"][-1], columns["allocation"][-1]
     """
-    router = Router(parameters, algorithm, objective, max_quote_age=max_quote_age, exclude_venues=exclude_venues)
+    directory = VenueDirectory.load(policy=policy) if directory is None else directory
+    router = Router(
+        parameters,
+        algorithm,
+        objective,
+        max_quote_age=max_quote_age,
+        exclude_venues=exclude_venues,
+        protect=protect,
+        policy=directory.policy if policy is None else policy,
+    )
     known = getattr(feed, "instruments", instruments)
     if instruments is not None and known != instruments:
         raise InputError("instruments are other ones than those that the feed was read with")
@@ -144,6 +168,10 @@ class Routing:
         self._router = router
         self._directory = VenueDirectory.load() if directory is None else directory
         self._threads = whole_number("threads", threads, 1, MAX_THREADS)
+        # Then the router is asked for each answer.
+        self._asks = router.protect != "none" or any(entry.rules for entry in self._directory)
+        self._asked: list[_Asked] = []  # for columns yet to come
+        self._own: dict[tuple[int, str], Order] = {}  # orders with symbols, by their numbers
         self._sells = np.array([order.side == "sell" for order in self.orders], np.uint8)
         self.instruments = instruments
         # Of an order for any symbol they are known with the symbol.
@@ -183,7 +211,7 @@ class Routing:
             if batch.depth < self._depth:
                 raise InputError(f"a batch has {batch.depth} levels, and one before it had {self._depth}")
             self.symbols, self._symbol_of = batch.symbols, batch.symbol
-            yield from self._batch(batch)
+            yield from self._batch_asked(batch) if self._asks else self._batch(batch)
             self._rows += len(batch)
 
     def _begin(self, depth: int) -> None:
@@ -242,20 +270,84 @@ class Routing:
         books, follower = self._books, self._follower
         book = books.by_symbol[self.symbols[symbol]]
         follower.books[symbol] = book
+        follower.layouts[symbol] = self._layout(book)
+        if publisher in books.publishers:
+            entry, rates, start, end, _ = books.venue(publisher, time)
+            follower.known[publisher] = many.Known(entry.publisher_ids[0], entry.venue_id, rates, start, end)
+
+    def _layout(self, book: Book) -> int:
+        """The number of a book's venues in their order."""
         positions = tuple(quote.order for quote in book.quotes)
         layout = self._layouts.setdefault(positions, len(self._layouts))
         if layout == len(self._columns):
             self._columns.append([self._column(quote) for quote in book.quotes])
-        follower.layouts[symbol] = layout
-        if publisher in books.publishers:
-            entry, rates, start, end, _ = books.venue(publisher, time)
-            follower.known[publisher] = many.Known(entry.publisher_ids[0], entry.venue_id, rates, start, end)
+        return layout
 
     def _column(self, quote: Any) -> int:
         venue = quote.order, quote.venue_id
         if venue not in self.venues:
             self.venues.append(venue)
         return self.venues.index(venue)
+
+    # --- one by one
+
+    def _batch_asked(self, batch: Batch) -> Iterator[dict[str, NDArray[Any]]]:
+        for at in range(len(batch)):
+            book = self._books.apply(batch.update(at, self._depth))
+            symbol, layout = int(batch.symbol[at]), self._layout(book)
+            for number, order in enumerate(self.orders):
+                if order.symbol in (ANY, book.symbol):
+                    result = self._router.route(self._order_for(book.symbol, number), book)
+                    self._asked.append(_Asked(at + self._rows, number, book.time, symbol, layout, result))
+            if len(self._asked) >= LOOKS:
+                yield self._told()
+        if self._asked:
+            yield self._told()
+
+    def _order_for(self, symbol: str, number: int) -> Order:
+        own = self._own.get((number, symbol))
+        if own is None:
+            one, instrument = self.orders[number], self.instruments.get(symbol)
+            own = Order(symbol, one.side, one.quantity, one.limit_price, instrument=instrument)
+            self._own[number, symbol] = own
+        return own
+
+    def _told(self) -> dict[str, NDArray[Any]]:
+        """The columns of the results, which are then forgotten."""
+        asked, self._asked = self._asked, []
+        results = [one.result for one in asked]
+        amount = np.float64 if self.instruments else np.int64
+        shape = len(asked), len(self.venues)
+        allocation, status = np.zeros(shape, amount), np.full(shape, ABSENT, np.uint8)
+        for i, (one, result) in enumerate(zip(asked, results, strict=True)):
+            columns = self._columns[one.layout]
+            allocation[i, columns] = result.allocation
+            status[i, columns] = [STATUSES.index(venue.status) for venue in result.venues]
+
+        def of(kind: type, numbers: Iterable[Any]) -> NDArray[Any]:
+            """NaN for None, where they are doubles."""
+            return np.array(list(numbers), kind)
+
+        return {
+            "row": of(np.int64, (one.row for one in asked)),
+            "order": of(np.int32, (one.order for one in asked)),
+            "time": of(np.int64, (one.time for one in asked)),
+            "symbol": of(np.int32, (one.symbol for one in asked)),
+            "bid": of(np.float64, (one.book.bid for one in results)),
+            "ask": of(np.float64, (one.book.ask for one in results)),
+            "mid": of(np.float64, (one.reference_price for one in results)),
+            "state": of(np.uint8, (MARKET_STATES.index(one.book.state) for one in results)),
+            "allocation": allocation,
+            "status": status,
+            "executed": of(amount, (one.execution_summary.total_executed for one in results)),
+            "fill_rate": of(np.float64, (one.execution_summary.fill_rate for one in results)),
+            "cash_spent": of(np.float64, (one.execution_summary.cash_spent for one in results)),
+            "total_cost": of(np.float64, (one.total_cost for one in results)),
+            "objective_value": of(np.float64, (one.objective_value for one in results)),
+            "shortfall": of(np.float64, (one.shortfall.dollars for one in results)),
+            "shortfall_bps": of(np.float64, (one.shortfall.bps for one in results)),
+            "warnings": of(np.uint16, (warnings_of(one.warnings) for one in results)),
+        }
 
     # --- answers
 
@@ -296,7 +388,7 @@ class Routing:
             "objective_value": value,
             "shortfall": sums[:, 1].copy(),
             "shortfall_bps": sums[:, 2].copy(),
-            "warnings": (warnings | more).astype(np.uint8),
+            "warnings": (warnings | more).astype(np.uint16),
         }
         self._clear(n)
         if self.instruments:
@@ -415,7 +507,7 @@ class Routing:
     def nothing(self) -> dict[str, NDArray[Any]]:
         """The columns of no answers, where a feed had no rows."""
         self._begin(1)
-        return self._solved()
+        return self._told() if self._asks else self._solved()
 
     def joined(self, answers: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """All answers in one, the venues in the order of `sor.RoutingResult`, with the names that numbers stand for."""
@@ -439,4 +531,32 @@ class Routing:
         return columns | {"states": np.array(MARKET_STATES), "statuses": np.array(STATUSES)}
 
 
+class _Asked(NamedTuple):
+    """A result with its place."""
+
+    row: int
+    order: int
+    time: int
+    symbol: int
+    layout: int
+    result: RoutingResult
+
+
+def warnings_of(sentences: list[str]) -> int:
+    """Bits of `Warnings` for what a result warns of."""
+    return sum({bit for bit, words in SAID.items() for sentence in sentences if words in sentence})
+
+
+SAID = {  # words of the sentence by which a result says what a bit says
+    Warnings.CROSSED: "market crossed: ",
+    Warnings.LOCKED: "market locked: ",
+    Warnings.NOTHING: ": no venue shows a usable ",
+    Warnings.DOUBTED: ": the feed says that ",
+    Warnings.NO_MID: "no mid, as one side of the market shows nothing",
+    Warnings.IDLE: "with these penalties not trading is cheaper",
+    Warnings.RULES: " are not taken by rules (",
+    Warnings.UNPROVEN: "is not proven to be the cheapest",
+    Warnings.TRADED_THROUGH: " is traded through: ",
+    Warnings.UNPROTECTED: "no quotation is protected",
+}
 WIDE = {"allocation": 0, "status": ABSENT}  # columns with a number for each venue, and that of one not there yet

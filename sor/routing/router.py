@@ -234,7 +234,8 @@ class Router:
         warnings: list[str],
     ) -> tuple[Any, Solution]:
         """What is taken of the displayed shares, and with the other objectives left to rest."""
-        if book.ruled or self.protect != "none":
+        # Only what holds now counts, as a book that is rebuilt knows no other.
+        if self.protect != "none" or (book.ruled and any(quote.rates.rules is not None for quote in book.quotes)):
             return self._by_rules(order, int(size), book, market, rows, places, warnings)
         solution = self._solve(order, size, rows, market.mid, warnings)
         return splits.tally(order.side, book, places, solution.split), solution
@@ -252,20 +253,24 @@ class Router:
             rows = rows[:0]
         offers = ruled.offers_of(book, market, rows, places, self.policy)
         protected = self._protected(book, market, offers, size, warnings)
-        if protected:
-            taken = ruled.behind_protected(offers, size, penalties, protected)
-            warnings += ruled.traded_through(book, market, offers, taken, protected)
-        else:
-            taken = ruled.cheapest(offers, size, penalties, reference or 0.0, first)
+
+        def solve(some: ruled.Offers) -> ruled.Taken:
+            if protected:
+                return ruled.behind_protected(some, size, penalties, protected)
+            return ruled.cheapest(some, size, penalties, reference or 0.0, first)
+
+        taken = solve(offers)
+        warnings += ruled.traded_through(book, market, offers, taken, protected)
         worst = ruled.worst_price(offers.rows[:, 0].tolist(), taken.shares)
         fills = ruled.fills_of(book, market, offers, taken, any(one.price < worst for one in protected))
         most = None if first else (reference or 0.0) + par.lambda_under + par.theta_queue
-        fills.reasons = ruled.Why(book, market, offers, taken, size, most).reasons()
+        fills.reasons = ruled.Why(book, market, offers, taken, size, most, solve).reasons()
         if first:
             warnings += ruled.unfilled_by_rules(book, offers, taken, size, fills.reasons)
         if taken.bound is not None:
             warnings.append(ruled.unproven(book, taken))
-        return fills, Solution([], ruled.cost_of(offers, taken.shares, size, penalties), taken.cost)
+        cost = ruled.cost_of(offers, taken.shares, size, penalties)
+        return fills, Solution([], cost, cost if first else taken.cost)
 
     def _measured_by(self, order: Order, mid: float | None, warnings: list[str]) -> tuple[bool, float | None]:
         """Whether most shares come first, and what prices are measured against; None where that is not known."""

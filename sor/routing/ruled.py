@@ -7,7 +7,7 @@ order over all of its levels, as these share its ticket and its smallest order.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sor.market.policy import Policy
 
 splits = pick("sor.routing._split")
+rounded = pick("sor.market._quotes").rounded
 
 Penalties = tuple[float, float, float]
 
@@ -235,26 +236,32 @@ def unproven(book: Book, taken: Taken) -> str:
     if taken.bound is None or taken.bound == -math.inf:
         return told
     bound = taken.bound if book.instrument is None else dollars_outside(taken.bound, book.instrument)
-    return f"{told}: none costs less than {bound:.10g}"
+    return f"{told}: none of as many shares costs less than {bound:.10g}"
 
 
 # --- why -------------------------------------------------------------------------------------------------------------
 
 
 class Why:
-    """Reasons of a split under rules, venue by venue."""
+    """Reasons of a split under rules, venue by venue; ``solve`` is what made it of offers."""
 
     def __init__(
-        self, book: Book, market: Market, offers: Offers, taken: Taken, size: int, most_for_one: float | None
+        self,
+        book: Book,
+        market: Market,
+        offers: Offers,
+        taken: Taken,
+        size: int,
+        most_for_one: float | None,
+        solve: Callable[[Offers], Taken],
     ) -> None:
         self.book, self.market, self.offers, self.taken, self.size = book, market, offers, taken, size
         self.most_for_one = most_for_one  # dollars a share, above which it is cheaper to miss it; None: never
-        units = (offers.rows[:, 0] + offers.rows[:, 2]).tolist()
-        self.units = units
+        self.solve = solve
+        self.units: list[float] = (offers.rows[:, 0] + offers.rows[:, 2]).tolist()
         self.left = size - taken.filled
-        got = [(unit, number) for unit, number in zip(units, taken.shares, strict=True) if number]
-        self.got = sorted(got, reverse=True)
-        self.dearest = self.got[0][0] if got else -math.inf
+        got = [unit for unit, number in zip(self.units, taken.shares, strict=True) if number]
+        self.dearest = max(got, default=-math.inf)
 
     def reasons(self) -> list[Reason]:
         starts = dict(zip(self.offers.venues, self.offers.starts(), strict=True))
@@ -262,90 +269,86 @@ class Why:
         for venue, status in enumerate(self.market.statuses):
             if venue in starts:
                 found.append(self._reason(self.offers.venues.index(venue), starts[venue]))
-            else:
-                found.append(SAID[status if status not in USABLE else "over_limit"])
+            else:  # what could be used has rows, but where nothing can be measured
+                found.append(SAID["unmeasured" if status in USABLE else status])
         return found
 
     def _reason(self, i: int, start: int) -> Reason:
-        offers, terms = self.offers, self.offers.terms[i]
-        end = start + offers.counts[i]
-        sizes = [int(size) for size in offers.rows[start:end, 1]]
+        terms, end = self.offers.terms[i], start + self.offers.counts[i]
+        sizes = [int(size) for size in self.offers.rows[start:end, 1]]
         sent, shown = sum(self.taken.shares[start:end]), sum(sizes)
         if self.size == 0:
             return SAID["planned"]
         if sent == shown:
             return SAID["whole"]
-        most = int(min(shown, terms.max_quantity) // terms.lot * terms.lot)
         if sent:
-            return self._no_more(terms, sent, most, shown)
-        return self._none(terms, start, sizes, most)
+            return self._no_more(terms, sent, shown)
+        return self._none(i, start, sizes)
 
-    def _no_more(self, terms: Terms, sent: int, most: int, shown: int) -> Reason:
-        told = self.book.quantity
+    def _no_more(self, terms: Terms, sent: int, shown: int) -> Reason:
+        told, lot = self.book.quantity, int(terms.lot)
         if self.left == 0:
             return SAID["part"]
-        if sent == most and most + terms.lot > terms.max_quantity:
+        if sent + lot > terms.max_quantity and sent + lot <= shown:
             return Reason("maximum", f"it takes {told(int(terms.max_quantity))} at most")
-        if sent == most:
-            return Reason("lot", f"the {told(shown - most)} behind are no whole lot of {told(int(terms.lot))}")
-        if self.left < terms.lot:
-            return Reason("lot", f"the {told(self.left)} left of the order are no whole lot of {told(int(terms.lot))}")
-        return SAID["penalties"] if self.most_for_one is not None else FIT
+        if sent + lot > shown:
+            return Reason("lot", f"the {told(shown - sent)} behind are no whole lot of {told(lot)}")
+        if self.left < lot:
+            return Reason("lot", f"the {told(self.left)} left of the order are no whole lot of {told(lot)}")
+        if self.taken.held:
+            return SAID["protected"]
+        return SAID["penalties"] if self.most_for_one is not None else self._fit()
 
-    def _none(self, terms: Terms, start: int, sizes: list[int], most: int) -> Reason:
-        shown = sum(sizes)
-        prices = np.abs(self.offers.rows[start : start + len(sizes), 0]).tolist()
+    def _none(self, i: int, start: int, sizes: list[int]) -> Reason:
+        terms, shown = self.offers.terms[i], sum(sizes)
+        prices: list[float] = np.abs(self.offers.rows[start : start + len(sizes), 0]).tolist()
         least = least_order(terms, sizes, prices)
-        venue = next(v for v, at in zip(self.offers.venues, self.offers.starts(), strict=True) if at == start)
-        if least > most:
-            return self._too_little(terms, shown, least, "displayed")
-        if self.size < least:
-            return self._too_little(terms, self.size, least, "ordered")
+        most = int(min(shown, terms.max_quantity) // terms.lot * terms.lot)
+        for shares, where, most_here in ((shown, "displayed", most), (self.size, "ordered", self.size)):
+            if most_here < least:
+                return self._too_little(terms, shares, least, where, worth_of(shares, sizes, prices))
         if self.left and self.left < least and self.most_for_one is None:
-            return self._too_little(terms, self.left, least, "left of the order")
-        if venue in self.taken.held:
+            return self._too_little(terms, self.left, least, "left of the order", worth_of(self.left, sizes, prices))
+        if self.offers.venues[i] in self.taken.held or (self.taken.held and self.left):
             return SAID["protected"]
         by = self.units[start] - self.dearest
-        if 0.0 <= by < math.inf:
-            return dearer(by)
+        if 0.0 <= by < math.inf and (self.left == 0 or self.most_for_one is not None):
+            return dearer(rounded(by))
         if self.most_for_one is not None and self.units[start] + terms.ticket / most >= self.most_for_one:
             return SAID["penalties"]
-        saved = self._saved(terms, start, sizes, least, most)
-        if saved < terms.ticket:
-            ticket, less = (f"{self._dollars(dollars):.10g}" for dollars in (terms.ticket, max(saved, 0.0)))
-            return Reason("ticket", f"its ticket of {ticket} is dearer than the {less} that it would save at most")
-        return FIT
+        saved = self._saved(i, start, start + len(sizes)) if terms.ticket > 0.0 else None
+        if saved is None:
+            return self._fit()
+        ticket, less = (f"{self._dollars(dollars):.10g}" for dollars in (terms.ticket, rounded(saved)))
+        return Reason("ticket", f"its ticket of {ticket} is dearer than the {less} that it would save at most")
 
-    def _too_little(self, terms: Terms, shares: int, least: int, where: str) -> Reason:
+    def _too_little(self, terms: Terms, shares: int, least: int, where: str, worth: float) -> Reason:
         """So few shares, displayed or left, are no order that the venue takes."""
-        told = self.book.quantity
-        lot = int(terms.lot)
+        told, lot = self.book.quantity, int(terms.lot)
         few = f"the {told(shares)} {where} are"
         if terms.max_quantity < least <= shares:
             return Reason("maximum", f"it takes {told(int(terms.max_quantity))} at most, and {told(least)} at least")
         if least == lot > max(terms.min_quantity, terms.min_execution):
             return Reason("lot", f"{few} no whole lot of {told(lot)}")
-        if terms.min_execution >= max(terms.min_quantity, 1) and shares < terms.min_execution:
-            return Reason(
-                "min_execution", f"{few} fewer than the {told(int(terms.min_execution))} that it fills at once"
-            )
-        if terms.min_notional > 0.0 and least > max(terms.min_quantity, terms.min_execution, lot):
-            worth = f"{self._dollars(terms.min_notional):.10g}"
-            return Reason("minimum", f"{few} worth less than its smallest order, {worth}")
+        if shares < terms.min_execution:
+            at_once = told(int(terms.min_execution))
+            return Reason("min_execution", f"{few} fewer than the {at_once} that it fills at once")
+        if worth < terms.min_notional * NEARLY:
+            smallest = f"{self._dollars(terms.min_notional):.10g}"
+            return Reason("minimum", f"{few} worth less than its smallest order, {smallest}")
         return Reason("minimum", f"{few} fewer than its smallest order, {told(least)}")
 
-    def _saved(self, terms: Terms, start: int, sizes: list[int], least: int, most: int) -> float:
-        """The most that is saved, but for the ticket, by sending it shares in the place of the dearest taken."""
-        lot, limit = int(terms.lot), min(most, self.taken.filled)
-        ends = np.cumsum([number for _, number in self.got]).tolist() + np.cumsum(sizes).tolist() + [least, limit]
-        tried = {number for end in ends for number in (end // lot * lot, -(-end // lot) * lot)}
-        units = self.units[start : start + len(sizes)]
-        best = -math.inf
-        for number in tried:
-            if least <= number <= limit:
-                here = _cost_of_first(number, list(zip(units, sizes, strict=True)))
-                best = max(best, _cost_of_first(number, self.got) - here)
-        return best
+    def _saved(self, i: int, start: int, end: int) -> float | None:
+        """What is saved by sending something there, but for the ticket; None: without one it got nothing either."""
+        if self.taken.bound is not None:  # to ask again would take long, and prove nothing
+            return None
+        terms = list(self.offers.terms)
+        terms[i] = terms[i]._replace(ticket=0.0)
+        other = self.solve(self.offers._replace(terms=terms))
+        return max(self.taken.cost - other.cost, 0.0) if any(other.shares[start:end]) else None
+
+    def _fit(self) -> Reason:
+        return FIT if self.taken.bound is None else UNPROVEN
 
     def _dollars(self, dollars: float) -> float:
         """Of lots of an instrument, in whole."""
@@ -353,6 +356,7 @@ class Why:
 
 
 FIT = Reason("fit", "lots and smallest orders of all venues leave no place for it")
+UNPROVEN = Reason("fit", "the split that was found has no place for it, and is not proven to be the cheapest")
 
 
 def dollars_outside(dollars: float, instrument: Instrument) -> float:
@@ -377,13 +381,13 @@ def least_order(terms: Terms, sizes: list[int], prices: list[float]) -> int:
     return int(-(-least // terms.lot) * terms.lot)
 
 
-def _cost_of_first(number: int, parts: list[tuple[float, int]]) -> float:
-    cost = 0.0
-    for unit, shares in parts:
-        some = min(shares, number)
-        cost += some * unit
-        number -= some
-    return cost
+def worth_of(shares: int, sizes: list[int], prices: list[float]) -> float:
+    """Dollars of the first shares at true prices; beyond what is shown, none."""
+    worth = 0.0
+    for size, price in zip(sizes, prices, strict=True):
+        worth += price * min(size, shares)
+        shares -= min(size, shares)
+    return worth
 
 
 RULES = ("lot", "minimum", "min_execution", "maximum", "fit", "protected")

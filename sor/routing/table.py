@@ -53,6 +53,7 @@ class ResultsFile(TableFile):
             "version": VERSION,
             "algorithm": router.algorithm,
             "objective": router.objective,
+            "protect": router.protect,
             "parameters": router.parameters,
             "orders": [_without_instrument(order) for order in run.orders],
             "warnings": {str(one.value): one.name.lower() for one in Warnings if one.name},

@@ -105,5 +105,5 @@ def round_lot_at(policy: Policy, time: int, price: float | None, instrument: Ins
 def rows_of(terms: Sequence[Terms]) -> NDArray[np.float64]:
     """As the kernels take them."""
     rows = np.zeros((len(terms), 7))
-    rows[:, :6] = [one[:6] for one in terms]
+    rows[:, :6] = np.array([one[:6] for one in terms]).reshape(-1, 6)  # also of none
     return rows

@@ -77,16 +77,8 @@ def directory_of(settings: RoutingSettings | WorkSettings) -> VenueDirectory:
     Raises
     ------
     InputError
-        A file cannot be read, or venues have rules that a command does not route by.
     """
-    directory = VenueDirectory.load(settings.venues, Policy.load(settings.policy))
-    ruled = [entry.venue_id for entry in directory if entry.rules]
-    if ruled and not isinstance(settings, WorkSettings):  # better than a split that a venue would refuse
-        raise InputError(
-            f"{settings.venues}: {', '.join(ruled)} has rules, and this command does not route by them yet: leave out "
-            "[[venue.rules]], or split by the library's allocate"
-        )
-    return directory
+    return VenueDirectory.load(settings.venues, Policy.load(settings.policy))
 
 
 def new_pipeline(
@@ -143,6 +135,12 @@ def _routers(settings: RoutingSettings, directory: VenueDirectory) -> NewRouter:
     """Makes routers as the settings say, with an algorithm and an objective of an order's own."""
     age = settings.max_quote_age
     excluded = directory.check_ids(settings.exclude_venues)
+    ruled = [entry.venue_id for entry in directory if entry.rules]
+    if ruled and settings.objective == "notional":
+        raise InputError(
+            f"--objective is 'notional', and {settings.venues} has rules of {', '.join(ruled)}: it must be sweep or "
+            "shortfall"
+        )
     return lambda algorithm, objective: Router(
         settings.parameters,
         algorithm or settings.algorithm,
@@ -150,6 +148,8 @@ def _routers(settings: RoutingSettings, directory: VenueDirectory) -> NewRouter:
         max_quote_age=None if age is None else round(age * 1e9),
         exclude_venues=excluded,
         min_windows=settings.min_windows,
+        protect=settings.protect,
+        policy=directory.policy,
     )
 
 

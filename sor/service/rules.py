@@ -72,6 +72,11 @@ def check_routing(settings: RoutingSettings) -> None:
         raise InputError(
             f"--objective is {settings.objective!r}: {settings.algorithm} takes what is displayed, so it must be sweep"
         )
+    if settings.protect != "none" and settings.objective != "sweep":
+        raise InputError(
+            f"--protect is {settings.protect!r}, and --objective {settings.objective!r}: only under sweep do protected "
+            "quotations come first"
+        )
     if settings.algorithm == "cont_kukanov":
         _check_penalties(settings, "--algorithm")
         if settings.order_size > MAX_NUMBER:

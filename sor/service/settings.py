@@ -30,7 +30,18 @@ from sor.service.options import (
     topic_name,
     whole,
 )
-from sor.types import ALGORITHMS, MAX_ORDER, OBJECTIVES, SIDES, Algorithm, CostParameters, Objective, Side
+from sor.types import (
+    ALGORITHMS,
+    MAX_ORDER,
+    OBJECTIVES,
+    PROTECTS,
+    SIDES,
+    Algorithm,
+    CostParameters,
+    Objective,
+    Protect,
+    Side,
+)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -119,6 +130,15 @@ class RoutingSettings(ModelSettings):
     greedy_l2: Annotated[bool, Option("GREEDY_L2", switch, "the same as --algorithm greedy_l2")] = False
     objective: Annotated[Objective, _OBJECTIVE] = "sweep"
     step: Annotated[int, Option("STEP", whole(1), "grid of the split, shares (no part in sweep)")] = 100
+    protect: Annotated[
+        Protect,
+        Option(
+            "SOR_PROTECT",
+            choice(*PROTECTS),
+            "nbbo: better protected quotations of exchanges are taken in full before a worse price (Rule 611, as the "
+            "policy of the day says); or none",
+        ),
+    ] = "none"
     horizon: Annotated[
         int,
         Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 from batches import CENTS, KNOWN, batch_of, feeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from row_by_row import NAMES, PLANS, check_all
+from row_by_row import NAMES, PLANS, check_all, with_rules
 
 import sor
 from sor import Batch, CostParameters, InputError, Instrument, Instruments, Order, read_feed, route_many
 from sor.market.instruments import SHARES
+from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
 from sor.routing import many
+from sor.types import Warnings
 
 DIRECTORY = VenueDirectory.load()
 
@@ -62,6 +65,113 @@ def test_the_router_says_the_same(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(many, "LOOKS", looks)  # so that few rows are solved at a time
         check_all(feed, orders, plan, parameters=parameters, max_quote_age=age, exclude_venues=exclude, threads=2)
+
+
+# Of the feeds' venues, some seconds before and after midnight: other rules, none any more, and the first ones.
+RULED = with_rules(
+    {
+        "XNAS": [{"day": "2024-01-01", "lot": 100, "ticket": 0.5}, {"day": "2024-08-02", "min_quantity": 150}],
+        "XNYS": [{"day": "2024-01-01", "lot": "round", "min_notional": 5_000.0}, {"day": "2024-08-02"}],
+        "ARCX": [{"day": "2024-08-02", "max_quantity": 2, "ticket": 0.01}],
+    }
+)
+TO_MIDNIGHT = 1_722_556_800_000_000_000 - 1_722_519_380_000_000_000  # so that the feeds' times lie around it
+
+
+@given(
+    feed=feeds(),
+    orders=many_orders(),
+    plan=st.sampled_from([plan for plan in PLANS if plan[1] != "notional"]),
+    parameters=st.sampled_from(PENALTIES),
+    age=st.none() | st.integers(0, 20).map(lambda seconds: seconds * 1_000_000_000),
+    exclude=st.sampled_from([(), ("XNAS",)]),
+    kinds=st.sampled_from([(RULED, "none"), (RULED, "nbbo"), (DIRECTORY, "nbbo")]),
+    coins=st.booleans(),
+    looks=st.sampled_from([1, 3, 1_000]),
+)
+@settings(max_examples=100)
+def test_the_router_says_the_same_under_rules_and_protection(
+    feed: list[Batch],
+    orders: list[Order],
+    plan: tuple[str, str],
+    parameters: CostParameters,
+    age: int | None,
+    exclude: tuple[str, ...],
+    kinds: tuple[VenueDirectory, str],
+    coins: bool,
+    looks: int,
+) -> None:
+    directory, protect = kinds
+    protect = protect if plan[1] == "sweep" else "none"
+    feed = [dataclasses.replace(batch, time=batch.time + TO_MIDNIGHT) for batch in feed]
+    if coins:  # of so many lots that each size is an order of either symbol
+        orders = [Order(many.ANY, one.side, 35 * min(one.quantity, 1_000), one.limit_price) for one in orders]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(many, "LOOKS", looks)
+        check_all(
+            feed,
+            orders,
+            plan,
+            parameters=parameters,
+            max_quote_age=age,
+            exclude_venues=exclude,
+            directory=directory,
+            protect=protect,
+            instruments=COINS if coins else SHARES,
+        )
+
+
+def test_rules_are_kept_from_their_day_on_and_told_in_bits() -> None:
+    """By hand: 250 shown at the only venue; a lot of 100, and from the next day on at least 300."""
+    day = 1_722_520_000_000_000_000
+    row = {
+        "symbol": 0, "publisher": KNOWN, "flags": 0,
+        "bid_price": [9_999 * CENTS], "bid_size": [100], "ask_price": [10_000 * CENTS], "ask_size": [250],
+    }  # fmt: skip
+    batch = batch_of([row | {"time": day}, row | {"time": day + 86_400 * 10**9}], ("A",))
+    directory = with_rules({"XNAS": [{"day": "2024-01-01", "lot": 100}, {"day": "2024-08-02", "min_quantity": 300}]})
+    columns = route_many(batch, Order("A", "buy", 400), directory=directory)
+    assert columns["executed"].tolist() == [200, 0]
+    assert columns["warnings"].tolist() == [Warnings.RULES, Warnings.RULES]
+    free = route_many(batch, Order("A", "buy", 400))
+    assert (free["executed"].tolist(), free["warnings"].tolist()) == ([250, 250], [0, 0])
+    assert {name: values.dtype for name, values in free.items()} == {
+        name: values.dtype for name, values in columns.items()
+    }
+
+
+def test_columns_of_protection_are_told_in_bits(tmp_path: Path) -> None:
+    day = 1_722_520_000_000_000_000
+    near = {
+        "symbol": 0, "time": day, "publisher": KNOWN, "flags": 0,
+        "bid_price": [9_999 * CENTS], "bid_size": [100], "ask_price": [10_000 * CENTS], "ask_size": [200],
+    }  # fmt: skip
+    batch = batch_of([near, near | {"publisher": 9, "ask_price": [10_001 * CENTS]}], ("A",))
+    order = Order("A", "buy", 100)
+    through = route_many(batch, order, exclude_venues=["XNAS"], protect="nbbo")
+    assert through["warnings"].tolist() == [Warnings.NOTHING, Warnings.TRADED_THROUGH]
+    path = tmp_path / "policy.toml"
+    path.write_text("schema_version = 1\n[choice]\nprotected = 'off'\n")
+    off = Policy.load(path)
+    for given_to in ({"policy": off}, {"directory": VenueDirectory.load(policy=off)}):
+        columns = route_many(batch, order, protect="nbbo", **given_to)
+        assert columns["warnings"].tolist() == [Warnings.UNPROTECTED] * 2
+    no_rows = route_many([], order, protect="nbbo")
+    assert {name: values.dtype for name, values in no_rows.items() if name not in NAMES} == {
+        name: values.dtype for name, values in through.items() if name not in NAMES
+    }
+
+
+def test_what_is_not_proven_is_told_in_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sor.models.static.MOST_CELLS", 1)
+    row = {
+        "symbol": 0, "time": 10**18, "publisher": KNOWN, "flags": 0,
+        "bid_price": [9_999 * CENTS], "bid_size": [100], "ask_price": [10_000 * CENTS], "ask_size": [250],
+    }  # fmt: skip
+    batch = batch_of([row, row | {"publisher": 9, "ask_price": [10_001 * CENTS]}], ("A",))
+    rules = [{"day": "2001-01-01", "lot": 7, "min_quantity": 120, "ticket": 1.0}]
+    columns = route_many(batch, Order("A", "buy", 300), directory=with_rules({"XNAS": rules, "XNYS": rules}))
+    assert columns["warnings"][-1] & Warnings.UNPROVEN
 
 
 COINS = Instruments(
@@ -178,6 +288,9 @@ def quotes() -> Batch:
         ({"threads": 0}, "threads is 0"),
         ({"max_quote_age": -1}, "max_quote_age is -1"),
         ({"exclude_venues": "XNAS"}, "not one text"),
+        ({"protect": "best"}, "protect is 'best'"),
+        ({"protect": "nbbo", "objective": "shortfall"}, "protect is 'nbbo': objective must be sweep"),
+        ({"policy": "mine"}, "policy is 'mine'"),
     ],
 )
 def test_wrong_arguments(changed: dict[str, Any], words: str) -> None:

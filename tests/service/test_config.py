@@ -137,6 +137,7 @@ OTHERS: dict[str, tuple[str, Any, str, Any]] = {
     "SOR_TUNE_ROUTING": ("nbbo", "nbbo", "equal", "equal"),
     "SOR_TUNE_QUEUE": ("optimistic", "optimistic", "PROPORTIONAL", "proportional"),
     "SOR_JSON_FILE": ("a", "a", "-", "-"),
+    "SOR_PROTECT": ("nbbo", "nbbo", "NONE", "none"),
 }
 # They mean something only together and with files that exist: tests/test_security.py.
 OF_SECURITY = {option.name for option in OPTIONS if option.field in (*SASL_FIELDS, *SSL_FIELDS)}
