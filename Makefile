@@ -50,6 +50,9 @@ bench:  ## all benchmarks, against their peers (minutes)
 fuzz:  ## mutated files of every format through all that reads files (half an hour)
 	$(PYTHON) tools/fuzz_files.py
 
+accepted:  ## a million orders of all routings at venues that reject what breaks their rules (a minute)
+	$(PYTHON) tools/accepted.py
+
 chaos:  ## break brokers and consumers, set groups back, mutate messages, watch the memory (hours; needs Java and Maven)
 	$(PYTHON) tools/chaos.py
 	$(PYTHON) tools/chaos.py --client confluent --set-backs 4 --changes 2 --retentions 2 --anew
@@ -84,4 +87,4 @@ clean:  ## remove what building and testing leave behind
 	rm -rf build dist *.egg-info sor/*.c sor/*/*.c sor/*.so sor/*/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install test test-pure lint docs linkcheck format bench fuzz chaos seeds sample stack ci clean
+.PHONY: help install test test-pure lint docs linkcheck format bench fuzz accepted chaos seeds sample stack ci clean

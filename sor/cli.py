@@ -157,6 +157,12 @@ def check(settings: config.CheckSettings) -> int:
     return status
 
 
+def explain(settings: config.ExplainSettings) -> int:
+    from sor.service.explain import explain
+
+    return explain(settings)
+
+
 def info(settings: config.InfoSettings) -> int:
     from sor.service.info import info
 
@@ -215,6 +221,7 @@ COMMANDS = {
     "consume": Command("route every message of a Kafka topic", consume),
     "order": Command("send an order to a topic of orders, and print its answer", order),
     "check": Command("try what a run needs, sending nothing: settings, venues, brokers, topics, permissions", check),
+    "explain": Command("why each venue got what it got: a table of one result", explain),
     "info": Command("what is in recorded feeds: symbols, venues, times, gaps, the state of the market", info),
     "convert": Command("write recorded feeds as Parquet, in columns", convert),
     "simulate": Command("make a market of which everything is known, and write its feed and the truth", simulate),

@@ -281,7 +281,7 @@ class Instrument(msgspec.Struct, frozen=True, dict=True):
     lot : Decimal
         The smallest quantity, such as 0.0001 coin: from 1e-9 to 10^6, and it or 1 / lot is whole.
     tick : Decimal, optional
-        Prices are multiples of it; told, and used by nothing yet.
+        Prices are multiples of it; told, and a rule for orders that rest in a backtest.
     round_lot : Decimal, optional
         What is usually traded, a multiple of the lot: the grid of the split, in place of the step of `CostParameters`.
     currency : str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 from pathlib import Path
+from typing import get_args
 
 import from_code
 import pages
@@ -16,6 +17,7 @@ from sor import cli
 from sor.errors import Exit
 from sor.market.policy import Policy
 from sor.market.venues import VenueDirectory
+from sor.routing.result import ReasonCode
 from sor.service.settings import CLASSES, options_of
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -90,6 +92,11 @@ def test_the_page_of_commands_has_all() -> None:
         assert f"\n## sor {name}\n" in text
     for option in (one for name in CLASSES for one in options_of(name)):
         assert f"`{option.name}`" in text
+
+
+def test_the_page_of_results_has_all_reasons() -> None:
+    told = re.findall(r"^\| (`.*?`) \|", (REFERENCE / "results.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(code for row in told for code in re.findall(r"`(\w+)`", row)) == sorted(get_args(ReasonCode))
 
 
 def test_the_page_of_exit_statuses_has_all() -> None:

@@ -7,9 +7,9 @@ from sor.execution cimport _worker as workers
 cdef int64_t NEVER, NOTHING, NO_PRICE, STANDS
 cdef int PESSIMISTIC, PROPORTIONAL, OPTIMISTIC
 cdef int PRINTED, TOLD_AGAIN
-cdef int ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW
+cdef int ARRIVES, REPORTED, ENDS, ENDED, REJECTED, TIME, BEGINS, SEEN, WINDOW
 cdef uint8_t TRADED, BUYER, SELLER
-cdef double UNKNOWN
+cdef double UNKNOWN, NEARLY
 
 
 cdef class Rows:
@@ -62,6 +62,7 @@ cdef class Sim:
     cdef public list rests, fills
     cdef public bint waits
     cdef public int64_t timer, late, executions
+    cdef public double tickets
 
 
 cdef class Fill:
@@ -73,9 +74,9 @@ cdef class Fill:
 
 cdef class Market:
     cdef public views.View book, view
-    cdef public bint same, sighted, traded
+    cdef public bint same, sighted, traded, ruled
     cdef public int64_t delay, longest, opens, close, now, sequence, rows, prints, volume, first, last, next_mark
-    cdef public int64_t since, oldest, next_stale
+    cdef public int64_t since, oldest, next_stale, first_mid2
     cdef public Heard heard, known
     cdef public bint take_frozen, missing, after_trades
     cdef public int64_t shown_trades
@@ -175,6 +176,14 @@ cdef class Market:
     @cython.locals(taken=int64_t, lag=int64_t)
     cdef _arrive(self, Sim sim, workers.Child child)
 
+    @cython.locals(shares=int64_t, tick=int64_t)
+    cdef bint _rejects(self, workers.Child child) except -1
+
+    cdef bint _too_few(self, Py_ssize_t slot, int64_t shares) except -1
+
+    @cython.locals(book=views.View, first=Py_ssize_t, at=Py_ssize_t, size=int64_t, found=int64_t)
+    cdef int64_t _there(self, Sim sim, int side, Py_ssize_t slot, int64_t worst, int64_t most) except? -1
+
     @cython.locals(
         book=views.View, side=int, slot=Py_ssize_t, first=Py_ssize_t, at=Py_ssize_t, size=int64_t, price=int64_t,
         taken=int64_t,
@@ -215,11 +224,11 @@ cdef class Market:
     @cython.locals(book=views.View, rest=Rest, shown=int64_t, other=Py_ssize_t)
     cdef _queue(self, Py_ssize_t slot, int64_t now)
 
-    @cython.locals(gone=int64_t, printed=int64_t, over=double)
+    @cython.locals(gone=int64_t, printed=int64_t, over=double, filled=int64_t)
     cdef _less(self, Rest rest, int64_t shown, int64_t now)
 
     @cython.locals(
         sim=Sim, left=int64_t, side=int, book=views.View, first=Py_ssize_t, filled=int64_t, at=Py_ssize_t,
-        size=int64_t, price=int64_t, known=int64_t,
+        size=int64_t, price=int64_t, known=int64_t, there=int64_t,
     )
     cdef _reached(self, Rest rest, Py_ssize_t slot, int64_t now)

@@ -2,7 +2,8 @@
 """The simulated market of one symbol and day: recorded rows go by, and orders are worked on them.
 
 One source for both backends, as `sor.market._quotes`. The rules stand in docs/rules.md, by these numbers:
-1 no look-ahead, 2 a displayed share is used once, 3 latency, 4 queues, 5 and 6 prints, 7 what fills nothing.
+1 no look-ahead, 2 a displayed share is used once, 3 latency, 4 queues, 5 and 6 prints, 7 what fills nothing,
+12 what venues reject.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 from sor.execution import _view_py as views  # compiled, these are `_view` and `_worker`, as `_market.pxd` says
 from sor.execution import _worker_py as workers
 from sor.market.columns import NO_PRICE, STANDS
+from sor.models.static import NEARLY
+from sor.routing.terms import FREE
 
 NEVER, NOTHING = 2**62, 2**62
 PESSIMISTIC, PROPORTIONAL, OPTIMISTIC = 0, 1, 2
 TRADED, BUYER, SELLER = ord("T"), ord("B"), ord("A")
 PRINTED, TOLD_AGAIN = 4, 8
-ARRIVES, REPORTED, ENDS, ENDED, TIME, BEGINS, SEEN, WINDOW = range(8)  # kinds of what is due
+ARRIVES, REPORTED, ENDS, ENDED, REJECTED, TIME, BEGINS, SEEN, WINDOW = range(9)  # kinds of what is due
 MARKS = (50 * 10**6, 10**9, 15 * 10**9, 60 * 10**9, 300 * 10**9)  # nanoseconds after a fill at which the mid is marked
 UNKNOWN = -1.0  # as the front of an order at a level that was never seen
 MIX, GOLDEN = 0xBF58476D1CE4E5B9, 0x9E3779B97F4A7C15  # of splitmix64
@@ -133,6 +136,7 @@ class Sim:
         self.waits = False  # to decide, once all of this time has been told
         self.fills: list[Any] = []  # (Fill, its shares by release)
         self.late = 0  # shares sent for and not there
+        self.tickets = 0.0  # of orders that were not rejected: dollars of one share a lot
         # The market so far, see `Market._so_far`: at arrival, at the end that was set, at the last fill, when done.
         self.at_begin: Any = None
         self.at_window: Any = None
@@ -188,6 +192,7 @@ class Market:
         self.same, self.delay, self.longest = same, delay, longest
         self.opens, self.close = opens, close
         self.latency = latency
+        self.ruled = False  # whether any venue has rules, for who rests too: its tick is one
         self.now = 0
         self.due: list[Any] = []
         self.sequence = 0
@@ -202,6 +207,7 @@ class Market:
         self.behind: list[Rows] = []  # rows that happened and are not known yet, from `seen_at` on
         self.seen_at = 0
         self.rows = self.prints = 0
+        self.first_mid2 = 0  # twice the first mid of the session; 0: none yet
         self.mids = self.lasting = 0.0  # sum of twice the mid times its time, and that time
         self.turnover = 0.0
         self.volume = 0
@@ -226,6 +232,12 @@ class Market:
         self.shown_trades = 0  # rows of trades that change what their venue shows, less those that do not
         self.after_trades = False  # whether rows of trades have the book after them: known of the feed, not of the row
         self.traded = True  # whether the feed tells trades, so that it tells them from cancellations
+
+    def take_terms(self, terms: list[Any]) -> None:
+        """What each venue takes, by slot (`sor.routing.terms.Terms`): who works an order knows it, and it is kept."""
+        self.book.take_terms(terms)
+        self.view.take_terms(terms)
+        self.ruled = any(one != FREE for one in terms)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -345,6 +357,8 @@ class Market:
         if span <= 0:
             return
         if self.book.has_mid:
+            if self.first_mid2 == 0:
+                self.first_mid2 = self.book.mid2
             self.mids += float(self.book.mid2) * span
             self.lasting += span
             spread = self.book.best[0] + self.book.best[1]
@@ -617,6 +631,8 @@ class Market:
             self._tell(sim, what)
         elif kind == ENDED:
             sim.worker.on_ended(what.number, number, time, False, True)
+        elif kind == REJECTED:
+            sim.worker.on_ended(what.number, 0, time, True, True)
         else:
             sim.timer = NEVER
         if not sim.waits:
@@ -635,17 +651,50 @@ class Market:
 
     def _arrive(self, sim: Sim, child: workers.Child) -> None:
         """Rule 3: a child meets the book that its venue has now."""
-        taken = self._take(sim, child)
         lag = self._lag(sim, child)
+        if self.ruled:
+            if self._rejects(child):
+                self._push(self.now + lag, REJECTED, sim, child, 0)
+                return
+            sim.tickets += self.book.terms[child.slot].ticket
+        taken = self._take(sim, child)
         if child.rests and taken < child.shares:
             self._join(sim, child, taken)
             return
         sim.late += child.shares - taken
         self._push(self.now + lag, ENDED, sim, child, taken)
 
+    def _rejects(self, child: workers.Child) -> bool:
+        """Rule 12: whether an order is none that its venue takes."""
+        terms, shares = self.book.terms[child.slot], child.shares
+        if shares % terms.lot or shares < terms.min_quantity or shares > terms.max_quantity:
+            return True
+        if abs(child.price) / 1e9 * shares < terms.min_notional * NEARLY:
+            return True
+        tick = round(terms.tick * 1e9)
+        return bool(child.rests and tick and child.price % tick)
+
+    def _too_few(self, slot: int, shares: int) -> bool:
+        """Rule 12: whether a venue fills no so few shares at once."""
+        return bool(self.ruled and shares < self.book.terms[slot].min_execution)
+
+    def _there(self, sim: Sim, side: int, slot: int, worst: int, most: int) -> int:
+        """Displayed shares that are not used, up to a price and a number."""
+        book = self.book
+        first = side * book.width + slot * book.depth
+        found = 0
+        for at in range(first, first + book.depth):
+            if book.size[at] == 0 or book.price[at] > worst or found >= most:
+                break
+            size = book.size[at] - sim.used.of(side, slot, book.price[at])
+            found += size if size > 0 else 0
+        return found if found < most else most
+
     def _take(self, sim: Sim, child: workers.Child) -> int:
         """Displayed shares that are not used, best level first, up to the child's price; each level is a fill."""
         book, side, slot = self.book, sim.worker.side, child.slot
+        if self.ruled and self._too_few(slot, self._there(sim, side, slot, child.price, child.shares)):
+            return 0
         first = side * book.width + slot * book.depth
         taken = 0
         for at in range(first, first + book.depth):
@@ -765,7 +814,7 @@ class Market:
             over = float(rest.left)
         filled = int(over + 0.5) if over > 0.0 else 0
         filled = filled if filled < rest.left else rest.left
-        if filled > 0:
+        if filled > 0 and not self._too_few(rest.child.slot, filled):
             used.printed[number] = used.of_print(number, now) + filled
             self._made(rest, filled)
 
@@ -819,7 +868,9 @@ class Market:
             rest.front = float(shown)
         rest.last = shown
         if over >= 1.0 and not self.traded:  # rule 6: all of it may have been traded
-            self._made(rest, int(over) if over < rest.left else rest.left)
+            filled = int(over) if over < rest.left else rest.left
+            if not self._too_few(rest.child.slot, filled):
+                self._made(rest, filled)
 
     def _reached(self, rest: Rest, slot: int, now: int) -> None:
         """The other side shows our price, or a better one: whoever shows it would have taken us.
@@ -828,6 +879,10 @@ class Market:
         """
         sim, left = rest.sim, rest.left
         side, book = 1 - rest.side, self.book
+        if self.ruled:
+            there = self._there(sim, side, slot, rest.child.price, left)
+            if self._too_few(slot, there if sim.queue == PESSIMISTIC else left):
+                return
         first = side * book.width + slot * book.depth
         filled = 0
         for at in range(first, first + book.depth):

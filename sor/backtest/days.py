@@ -197,6 +197,8 @@ class Day:
         Rows are known later than they happen.
     volumes : Counter
         Shares printed, by `BUCKET` from the opening.
+    first_mid : float
+        The first mid of the session, dollars; 0 where it has none.
     after_trades : bool
         Most rows of trades change what is shown: they have the book after the trade. Otherwise later rows have.
     """
@@ -224,6 +226,7 @@ class Day:
     locked: int = 0
     one_sided: int = 0
     volumes: Counter[int] = field(default_factory=Counter)
+    first_mid: float = 0.0
 
     @property
     def name(self) -> str:
@@ -311,6 +314,7 @@ class _Watched:
         day.prints, day.volume, day.blind, day.gaps = market.prints, market.volume, market.blind, market.gaps
         day.off_exchange = sum(shares for number, shares in self._printed.items() if number not in day.publishers)
         day.after_trades = market.shown_trades > 0
+        day.first_mid = market.first_mid2 / 2e9
         day.crossed, day.locked, day.one_sided = market.crossed, market.locked, market.one_sided
         return day
 

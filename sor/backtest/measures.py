@@ -6,8 +6,9 @@ schedule released them, r the mid when their child was sent,
     shortfall = s sum n (m - P0)  +  s sum n (r - m)  +  s sum n (p - r)  +  fees  +  end
                 timing               waiting             spread and depth
 
-where the end prices what is left, or sells back what overfilled, at the opposite quote with the taker's fee. Prices
-are integers of 1e-9 dollars and mids are kept doubled, so all but fees is exact, in integers of half a billionth.
+where fees are those of fills and the tickets of orders sent, and the end prices what is left, or sells back what
+overfilled, at the opposite quote with the taker's fee. Prices are integers of 1e-9 dollars and mids are kept doubled,
+so all but fees is exact, in integers of half a billionth.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Parent(NamedTuple):
     cancels: int
     rejects: int
     left_out: int
+    tickets: float
     not_there: float
     frozen: float
     window_volume: float
@@ -121,7 +123,10 @@ NAN = float("nan")
 
 
 class Parts(NamedTuple):
-    """Parts of a shortfall in halves of a billionth dollar, but for the fees in dollars, of one share a lot."""
+    """Parts of a shortfall in halves of a billionth dollar, but for the fees in dollars, of one share a lot.
+
+    Tickets are in the fees.
+    """
 
     timing: int
     waiting: int
@@ -142,7 +147,7 @@ def parts_of(sim: Any, rates: list[Any]) -> Parts:
     sign = -1 if worker.side else 1
     arrival = sign * sim.at_begin[1]
     timing = waiting = spread = 0
-    fees = 0.0
+    fees: float = sim.tickets
     for fill, pieces in sim.fills:
         child, sent = fill.child, sign * fill.child.mid2
         for shares, mid2 in pieces:
@@ -225,6 +230,7 @@ def measured(
         "cancels": worker.cancels,
         "rejects": worker.rejections,
         "left_out": len(worker.absences),
+        "tickets": sim.tickets * units,
         "not_there": sim.late * units,
         "frozen": sum(fill.shares for fill, _ in sim.fills if fill.frozen) * units,
         "window_volume": window * units,

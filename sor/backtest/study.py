@@ -22,7 +22,7 @@ from sor.backtest.work import QUEUES, Found, Rules, concatenated
 from sor.errors import InputError
 from sor.kernels import BACKEND
 from sor.market.fields import iso_of
-from sor.market.venues import VenueDirectory
+from sor.market.venues import DatedRules, VenueDirectory
 from sor.types import SIDES
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ def study_of(planned: Plan, found: Found, feed: Any, directory: VenueDirectory, 
     study = Study(
         parents, fills, strategies, baseline, planned.days, rules, settings, data_of(planned, feed, directory)
     )
-    study.notes = planned.notes + notes_of(study, found, planned)
+    study.notes = planned.notes + notes_of(study, found, planned, directory)
     return study
 
 
@@ -376,7 +376,7 @@ def data_of(planned: Plan, feed: Any, directory: VenueDirectory) -> dict[str, An
     }
 
 
-def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
+def notes_of(study: Study, found: Found, planned: Plan, directory: VenueDirectory) -> list[str]:
     """What the data cannot tell, and what else must be said, each time."""
     data, columns = study.data, study.parents
     shares = [
@@ -417,7 +417,7 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         and data["depth"] == 1
         and any(routing == "greedy_l2" for _, routing in study.strategies)
     ):
-        notes.append("The feed shows one level a venue: greedy_l2 can do no more than brute_force.")
+        notes.append("The feed shows one level a venue: greedy_l2 and price_fee can do no more than brute_force.")
     if planned.rules.max_quote_age is not None:
         notes.append(
             f"A venue whose last row was older than {planned.rules.max_quote_age / SECOND:g} s showed nothing and "
@@ -427,6 +427,9 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
         notes.append(f"Fees are from outside their dates at {', '.join(sorted(found.fees_from))}.")
     if found.default_fees:
         notes.append(f"Fees are a default, which nobody stated, at {', '.join(sorted(found.default_fees))}.")
+    ruled = _ruled(planned.days, directory)
+    if ruled:
+        notes.append(f"Venues with rules reject what breaks them, and charge their tickets: {ruled}.")
     if data["gaps"]:
         hit = len(set(columns["order"][columns["gap"]].tolist()))
         several = f"{len(data['gaps'])} gaps" if len(data["gaps"]) > 1 else "1 gap"
@@ -455,6 +458,35 @@ def notes_of(study: Study, found: Found, planned: Plan) -> list[str]:
     if found.unplaced:
         notes.append(f"cont_kukanov could not place {found.unplaced:,} times, and took what was shown.")
     return notes
+
+
+def _ruled(days: Sequence[Day], directory: VenueDirectory) -> str:
+    """Venues that had rules on a day, each with those; empty: none had."""
+    found: dict[str, list[str]] = {}
+    for day in days:
+        for publisher in sorted(day.publishers):
+            entry = directory.venue(publisher)
+            told = found.setdefault(entry.venue_id, [])
+            rules = entry.rules_at(day.opens)
+            if rules.bind and (words := _in_words(rules, day.opens < entry.rules[0].start)) not in told:
+                told.append(words)
+    return "; ".join(f"{venue} {', later '.join(told)}" for venue, told in sorted(found.items()) if told)
+
+
+def _in_words(rules: DatedRules, early: bool) -> str:
+    """What a venue takes; ``early``: before the first date that rules of it are known of."""
+    least, most = rules.min_notional, rules.max_quantity
+    told = [
+        "round lots" if rules.lot == "round" else f"lots of {rules.lot:,}" if rules.lot > 1 else "",
+        f"{rules.min_quantity:,} or more" if rules.min_quantity else "",
+        f"${least:,.15g} or more" if least else "",
+        f"{rules.min_execution:,} at once or nothing" if rules.min_execution else "",
+        "" if most is None else f"{most:,} at most",
+        "" if rules.tick is None else f"prices on ${rules.tick:.15g}",
+        f"a ticket of ${rules.ticket:,.15g}" if rules.ticket else "",
+        "from outside their dates" if early else "",
+    ]
+    return f"({', '.join(words for words in told if words)})"
 
 
 def _frozen(study: Study) -> str:

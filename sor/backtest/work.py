@@ -21,6 +21,7 @@ from sor.market.instruments import SHARES, Instruments
 from sor.market.outflow import Outflows
 from sor.market.profile import LONGEST
 from sor.market.venues import VenueDirectory
+from sor.routing.terms import terms_of
 from sor.types import CostParameters, whole_number
 
 if TYPE_CHECKING:
@@ -207,6 +208,12 @@ class _Going:
         latency = [tuple(rules.latency.get(venue, rules.latency[ANYWHERE])) for venue in self.venues]
         self.market = market.Market(
             self.venues, self.rates, job.depth, latency, rules.delay, same, LONGEST, day.opens, day.closes
+        )
+        # Round lots go by closes of months before (`Policy.round_lot`): they are public before the day. The first mid
+        # of the session stands for these: the same for all orders, and nothing that comes later has a part in it.
+        price = day.first_mid if day.first_mid > 0.0 else None
+        self.market.take_terms(
+            [terms_of(one.rules, directory.policy, day.opens, price, instrument) for one in self.rates]
         )
         self.market.traded = day.volume > day.off_exchange
         self.market.after_trades = day.after_trades

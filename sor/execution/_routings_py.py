@@ -1,16 +1,20 @@
 """Ways to split released shares over venues: what is to be judged, and what it is judged against.
 
-One source for both backends, as `sor.market._quotes`. All of these take; what rests stands in `resting.py`.
+Where venues have rules (`View.ruled`), every order keeps those of its venue. One source for both backends, as
+`sor.market._quotes`. All of these take; what rests stands in `resting.py`.
 """
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from sor.execution import _worker_py as workers  # compiled, its classes are those of `_worker`, as `_routings.pxd` says
 from sor.kernels import core
+from sor.models.static import MOST_CELLS, NEARLY
+from sor.types import MAX_ORDER
 
 FREE = 0.0  # penalties, where displayed shares are taken: they change no split
 
@@ -33,9 +37,29 @@ class Taking(workers.Routing):
                 found.append(child)
         return found
 
+    def accepted(self, worker: workers.Worker, taken: list[int]) -> list[workers.Child]:
+        """The same of one row a venue, where each gets no more than it takes under its rules."""
+        offers = worker.offers
+        if worker.view.ruled:
+            terms = worker.view.terms
+            for row in range(offers.count):
+                if taken[row]:
+                    taken[row] = terms[offers.slot[row]].cut(taken[row], abs(offers.price[row]) / 1e9)
+        return self.children(offers, taken)
+
+    def of_one(self, worker: workers.Worker, row: int, shares: int) -> list[workers.Child]:
+        """All from one row, as far as it goes."""
+        taken = [0] * worker.offers.count
+        size = worker.offers.size[row]
+        taken[row] = size if size < shares else shares
+        return self.accepted(worker, taken)
+
 
 class Sweep(Taking):
-    """Least price + fee first, by the router's own kernel: of each venue's best level, or of all levels."""
+    """Least price + fee first, by the router's own kernels: of each venue's best level, or of all levels.
+
+    Under rules as many shares as they allow, and of the splits that do that the cheapest, tickets included.
+    """
 
     def __init__(self, every_level: bool) -> None:
         self.every_level = every_level
@@ -47,11 +71,43 @@ class Sweep(Taking):
         total = 0
         for size in sizes:
             total += size
+        if total == 0:
+            return []
+        if worker.view.ruled:
+            return self.by_rules(worker, sizes, shares)
         if total > shares:
             sizes = self.cheapest(worker, sizes, shares)
-        return self.children(offers, sizes) if total else []
+        return self.children(offers, sizes)
 
     def cheapest(self, worker: workers.Worker, sizes: list[int], shares: int) -> list[int]:
+        found: list[int] = core.sweep(self.rows(worker, sizes), shares, FREE, FREE, FREE, FREE)[0]
+        return found
+
+    def by_rules(self, worker: workers.Worker, sizes: list[int], shares: int) -> list[workers.Child]:
+        rules, free = worker.view.rules.copy(), (FREE, FREE, FREE, FREE)
+        rows = self.rows(worker, sizes)
+        counts = [0] * len(rules)
+        for row in range(worker.offers.count):
+            counts[worker.offers.slot[row]] += 1
+        while True:
+            taken, _, _ = core.sweep_by_rules(rows, counts, rules, NEARLY, shares, *free, True, MOST_CELLS)
+            children = self.children(worker.offers, taken)
+            if not self.raised(worker, children, rules):
+                return children
+
+    def raised(self, worker: workers.Worker, children: list[workers.Child], rules: Any) -> bool:
+        """Whether sales are worth too little at their own price, which their venues go by: these are to be larger."""
+        found = False
+        for child in children:
+            terms, price = worker.view.terms[child.slot], abs(child.price) / 1e9
+            if not terms.enough(child.shares * price):
+                least = terms.min_notional / price if price else MAX_ORDER
+                rules[child.slot, 1] = min(max(child.shares + 1, ceil(least)), MAX_ORDER)
+                found = True
+        return found
+
+    def rows(self, worker: workers.Worker, sizes: list[int]) -> Any:
+        """The offers as kernels take them."""
         offers, count = worker.offers, worker.offers.count
         if len(self.quotes) < count:
             self.quotes = np.zeros((2 * count, 4))
@@ -61,8 +117,64 @@ class Sweep(Taking):
             price = offers.price[row] / 1e9
             cells[row, 0], cells[row, 1] = price, sizes[row]
             cells[row, 2] = worker.view.rates[offers.slot[row]].fee_at(-price if worker.side else price)
-        found: list[int] = core.sweep(rows, shares, FREE, FREE, FREE, FREE)[0]
-        return found
+        return rows
+
+
+class PriceFee(Sweep):
+    """What most routers do: least price + fee first over all levels, and rules where an order is sent.
+
+    Each venue is sent what it takes of the shares that it would give at its turn, and the next gets the rest; tickets
+    are not looked at.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
+        offers, slots = worker.offers, worker.view.slots
+        shown, sent = [0] * slots, [0] * slots
+        left = shares
+        for row in self.in_turn(worker):
+            if left == 0:
+                break
+            slot = offers.slot[row]
+            shown[slot] += offers.size[row]
+            wanted = sent[slot] + left
+            order = self.taken_by(worker, slot, shown[slot] if shown[slot] < wanted else wanted)
+            if order > sent[slot]:
+                left -= order - sent[slot]
+                sent[slot] = order
+        return self.children(offers, self.best_first(offers, sent))
+
+    def in_turn(self, worker: workers.Worker) -> list[int]:
+        offers = worker.offers
+        rows = self.rows(worker, [offers.size[row] for row in range(offers.count)]).tolist()
+        return [row for _, _, row in sorted([(cells[0] + cells[2], cells[0], row) for row, cells in enumerate(rows)])]
+
+    def taken_by(self, worker: workers.Worker, slot: int, shares: int) -> int:
+        """Of so many shares of a venue's best levels those that it takes."""
+        if not worker.view.ruled:
+            return shares
+        offers, terms = worker.offers, worker.view.terms[slot]
+        order: int = terms.whole(shares)
+        left, price, worth = order, 0.0, 0.0
+        for row in range(offers.count):
+            if left and offers.slot[row] == slot:
+                price = abs(offers.price[row]) / 1e9
+                part = offers.size[row] if offers.size[row] < left else left
+                worth += part * price
+                left -= part
+        return order if terms.enough(order * price if worker.side else worth) else 0
+
+    def best_first(self, offers: workers.Offers, sent: list[int]) -> list[int]:
+        """Shares by row from those by slot."""
+        taken = []
+        for row in range(offers.count):
+            slot, size = offers.slot[row], offers.size[row]
+            part = size if size < sent[slot] else sent[slot]
+            sent[slot] -= part
+            taken.append(part)
+        return taken
 
 
 class Nbbo(Taking):
@@ -74,7 +186,7 @@ class Nbbo(Taking):
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
         offers = worker.offers
         shown = [offers.size[row] if offers.price[row] == offers.best else 0 for row in range(offers.count)]
-        return self.children(offers, in_proportion(shown, shares))
+        return self.accepted(worker, in_proportion(shown, shares))
 
 
 class BestVenue(Taking):
@@ -82,11 +194,11 @@ class BestVenue(Taking):
 
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
         offers = worker.offers
-        slot, size = -1, 0
+        best, size = -1, 0
         for row in range(offers.count):
             if offers.price[row] == offers.best and offers.size[row] > size:
-                slot, size = offers.slot[row], offers.size[row]
-        return [workers.Child(slot, offers.best, size if size < shares else shares)] if size else []
+                best, size = row, offers.size[row]
+        return self.of_one(worker, best, shares) if size else []
 
 
 class ProRata(Taking):
@@ -95,7 +207,7 @@ class ProRata(Taking):
     def split(self, worker: workers.Worker, shares: int) -> list[workers.Child]:
         offers = worker.offers
         shown = [offers.size[row] if offers.first[row] else 0 for row in range(offers.count)]
-        return self.children(offers, in_proportion(shown, shares))
+        return self.accepted(worker, in_proportion(shown, shares))
 
 
 class Equal(Taking):
@@ -117,7 +229,7 @@ class Equal(Taking):
                 over -= 1
             size = offers.size[row]
             taken.append(size if size < wanted else wanted)
-        return self.children(offers, taken)
+        return self.accepted(worker, taken)
 
 
 class Single(Taking):
@@ -130,8 +242,7 @@ class Single(Taking):
         offers, venues = worker.offers, worker.view.venues
         for row in range(offers.count):
             if offers.first[row] and venues[offers.slot[row]] == self.venue:
-                size = offers.size[row]
-                return [workers.Child(offers.slot[row], offers.price[row], size if size < shares else shares)]
+                return self.of_one(worker, row, shares)
         return []
 
 

@@ -14,6 +14,7 @@ cdef class View:
     cdef public int64_t mid2, volume
     cdef public bint has_mid, ruled
     cdef public list terms
+    cdef public object rules
 
     @cython.locals(slot=Py_ssize_t)
     cpdef int begin(self) except -1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sor.market.columns import NO_PRICE
-from sor.routing.terms import FREE
+from sor.routing.terms import FREE, rows_of
 
 NOTHING = 2**62  # a price where nothing is shown: worse than any
 FIRST_ENTRIES = 8
@@ -45,7 +45,8 @@ class View:
     volume : int
         Shares printed so far.
     terms : list of Terms
-        What each venue takes, by slot, see `take_terms`; ``ruled`` is whether any of them bind.
+        What each venue takes, by slot, see `take_terms`; ``ruled`` is whether any of them bind, and ``rules`` are then
+        these as the kernels take them.
     """
 
     def __init__(self, venues: list[str], rates: list[Any], depth: int) -> None:
@@ -65,11 +66,13 @@ class View:
         self.volume = 0
         self.terms: list[Any] = [FREE for _ in venues]
         self.ruled = False
+        self.rules: Any = None
 
     def take_terms(self, terms: list[Any]) -> None:
         """Orders have to keep these (`sor.routing.terms.Terms`) from now on."""
         self.terms = terms
         self.ruled = any(one.bind for one in terms)
+        self.rules = rows_of(terms) if self.ruled else None
 
     def begin(self) -> None:
         """Other arrays of rows are in use from now on."""

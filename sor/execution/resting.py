@@ -23,7 +23,9 @@ else:
 class ContKukanov(workers.Routing):
     """What was just released is placed by `sor.place`; what comes back at the end of its horizon is taken.
 
-    Where the model cannot be solved, as there is no spread or too few windows of outflows are known, all is taken.
+    Where the model cannot be solved, as there is no spread or too few windows of outflows are known, all is taken. Of a
+    venue with rules the limit order is cut to what it takes, and what is cut off is taken at the next change; tickets
+    are left out of the optimum.
 
     Parameters
     ----------
@@ -52,8 +54,14 @@ class ContKukanov(workers.Routing):
         taken = market + shares - worker.fresh
         children = self.taking.split(worker, taken) if taken else []
         until = worker.now + self.outflows.horizon
-        price = -worker.view.best[1 - worker.side]
-        return children + [workers.Child(slot, price, rests, True, until) for slot, rests in limits]
+        best = -worker.view.best[1 - worker.side]
+        for slot, rests in limits:
+            terms = worker.view.terms[slot]
+            price = terms.resting(best)
+            accepted = terms.cut(rests, abs(price) / 1e9)
+            if accepted and price:
+                children.append(workers.Child(slot, price, accepted, True, until))
+        return children
 
     def _placed(self, worker: workers.Worker) -> tuple[int, list[tuple[int, int]]] | None:
         view, side = worker.view, worker.side

@@ -20,6 +20,7 @@ from sor.errors import InputError
 from sor.execution.resting import ContKukanov
 from sor.execution.schedules import Immediate, Pov, Twap, Vwap
 from sor.kernels import pick
+from sor.routing.terms import Terms
 from sor.types import SIDES, CostParameters, Side, real_number, whole_number
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ ROUTINGS = (
     "brute_force",
     "greedy_l2",
     "cont_kukanov",
+    "price_fee",
     "nbbo",
     "best_venue",
     "pro_rata",
@@ -44,6 +46,7 @@ ROUTINGS = (
 TAKING: dict[str, Callable[[], Any]] = {
     "brute_force": lambda: routings.Sweep(False),
     "greedy_l2": lambda: routings.Sweep(True),
+    "price_fee": routings.PriceFee,
     "nbbo": routings.Nbbo,
     "best_venue": routings.BestVenue,
     "pro_rata": routings.ProRata,
@@ -267,6 +270,11 @@ class Sight:
         first = (1 - self._worker.side) * view.width
         places = ((view.venues[slot], first + slot * view.depth) for slot in range(view.slots))
         return {venue: (abs(view.price[at]) / 1e9, view.size[at]) for venue, at in places if view.size[at]}
+
+    def terms(self, venue: str) -> Terms:
+        """What a venue takes; it rejects other orders."""
+        terms: Terms = self._worker.view.terms[self._slot(venue)]
+        return terms
 
     def take(self, venue: str, shares: int, price: float) -> Any:
         """An order for so many shares at this price or a better one; what is not there then comes back."""

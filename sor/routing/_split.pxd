@@ -17,7 +17,7 @@ cdef long long SECOND, MINUTE
 )
 cpdef routed(
     object order, quotes.BookOfQuotes book, object algorithm, object objective, object parameters,
-    object max_quote_age, object excluded, bint sweeps, object solve, object stream, object source, object halt
+    object max_quote_age, object excluded, object solve, object stream, object source, object halt
 )
 
 
@@ -46,8 +46,8 @@ cdef bint left_behind(list split, object places, Py_ssize_t row, Py_ssize_t plac
 cdef taking(quotes.VenueQuote quote, str side, double price, long long shares)
 
 
-@cython.locals(venue=Py_ssize_t, quote=quotes.VenueQuote)
-cpdef rest(Fills fills, str side, quotes.BookOfQuotes book, quotes.Market market, list limits)
+@cython.locals(venue=Py_ssize_t, quote=quotes.VenueQuote, at=Py_ssize_t)
+cpdef rest(Fills fills, str side, quotes.BookOfQuotes book, quotes.Market market, list limits, list prices)
 
 
 @cython.locals(price=double)

@@ -53,23 +53,19 @@ def routed(
     parameters: CostParameters,
     max_quote_age: int | None,
     excluded: Collection[str],
-    sweeps: bool,
-    solve: Callable[..., Any],
+    solve: Callable[..., Any] | None,
     stream: Any,
     source: Any,
     halt: str | None,
 ) -> RoutingResult:
-    """What `sor.Router.route` answers to an order that is one for this book.
-
-    ``sweeps``: where no venue has rules, displayed shares are taken and no more; else ``solve`` does it.
-    """
+    """What `sor.Router.route` answers to an order that is one for this book; ``solve`` is None where it only sweeps."""
     market = quotes.survey(order, book, max_quote_age, excluded, halt is not None)
     warnings = market.warnings() if halt is None else [halt]
     if book.doubts:
         warnings += book.warnings()  # type: ignore[attr-defined]  # a `sor.Book` has them
     levels = 1 if algorithm == "brute_force" else book.depth
     rows, places = quotes.usable_rows(order, book, market, levels, objective == "sweep")
-    if sweeps and not book.ruled:
+    if solve is None:
         over, under, queue = parameters.lambda_over, parameters.lambda_under, parameters.theta_queue
         shown = book._ask_rows if market.side == "buy" else book._bid_rows
         if places is not None:
@@ -176,20 +172,21 @@ def taking(quote: VenueQuote, side: Side, price: float, shares: int) -> ChildOrd
     return quote.sent  # type: ignore[no-any-return]
 
 
-def rest(fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]]) -> None:
-    """Add limit orders at the best of our own side; each is a venue's place and its shares."""
+def rest(
+    fills: Fills, side: Side, book: BookOfQuotes, market: Market, limits: list[tuple[int, int]], prices: list[float]
+) -> None:
+    """Add limit orders, at these prices; each is a venue's place and its shares."""
     fills.otherwise = PLANNED
-    for venue, shares in limits:
+    for at, (venue, shares) in enumerate(limits):
         quote = book.quotes[venue]
         fills.allocation[venue] += shares
         fills.more[venue] = RESTS
         if fills.reasons is not None:
             fills.reasons[venue] = reasons.SAID["rests"]
-        price = quote.bid if side == "buy" else quote.ask
-        fills.children.append(ChildOrder(quote.venue_id, "limit", side, price, shares))  # type: ignore[arg-type]
+        fills.children.append(ChildOrder(quote.venue_id, "limit", side, prices[at], shares))
         fills.texts.append(fills.children[-1])
         if market.statuses[venue] not in USABLE:  # nothing to take there, but room to rest
-            market.statuses[venue] = quote.rates.usable_at(price)  # type: ignore[arg-type]
+            market.statuses[venue] = quote.rates.usable_at(prices[at])
 
 
 def shortfall(side: Side, executed_cash: float, executed: int, mid: float | None) -> Shortfall:

@@ -6,15 +6,18 @@ best bid, at every venue that shows it, behind the shares displayed there; its m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from sor.errors import InputError
 from sor.kernels import pick
 from sor.market.book import Book
-from sor.models.placement import Placement, place
+from sor.models.placement import Placement, place, placement_cost
 from sor.routing.result import PlacementSummary
+from sor.routing.terms import FREE, Terms
 from sor.types import CostParameters, Order
 
 rounded = pick("sor.market._quotes").rounded
@@ -29,6 +32,7 @@ class Plan(NamedTuple):
 
     market: int
     limits: list[tuple[int, int]]
+    prices: list[float]  # of these, dollars
     total_cost: float  # dollars, true prices: expected
     objective_value: float  # dollars against the mid: expected
     summary: PlacementSummary
@@ -63,7 +67,13 @@ class _Known(NamedTuple):
 
 
 def plan(
-    order: Order, book: Book, market: Any, rows: np.ndarray, parameters: CostParameters, min_windows: int
+    order: Order,
+    book: Book,
+    market: Any,
+    rows: np.ndarray,
+    parameters: CostParameters,
+    min_windows: int,
+    terms: Sequence[Terms] | None = None,
 ) -> Plan | str:
     """Solve the model on a book; where that cannot be done, the reason.
 
@@ -80,6 +90,9 @@ def plan(
         ``theta_queue`` is the model's impact theta.
     min_windows : int
         Samples of the outflows below which nothing is decided by them.
+    terms : sequence of Terms, optional
+        What each venue of the book takes. Limit orders are cut to it and lie on its tick, on the passive side; tickets
+        are left out of the optimum. None: everything, on the tick of the book's instrument.
     """
     if book.outflows is None:
         return "no outflows are kept of this book"
@@ -113,7 +126,10 @@ def plan(
         placed = _placed(order, book, venues, problem, parameters)
     except InputError as error:  # a feed may show more than the model takes, and a stream goes on
         return str(error)
-    return _planned(order, book, market, resting, half_spread, placed, len(outflows), anything=len(taking) > 0)
+    limits, prices = _accepted(order, book, market, resting, placed, terms)
+    if limits != [round(shares) for shares in placed.limits]:
+        placed = _cut(order, placed, limits, problem, parameters)
+    return _planned(order, book, market, resting, prices, half_spread, placed, len(outflows), anything=len(taking) > 0)
 
 
 def _resting(order: Order, book: Book, market: Any) -> list[int]:
@@ -153,11 +169,54 @@ def _placed(order: Order, book: Book, venues: list[Any], problem: _Problem, para
     return placed
 
 
+def _accepted(
+    order: Order, book: Book, market: Any, resting: list[int], placed: Placement, terms: Sequence[Terms] | None
+) -> tuple[list[int], list[float]]:
+    """Of limit orders the shares that their venues take, and the prices."""
+    sign, best = (1, market.bid) if order.side == "buy" else (-1, market.ask)
+    tick = None if book.instrument is None else book.instrument.tick
+    free = FREE._replace(tick=float(tick or 0.0))
+    limits, prices = [], []
+    for at, rests in zip(resting, placed.limits, strict=True):
+        one = free if terms is None else terms[at]
+        units = sign * round(best * 1e9)
+        on_tick = one.resting(units)
+        price = best if on_tick == units else sign * on_tick / 1e9
+        limits.append(one.cut(round(rests), price) if price else 0)
+        prices.append(price)
+    return limits, prices
+
+
+def _cut(
+    order: Order, placed: Placement, limits: list[int], problem: _Problem, parameters: CostParameters
+) -> Placement:
+    """With fewer shares at rest, and what is then expected."""
+    cost = placement_cost(
+        placed.market,
+        limits,
+        order.quantity,
+        *problem,
+        theta=parameters.theta_queue,
+        lambda_under=parameters.lambda_under,
+        lambda_over=parameters.lambda_over,
+    )
+    return replace(
+        placed,
+        limits=tuple(map(float, limits)),
+        expected_cost=cost.mean,
+        expected_underfill=cost.expected_underfill,
+        expected_overfill=cost.expected_overfill,
+        underfill_probability=cost.underfill_probability,
+        overfill_probability=cost.overfill_probability,
+    )
+
+
 def _planned(
     order: Order,
     book: Book,
     market: Any,
     resting: list[int],
+    prices: list[float],
     half_spread: float,
     placed: Placement,
     windows: int,
@@ -188,6 +247,7 @@ def _planned(
     return Plan(
         round(placed.market),
         [(at, round(shares)) for at, shares in zip(resting, placed.limits, strict=True) if round(shares)],
+        [price for price, shares in zip(prices, placed.limits, strict=True) if round(shares)],
         placed.expected_cost + reference * executed,
         placed.expected_cost,
         summary,

@@ -10,7 +10,7 @@ SAID: dict[str, Reason] = {
     for code, words in {
         "whole": "all that may be taken here is taken",
         "part": "the order needs no more",
-        "rests": "all that may be taken here is taken, and an order rests here",
+        "rests": "an order rests here for what is not taken at once",
         "penalties": "with these penalties and this grid nothing is to be sent here",
         "planned": "the plan takes no more at once, and rests nothing here",
         "empty": "nothing is displayed on the side that is taken",
@@ -28,4 +28,5 @@ def dearer(by: float) -> Reason:
     """Than the dearest share taken, price and fee together: dollars a share, rounded."""
     if by <= 0.0:
         return Reason("dearer", "no cheaper than the dearest share taken")
-    return Reason("dearer", f"{by:.10g} a share dearer than the dearest share taken")
+    more = f"{by:.8f}".rstrip("0").rstrip(".")
+    return Reason("dearer", f"{more} a share dearer than the dearest share taken")

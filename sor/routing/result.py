@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from sor.routing.explained import Told, explanation
 from sor.types import STATUSES, USABLE, Algorithm, CostParameters, MarketState, Objective, Side, Status
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -55,11 +56,12 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     code: Annotated[
         ReasonCode,
         Meta(
-            description="whole: all that may be taken is; part: the order needs no more; rests: more is sent than is "
-            "displayed; dearer: than the dearest share taken; ticket: it costs more than the venue saves; minimum, "
-            "min_execution, maximum, lot: that rule of the venue; fit: lots and minima of all venues leave no place "
-            "for it; penalties: these, or the grid, ask for nothing here; planned: cont_kukanov takes no more at once; "
-            "protected: better protected quotations come first; unmeasured: no mid; others: as the status."
+            description="whole: all that may be taken is; part: the order needs no more; rests: an order rests here "
+            "for what is not taken at once; dearer: than the dearest share taken; ticket: it costs more than it saves; "
+            "minimum, min_execution, maximum, lot: that rule of the venue; fit: lots and minima of all venues leave "
+            "no place for it; penalties: these, or the grid, ask for nothing here; planned: cont_kukanov takes no "
+            "more at once; protected: better protected quotations come first; unmeasured: no mid; others: as the "
+            "status."
         ),
     ]
     words: Annotated[Text, Meta(description="The same for people, with numbers: dollars a share, and shares.")]
@@ -358,6 +360,17 @@ class RoutingResult(msgspec.Struct, frozen=True, dict=True, forbid_unknown_field
         written = bytes(line)
         _lines.append(line)
         return written
+
+    def explain(self) -> str:
+        """Why each venue got what it got, as ``sor explain`` prints it: several lines for people.
+
+        Returns
+        -------
+        str
+            The order and what it costs; a table of the venues, those that got shares first, then by price + fee;
+            warnings; and what is unfilled.
+        """
+        return explanation(msgspec.convert(msgspec.to_builtins(self), Told))
 
     def _told(self) -> RoutingResult:
         """The same with texts that the router has at hand, as most venues and orders have not changed."""

@@ -178,8 +178,7 @@ class Router:
             self.parameters,
             self.max_quote_age,
             self.excluded,
-            sweeps,
-            self._solved,
+            None if sweeps and not book.ruled else self._solved,
             stream,
             source,
             halt,
@@ -211,12 +210,13 @@ class Router:
     ) -> tuple[Any, Solution, PlacementSummary | None]:
         """The market order's fills with the limit orders beside them; without a plan the whole order is taken."""
         whole_number("quantity" if book.instrument is None else "quantity in lots", order.quantity, 1, MOST_PLACED)
-        planned = plan(order, book, market, rows, self.parameters, self.min_windows)
+        terms = ruled.terms_in(book, market, self.policy) if book.ruled else None
+        planned = plan(order, book, market, rows, self.parameters, self.min_windows, terms)
         if isinstance(planned, str):
             warnings.append(f"cont_kukanov has no plan, so the whole order is for what is displayed: {planned}")
             return *self._take(order, order.quantity, book, market, rows, places, warnings), None
         fills, _ = self._take(order, planned.market, book, market, rows, places, warnings)
-        splits.rest(fills, order.side, book, market, planned.limits)
+        splits.rest(fills, order.side, book, market, planned.limits, planned.prices)
         if fills.executed < planned.market:
             wanted, missing = map(book.quantity, (planned.market, planned.market - fills.executed))
             warnings.append(f"of the market order's {wanted} shares {missing} are not displayed")

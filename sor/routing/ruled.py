@@ -81,9 +81,14 @@ def offers_of(book: Book, market: Market, rows: NDArray[Any], places: Sequence[i
     of_row = [place // book.depth for place in kept]
     venues = list(dict.fromkeys(of_row))
     counts = [of_row.count(venue) for venue in venues]
-    price = market.mid if market.mid is not None else abs(float(rows[shown[0], 0])) if len(shown) else None
-    terms = [terms_of(book.quotes[at].rates.rules, policy, book.time, price, book.instrument) for at in venues]
-    return Offers(np.ascontiguousarray(rows[shown]), kept, counts, venues, terms)
+    terms = terms_in(book, market, policy)
+    return Offers(np.ascontiguousarray(rows[shown]), kept, counts, venues, [terms[at] for at in venues])
+
+
+def terms_in(book: Book, market: Market, policy: Policy) -> list[Terms]:
+    """What each venue of a book takes; where a lot is "round", by the mid, or by what one side shows."""
+    price = next((one for one in (market.mid, market.ask, market.bid) if one is not None), None)
+    return [terms_of(quote.rates.rules, policy, book.time, price, book.instrument) for quote in book.quotes]
 
 
 # --- the split -------------------------------------------------------------------------------------------------------

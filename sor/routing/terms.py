@@ -37,13 +37,29 @@ class Terms(NamedTuple):
         """Whether they are any for who takes what is displayed."""
         return self[:6] != FREE[:6]
 
+    def whole(self, shares: int) -> int:
+        """Of so many shares those of the largest order, whatever it is worth; 0 where it would be too small."""
+        most = shares if shares < self.max_quantity else int(self.max_quantity)
+        most -= most % int(self.lot)
+        return 0 if most < self.min_quantity or most < self.min_execution else most
+
+    def enough(self, worth: float) -> bool:
+        """Whether an order may be worth so many dollars."""
+        return worth >= self.min_notional * NEARLY
+
+    def cut(self, shares: int, price: float) -> int:
+        """Of so many shares at one price those of the largest order that the venue takes; 0: none."""
+        most = self.whole(shares)
+        return most if self.enough(most * price) else 0
+
+    def resting(self, price: int) -> int:
+        """The nearest price on the tick that is none the worse: in 1e-9 dollars, a sell's negated."""
+        tick = round(self.tick * 1e9)
+        return price - price % tick if tick else price
+
     def takes(self, shares: int, price: float) -> bool:
         """Whether an order for so many shares at one price may be sent."""
-        return bool(
-            shares % self.lot == 0
-            and max(self.min_quantity, self.min_execution) <= shares <= self.max_quantity
-            and abs(price) * shares >= self.min_notional * NEARLY
-        )
+        return self.whole(shares) == shares and self.enough(abs(price) * shares)
 
 
 FREE = Terms()

@@ -8,13 +8,15 @@ import os
 
 from sor.market.instruments import Instruments
 from sor.market.venues import VenueDirectory
+from sor.service.explain import explained
+from sor.service.logs import report
 from sor.service.outputs import closing, create, letters
 from sor.service.pipelines import directory_of, new_pipeline, plan_of, wants_events
 from sor.service.replay_columns import replay_in_columns
 from sor.service.run import run_to_end
 from sor.service.settings import ReplaySettings, in_columns
 from sor.stream.files import FileResults, has_one_publisher, open_feed
-from sor.stream.messages import Fanout
+from sor.stream.messages import Fanout, Sink
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +37,27 @@ def replay(settings: ReplaySettings) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         results = FileResults(create(settings.output or "-"), pretty=settings.pretty)
-        sink = stack.enter_context(closing(Fanout([results, letters(settings)])))
+        last = LastResult()
+        sinks = [results, letters(settings), *([last] if settings.explain else [])]
+        sink = stack.enter_context(closing(Fanout(sinks)))
         plan = plan_of(settings, venues_from, directory, instruments)
         decoder = source.decoder(plan.depth, events=plan.events, directory=directory)
         pipeline = new_pipeline(plan, decoder, sink)
-        return run_to_end(settings, source, pipeline, hint=settings.venues_from is None and not os.path.isfile(path))
+        hint = settings.venues_from is None and not os.path.isfile(path)
+        status = run_to_end(settings, source, pipeline, hint=hint)
+    if last.value is not None:
+        report.info(f"\n{explained(last.value)}")
+    return status
+
+
+class LastResult(Sink):
+    """Keeps the newest result."""
+
+    def __init__(self) -> None:
+        self.value: bytes | None = None
+
+    def add(self, key: str, value: bytes) -> None:
+        self.value = value
 
 
 def _venues_of(path: str, directory: VenueDirectory, instruments: Instruments) -> str:

@@ -15,6 +15,7 @@ from sor.service.options import Option, Settings, options_of, topic_name
 from sor.service.settings import (
     BacktestSettings,
     ConvertSettings,
+    ExplainSettings,
     FeedSettings,
     ModelSettings,
     OneOrderSettings,
@@ -54,6 +55,8 @@ def refuse(settings: Settings) -> None:
         _check_order(settings)
     if isinstance(settings, FeedSettings):
         _check_feed(settings)
+    if isinstance(settings, ExplainSettings) and settings.results is None:
+        raise InputError("FILE is missing: name a file of results, as sor replay --output writes it")
     if isinstance(settings, OutputSettings) and in_columns(settings):
         _check_columns(settings)
     check_files(settings)
@@ -176,7 +179,7 @@ def _check_columns(settings: OutputSettings) -> None:
         raise InputError(f"{start}: those of --algorithm cont_kukanov are written as JSON Lines only")
     if settings.venues_from == "levels":
         raise InputError(f"{start}: those of --venues-from levels are written as JSON Lines only")
-    for field in ("pretty", "dead_letter_file", "max_messages"):
+    for field in ("pretty", "explain", "dead_letter_file", "max_messages"):
         if getattr(settings, field):
             raise InputError(f"{start}: {_flag(field)} goes with JSON Lines only")
 

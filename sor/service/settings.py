@@ -535,6 +535,9 @@ class PaperSettings(Settings):
 
 class ReplaySettings(RoutingSettings, FileSettings, OutputSettings, EndSettings, LogSettings):
     pretty: Annotated[bool, _PRETTY] = False
+    explain: Annotated[
+        bool, Option("SOR_EXPLAIN", switch, "tell of the last result why each venue got what it got, as a table")
+    ] = False
 
 
 def in_columns(settings: OutputSettings) -> bool:
@@ -566,6 +569,19 @@ class CheckSettings(ConsumeSettings, SendSettings):
 
 class InfoSettings(FeedSettings, LogSettings):
     json: Annotated[bool, Option("SOR_JSON", switch, "one JSON object in place of the table")] = False
+
+
+class ExplainSettings(LogSettings):
+    """Results, and which of them."""
+
+    results: Annotated[
+        str | None,
+        Option("", text, "results as JSON Lines, plain or packed; - is standard input", flag=POSITIONAL, file="read"),
+    ] = None
+    symbol: Annotated[str | None, _SYMBOL._replace(help="results of this symbol only")] = None
+    row: Annotated[
+        int | None, Option("SOR_ROW", whole(1), "which of the results, counted from 1; the last unless given")
+    ] = None
 
 
 class ConvertSettings(FeedSettings, LogSettings):
@@ -757,8 +773,8 @@ class BacktestSettings(WorkSettings):
         Option(
             "SOR_ROUTING",
             names,
-            "how it is split: brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, or "
-            "several",
+            "how it is split: brute_force, greedy_l2, cont_kukanov, price_fee, nbbo, best_venue, pro_rata, equal, "
+            "single:MIC, or several",
         ),
     ] = ("brute_force", "greedy_l2", "best_venue", "pro_rata", "nbbo")
     queue: Annotated[
@@ -836,6 +852,7 @@ CLASSES: dict[str, type[Settings]] = {
     "consume": ConsumeSettings,
     "order": OrderSettings,
     "check": CheckSettings,
+    "explain": ExplainSettings,
     "info": InfoSettings,
     "convert": ConvertSettings,
     "simulate": SimulateSettings,
@@ -858,6 +875,7 @@ def _every_option() -> tuple[Option, ...]:
         "produce",
         "consume",
         "order",
+        "explain",
         "info",
         "convert",
         "simulate",

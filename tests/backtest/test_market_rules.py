@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from small_market import (
     BUY,
     CENT,
@@ -30,6 +31,7 @@ from small_market import (
     rows,
     simulated,
 )  # fmt: skip
+from tapes import OPENS, XNAS, quote, tape
 
 from sor.backtest import work
 from sor.backtest.orders import Orders, ParentOrder
@@ -41,8 +43,11 @@ from sor.backtest.work import Rules
 from sor.kernels import BACKEND
 from sor.market.columns import NO_PRICE, Batch, joined
 from sor.market.feed import read_feed
+from sor.market.instruments import Instruments
 from sor.market.taq import LeftOut, TaqTrades
-from sor.market.venues import VenueDirectory
+from sor.market.venues import DatedRules, VenueDirectory
+from sor.routing.terms import Terms
+from sor.types import Instrument
 
 DIRECTORY = VenueDirectory.load()
 ALL = 10**9  # shares: more than there are
@@ -880,6 +885,362 @@ def test_rule_11_a_parent_does_not_depend_on_its_neighbours() -> None:
     for number, order in enumerate(orders):
         alone = backtest(batch, [order], ways, rules=rules)
         assert list(rows_of(alone, 0)) == list(rows_of(every, number))
+
+
+# --- rule 12 ---------------------------------------------------------------------------------------------------------
+
+
+def sends_once(on: Kernel, *children: Any) -> Any:
+    """A routing: these, and nothing after them."""
+    routing = placing(on)(None)
+    routing.children = list(children)
+    return routing
+
+
+def ruled(on: Kernel, terms: Terms, tape: Sequence[Row], sim: Any, latency: int = 0, **knobs: Any) -> Any:
+    """The order on a market whose venue has these terms."""
+    one = market(on, 1, 2, latency=latency, **knobs)
+    one.take_terms([terms])
+    one.begin(sim)
+    one.run(rows(on, 2, tape))
+    one.finish()
+    return sim
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+@pytest.mark.parametrize("rests", [False, True])
+@pytest.mark.parametrize(
+    ("terms", "shares", "accepted"),
+    [
+        (Terms(lot=100), 200, True),
+        (Terms(lot=100), 199, False),
+        (Terms(lot=100), 201, False),
+        (Terms(min_quantity=150), 150, True),
+        (Terms(min_quantity=150), 149, False),
+        (Terms(max_quantity=150), 150, True),
+        (Terms(max_quantity=150), 151, False),
+        (Terms(min_notional=1003.0), 100, True),  # 10.03 * 100 is a little less in binary fractions
+        (Terms(min_notional=1003.0), 99, False),
+        (Terms(min_notional=1003.000001), 100, False),
+        (Terms(ticket=0.5), 1, True),
+    ],
+)
+def test_rule_12_an_order_that_breaks_a_venues_rules_is_rejected(
+    backend: Kernel, terms: Terms, shares: int, accepted: bool, rests: bool, side: int
+) -> None:
+    """At 10.03 dollars, where all that it wants is shown."""
+    price = 1003 * CENT * (-1 if side == SELL else 1)
+    sim = taking(
+        backend, ALL, 2, side=side, routing=sends_once(backend, backend.workers.Child(0, price, shares, rests))
+    )
+    ruled(backend, terms, [Row(1, [(1003, 500)], [(1003, 500)])], sim)
+    assert priced(sim) == ([(2, 1003, shares)] if accepted else [])
+    assert (sim.worker.rejections, sim.tickets) == ((0, terms.ticket) if accepted else (1, 0.0))
+    assert sim.late == 0
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+@pytest.mark.parametrize(
+    ("price", "tick", "accepted"),
+    [
+        (10_005_000_000, 0.005, True),
+        (10_004_000_000, 0.005, False),
+        (10_004_999_999, 0.005, False),
+        (10_050_000_000, 0.05, True),
+        (10_010_000_000, 0.05, False),
+        (10_010_000_000, 1.001, True),  # 1.001 * 1e9 is a little less in binary fractions
+        (10_009_999_990, 1.001, False),
+        (7, 0.000000007, True),
+        (8, 0.000000007, False),
+    ],
+)
+def test_rule_12_what_rests_rests_on_its_venues_tick(
+    backend: Kernel, price: int, tick: float, accepted: bool, side: int
+) -> None:
+    """In 1e-9 dollars. A tick alone is a rule, too."""
+    sim = simulated(backend, Resting(side, price, 100, 2), PESSIMISTIC)
+    ruled(backend, Terms(tick=tick), [Row(1, [], [])], sim)
+    assert sim.worker.rejections == (0 if accepted else 1)
+
+
+def test_rule_12_who_takes_is_not_asked_for_a_tick(backend: Kernel) -> None:
+    sim = taking(backend, 100, 2)
+    ruled(backend, Terms(tick=0.05), [offer(1, (1002, 100))], sim)
+    assert priced(sim) == [(2, 1002, 100)]
+
+
+def test_rule_12_that_an_order_is_rejected_is_told_after_the_way_back(backend: Kernel) -> None:
+    """It trades nothing, although all is there. A venue's book and the one that is known have the same rules."""
+    told = []
+
+    class Told(backend.workers.Worker):  # type: ignore[name-defined, misc]
+        def on_ended(self, number: int, cumulative: int, now: int, rejected: bool = False, *more: Any) -> None:
+            told.append((number, cumulative, now, rejected))
+            super().on_ended(number, cumulative, now, rejected, *more)
+
+    routing = sends_once(backend, *(backend.workers.Child(0, 1002 * CENT, shares) for shares in (50, 100)))
+    worker = Told(BUY, 500, 2**62, 5, 99, backend.workers.Schedule(), routing, None, 0, 0)
+    sim = backend.market.Sim(0, worker, PESSIMISTIC, backend.market.Used(FAR), backend.market.Used(FAR), 1)
+    one = market(backend, 1, 2, latency=10, same=False)
+    terms = [Terms(lot=100.0, ticket=2.0)]
+    one.take_terms(terms)
+    one.begin(sim)
+    one.run(rows(backend, 2, [offer(1, (1002, 300))]))
+    one.finish()
+    assert told == [(0, 0, 25, True), (1, 100, 25, False)]
+    assert (priced(sim), sim.tickets) == ([(15, 1002, 100)], 2.0)
+    assert worker.view.terms is one.book.terms is terms
+    assert worker.view is not one.book
+
+
+def test_rule_12_who_breaks_them_again_and_again_is_left_out(backend: Kernel) -> None:
+    """With no latency it would be asked and refused for ever."""
+
+    class Again(backend.workers.Routing):  # type: ignore[name-defined, misc]
+        def split(self, worker: Any, shares: int) -> list[Any]:
+            return [backend.workers.Child(0, 1000 * CENT, 50, True)]
+
+    sim = taking(backend, 100, 2, routing=Again(), end=40 * SECOND)
+    ruled(backend, Terms(lot=100), [offer(1)], sim)
+    assert [child.sent for child in sim.worker.children] == [2] * 3 + [2 + 30 * SECOND] * 3
+    assert (sim.worker.rejections, len(sim.worker.absences)) == (6, 2)
+
+
+@pytest.mark.parametrize(("least", "filled", "late"), [(250, [150, 100], 50), (251, [], 300)])
+def test_rule_12_a_venue_fills_its_least_execution_at_once_or_nothing(
+    backend: Kernel, least: int, filled: list[int], late: int
+) -> None:
+    """Of all levels that the order may take; it is no reject, and a ticket is paid."""
+    sim = taking(backend, 300, 2, routing=sends_once(backend, backend.workers.Child(0, 1003 * CENT, 300)))
+    ruled(backend, Terms(min_execution=least, ticket=0.5), [offer(1, (1002, 150), (1003, 100))], sim)
+    assert [shares for _, shares in fills(sim)] == filled
+    assert (sim.worker.rejections, sim.late, sim.tickets) == (0, late, 0.5)
+
+
+@pytest.mark.parametrize(("shares", "filled"), [(200, [(2, 200)]), (199, [])])
+def test_rule_12_an_order_of_less_than_a_least_execution_gets_nothing(
+    backend: Kernel, shares: int, filled: list[tuple[int, int]]
+) -> None:
+    sim = taking(backend, ALL, 2, routing=sends_once(backend, backend.workers.Child(0, 1002 * CENT, shares)))
+    ruled(backend, Terms(min_execution=200), [offer(1, (1002, 300))], sim)
+    assert (fills(sim), sim.worker.rejections) == (filled, 0)
+
+
+def test_rule_12_what_was_taken_is_no_part_of_a_least_execution(backend: Kernel) -> None:
+    """300 are shown, and after 200 of them were taken 100 are left."""
+    routing = sends_once(backend, *(backend.workers.Child(0, 1002 * CENT, shares) for shares in (200, 101)))
+    sim = taking(backend, 301, 2, routing=routing)
+    ruled(backend, Terms(min_execution=101), [offer(1, (1002, 300))], sim)
+    assert fills(sim) == [(2, 200)]
+
+
+@pytest.mark.parametrize(
+    ("tape", "queue", "enough"),
+    [
+        ([Row(5, trade=("A", 1000, 600))], PESSIMISTIC, 100),  # a print behind 500 that stood before it
+        ([Row(5, trade=("A", 1000, 600))], OPTIMISTIC, 100),
+        ([offer(5, (1000, 100), bids=[(999, 5)])], PESSIMISTIC, 100),  # the other side comes
+        ([offer(5, (1000, 100), bids=[(999, 5)])], OPTIMISTIC, 200),
+    ],
+)
+def test_rule_12_what_rests_is_filled_by_the_least_execution_or_not(
+    backend: Kernel, tape: list[Row], queue: int, enough: int
+) -> None:
+    for least, filled in ((enough, [(5, enough)]), (enough + 1, [])):
+        sim = simulated(backend, Resting(BUY, 1000 * CENT, 200, 2), queue)
+        ruled(backend, Terms(min_execution=least), [offer(1), *tape], sim)
+        assert fills(sim) == filled
+
+
+@pytest.mark.parametrize(("least", "filled"), [(70, [(5, 70)]), (71, [])])
+def test_rule_12_a_least_execution_in_a_feed_without_trades(
+    backend: Kernel, least: int, filled: list[tuple[int, int]]
+) -> None:
+    """The queue of 500 is 0, so that 70 more may have been traded: as many as are behind it."""
+    sim = simulated(backend, Resting(BUY, 1000 * CENT, 70, 2), OPTIMISTIC)
+    one = market(backend, 1, 2)
+    one.traded = False
+    one.take_terms([Terms(min_execution=least)])
+    one.begin(sim)
+    one.run(rows(backend, 2, [offer(1), offer(3, bids=[(1000, 900)]), offer(5, bids=[(1000, 300)])]))
+    one.finish()
+    assert fills(sim) == filled
+
+
+def test_rule_12_a_ticket_is_paid_for_each_order_and_again_when_it_is_sent_again(backend: Kernel) -> None:
+    """100 are there; what was not there is sent for at the venue's next rows, and in vain."""
+    tape = [offer(1, (1002, 300)), offer(4, (1003, 1)), offer(20, (1002, 100)), offer(28, (1003, 1))]
+    sim = taking(backend, 300, limit=1002 * CENT)
+    ruled(backend, Terms(ticket=0.25), tape, sim, latency=5)
+    assert [child.executed for child in sim.worker.children] == [0, 100]
+    assert sim.tickets == 0.5
+
+
+@given(st.data())
+def test_rule_12_both_backends_keep_the_same_rules(data: st.DataObject) -> None:
+    side, depth, latency = (
+        data.draw(st.sampled_from([BUY, SELL])),
+        data.draw(st.integers(1, 2)),
+        data.draw(st.integers(0, 4)),
+    )
+    tape, queue = data.draw(tapes(least=4)), data.draw(st.integers(0, 2))
+    amounts = st.sampled_from([0, 50, 100, 150])
+    terms = [
+        Terms(
+            float(data.draw(st.sampled_from([1, 50, 100]))),
+            float(data.draw(amounts)),
+            data.draw(st.sampled_from([0.0, 500.0, 1002.0])),
+            float(data.draw(amounts)),
+            data.draw(st.sampled_from([float("inf"), 200.0])),
+            data.draw(st.sampled_from([0.0, 0.1])),
+            data.draw(st.sampled_from([0.0, 0.02])),
+        )
+        for _ in range(2)
+    ]
+    found = []
+    for on in map(kernel, BACKENDS):
+        sim = taking(on, 900, 2, side=side, routing=heedless(on), queue=queue, end=200)
+        one = market(on, 2, depth, latency=latency)
+        one.take_terms(terms)
+        one.begin(sim)
+        one.run(rows(on, depth, tape))
+        one.finish()
+        found.append((sends(sim, FAR), priced(sim), sim.tickets, sim.worker.rejections, sim.late, sim.at_end))
+    assert found[0] == found[1]
+
+
+def heedless(on: Kernel) -> Any:
+    """A routing that takes half of what is shown, and rests behind it, by no rule."""
+
+    class Both(on.workers.Routing):  # type: ignore[name-defined, misc]
+        def split(self, worker: Any, shares: int) -> list[Any]:
+            offers, sign = worker.offers, -1 if worker.side else 1
+            rows = ((offers.slot[i], offers.price[i], offers.size[i] // 2) for i in range(offers.count))
+            found = [on.workers.Child(*row) for row in rows]
+            if worker.fresh:
+                found += [on.workers.Child(i % 2, sign * (998 + i) * CENT, 60 * i, True) for i in range(1, 5)]
+            return found
+
+    return Both()
+
+
+class Careless:
+    """Takes what one venue shows at its best, by no rule."""
+
+    def __init__(self, venue: str, name: str = "careless") -> None:
+        self.venue, self.name = venue, name
+
+    def split(self, market: Any, shares: int) -> list[Any]:
+        mine = [one for one in market.offers if one.venue == self.venue][:1]
+        return [market.take(one.venue, min(shares, one.size), one.price) for one in mine]
+
+
+def with_rules(**rules: DatedRules) -> VenueDirectory:
+    """The built-in directory, with rules of some of its venues."""
+    entries = (
+        structs.replace(entry, rules=(rules[entry.venue_id],)) if entry.venue_id in rules else entry
+        for entry in DIRECTORY
+    )
+    return VenueDirectory(entries, DIRECTORY.default)
+
+
+def test_rule_12_tickets_are_a_part_of_the_fees_and_parts_add_up() -> None:
+    """Beside the same orders at a venue without a ticket: that is all that differs."""
+    batch, ticket = feed(), 0.35
+    rules = Rules(horizon=60 * SECOND, complete=False)
+    found = []
+    for directory in (DIRECTORY, with_rules(XNAS=DatedRules(ticket=ticket))):
+        ways = [("twap:3", Careless("XNAS"))]
+        study = backtest(batch, Orders(sizes=(3_000,), number=30), ways, rules=rules, directory=directory)
+        found.append(study)
+        for i in range(len(study.parents["order"])):
+            row = {name: values[i].item() for name, values in study.parents.items()}
+            parts = [row[f"{name}_cost"] for name in ("timing", "waiting", "spread", "fees", "end")]
+            assert sum(parts) == pytest.approx(row["shortfall"], abs=1e-9)
+            assert row["fees_bps"] == pytest.approx(1e4 * row["fees_cost"] / row["size"] / row["mid"], abs=1e-9)
+    free, charged = (
+        {name: one.parents[name][one.parents["routing"] == "careless"] for name in one.parents} for one in found
+    )
+    assert charged["tickets"] == pytest.approx(ticket * charged["children"])
+    assert len(set(charged["children"].tolist())) > 1
+    assert not free["tickets"].any()
+    for name in ("fees_cost", "shortfall"):
+        assert charged[name] - free[name] == pytest.approx(charged["tickets"], abs=1e-9)
+    for name in ("timing_cost", "waiting_cost", "spread_cost", "end_cost", "filled", "children"):
+        assert (charged[name] == free[name]).all()
+    assert (found[0].fills["fee"] == found[1].fills["fee"]).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "rules", "rejected"),
+    [
+        (2, DatedRules(lot=2), False),
+        (2.5, DatedRules(lot=2), True),
+        (1.5, DatedRules(min_quantity=2), True),
+        (2, DatedRules(min_quantity=2), False),
+        (2, DatedRules(max_quantity=2), False),
+        (2.5, DatedRules(max_quantity=2), True),
+        (0.5, DatedRules(min_notional=50.005), False),
+        (0.5, DatedRules(min_notional=50.006), True),
+        (0.5, DatedRules(ticket=0.5), False),
+    ],
+)
+def test_rule_12_rules_are_in_units_of_an_instrument(size: float, rules: DatedRules, rejected: bool) -> None:
+    """Of half a coin; its offer is at 100.01."""
+    coins = Instruments({"T": Instrument(lot="0.5")})  # type: ignore[arg-type]
+    batch = tape([quote(t, XNAS, (99.99, 90), (100.01, 90)) for t in range(90)])
+    order = ParentOrder(symbol="T", side="buy", quantity=size, arrival=OPENS + 10 * SECOND)
+    one = Rules(horizon=60 * SECOND, complete=False)
+    ways, directory = [("immediate", Careless("XNAS"))], with_rules(XNAS=rules)
+    parents = backtest(batch, [order], ways, rules=one, directory=directory, instruments=coins).parents
+    mine = {name: values[parents["routing"] == "careless"][0].item() for name, values in parents.items()}
+    fee = DIRECTORY.by_mic("XNAS").figure_at(OPENS).taker_fee  # type: ignore[union-attr]
+    if rejected:
+        assert mine["rejects"] == mine["children"] > 0 == mine["filled"] == mine["tickets"]
+    else:
+        assert (mine["rejects"], mine["filled"], mine["tickets"]) == (0, size, rules.ticket)
+        assert mine["fees_cost"] == pytest.approx(size * fee + rules.ticket)
+
+
+@pytest.mark.parametrize(("price", "lot"), [(249.0, 100), (251.0, 40), (999.0, 40), (1001.0, 10)])
+def test_rule_12_a_round_lot_goes_by_the_first_mid_of_the_session(price: float, lot: int) -> None:
+    """Not by what was quoted before it, nor by what comes later."""
+    opens = 1_767_623_400 * 10**9  # 2026-01-05, 09:30 in New York
+    shown = [quote(-5, XNAS, (0.01, 100), (199_999.0, 100))]
+    shown += [quote(t, XNAS, (price - 0.01, 900), (price + 0.01, 900)) for t in range(30)]
+    shown += [quote(t, XNAS, (3 * price, 900), (3 * price + 0.02, 900)) for t in range(30, 90)]
+    found = []
+    for size in (lot, lot + 1, 2 * lot):
+        order = ParentOrder(symbol="T", side="buy", quantity=size, arrival=opens + 40 * SECOND)
+        one = Rules(horizon=20 * SECOND, complete=False)
+        directory = with_rules(XNAS=DatedRules(lot="round"))
+        ways = [("immediate", Careless("XNAS"))]
+        study = backtest(tape(shown, opens=opens), [order], ways, rules=one, directory=directory)
+        found.append(study.parents["filled"][study.parents["routing"] == "careless"][0])
+    assert found == [lot, 0, 2 * lot]
+
+
+def test_rule_12_a_study_names_venues_with_rules_and_what_they_are() -> None:
+    batch = feed()
+    every = DatedRules("round", 10, 1000.0, 200, 50_000, 0.5, 0.005)
+    directory = with_rules(XNAS=every, IEXG=DatedRules(lot=200), LTSE=DatedRules(lot=5), ARCX=DatedRules())
+    assert {"XNAS", "IEXG"} < set(WORLD.venues)
+    assert "LTSE" not in WORLD.venues
+    ways, wanted = [("immediate", Careless("IEXG"))], Orders(sizes=(10,), number=5)
+    study = backtest(batch, wanted, ways, rules=Rules(horizon=60 * SECOND, complete=False), directory=directory)
+    told = (
+        "Venues with rules reject what breaks them, and charge their tickets: IEXG (lots of 200); XNAS (round lots, 10 "
+        "or more, $1,000 or more, 200 at once or nothing, 50,000 at most, prices on $0.005, a ticket of $0.5)."
+    )
+    assert study.notes.count(told) == 1
+    rejects = int(study.parents["rejects"].sum())
+    assert rejects > 0
+    assert any(note.startswith(f"Venues rejected {rejects:,} of ") for note in study.notes)
+    later = with_rules(XNAS=DatedRules(lot=100, start=2**62))
+    early = backtest(batch, wanted, ways, rules=Rules(horizon=60 * SECOND), directory=later)
+    assert any(": XNAS (lots of 100, from outside their dates)." in note for note in early.notes)
+    none = backtest(batch, wanted, ways, rules=Rules(horizon=60 * SECOND))
+    assert not any("Venues" in note for note in none.notes)
 
 
 # --- prints that are not of the moment -------------------------------------------------------------------------------

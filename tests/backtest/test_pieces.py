@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dask_cluster import cluster
+from msgspec import structs
 from tapes import ARCX, IEXG, OPENS, SECOND, XNAS, quote, tape, trade
 
 import sor
@@ -22,7 +23,7 @@ from sor.errors import InputError, StreamError
 from sor.market import storage
 from sor.market.parquet import write_parquet
 from sor.market.policy import Policy
-from sor.market.venues import VenueDirectory
+from sor.market.venues import DatedRules, VenueDirectory
 
 WAYS = (
     ("immediate", "brute_force"),
@@ -32,6 +33,7 @@ WAYS = (
 )
 RULES = Rules(horizon=30 * SECOND, placement=10 * SECOND, min_windows=20)
 ORDERS = Orders(sizes=(500,), sides=("buy", "sell"), number=8)
+BUILT_IN = VenueDirectory.load()
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +254,22 @@ class Deadly:
 
     def split(self, market: Any, shares: int) -> list[Any]:
         os._exit(9)
+
+
+def test_venues_with_rules_are_the_same_for_any_number_of_processes(days: list[str], tmp_path: Path) -> None:
+    """And what was kept without the rules is done anew."""
+    by_mic = {"XNAS": DatedRules("round", ticket=0.5), "IEXG": DatedRules(min_execution=300, tick=0.02)}
+    directory = VenueDirectory(
+        (structs.replace(one, rules=(by_mic[one.venue_id],)) if one.venue_id in by_mic else one for one in BUILT_IN),
+        BUILT_IN.default,
+    )
+    wanted = Orders(sizes=(450,), sides=("buy", "sell"), number=8)
+    free = study_of(days[:2], wanted=wanted, keep=str(tmp_path))
+    found = study_of(days[:2], wanted=wanted, directory=directory)
+    assert found.parents["tickets"].sum() > 0
+    assert not same(found, free)
+    for how in ({"jobs": 2}, {"keep": str(tmp_path)}, {"keep": str(tmp_path)}):
+        assert same(study_of(days[:2], wanted=wanted, directory=directory, **how), found)
 
 
 def test_a_process_that_dies_is_told(days: list[str]) -> None:

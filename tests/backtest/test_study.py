@@ -27,7 +27,7 @@ from sor.market.feed import Feed
 from sor.market.venues import VenueDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
-TAKING = ("brute_force", "greedy_l2", "nbbo", "best_venue", "pro_rata", "equal")
+TAKING = ("brute_force", "greedy_l2", "price_fee", "nbbo", "best_venue", "pro_rata", "equal")
 FAST = {"horizon": 60 * SECOND, "latency": {"*": (0,)}}
 
 

@@ -18,7 +18,7 @@ LENGTH = 100
 FEES = (0.003, 0.0, -0.001, 0.0012)
 
 
-def offering(machine: Machine, side, depth, venues, limit=None, fees=FEES):
+def offering(machine: Machine, side, depth, venues, limit=None, fees=FEES, terms=None):
     """A worker that has asked for nothing yet; ``venues``: what each shows on the side that is taken."""
 
     class Nothing(machine.workers.Schedule):
@@ -26,6 +26,8 @@ def offering(machine: Machine, side, depth, venues, limit=None, fees=FEES):
             return 0
 
     view = view_of(machine, depth, fees[: len(venues)])
+    if terms is not None:
+        view.take_terms(terms)
     for slot, levels in enumerate(venues):
         bids, asks = (levels, [(200, 1)]) if side else ([(50, 1)], levels)
         show(view, slot, bids, asks)
@@ -196,10 +198,10 @@ def single(side, rows, shares):
     return {slot: (min(size, shares), price) for slot, price, size in bests(rows) if slot == 1}
 
 
-@pytest.mark.parametrize(
-    ("name", "plain"),
-    [("Nbbo", nbbo), ("BestVenue", best_venue), ("ProRata", pro_rata), ("Equal", equal), ("Single", single)],
-)
+BASELINES = [("Nbbo", nbbo), ("BestVenue", best_venue), ("ProRata", pro_rata), ("Equal", equal), ("Single", single)]
+
+
+@pytest.mark.parametrize(("name", "plain"), BASELINES)
 @given(side=sides, book=books(), limit=limits, shares=st.integers(1, 40))
 @example(side=0, book=(1, [[(101, 5)], [(100, 3)], [(100, 2)]]), limit=None, shares=3)
 @example(side=1, book=(2, [[(100, 5), (99, 9)], [(100, 5)], [(100, 7)], []]), limit=100, shares=11)

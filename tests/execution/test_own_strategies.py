@@ -10,18 +10,24 @@ import pytest
 from machines import TICK, Machine, show, view_of
 
 from sor.errors import InputError
+from sor.routing.terms import Terms
 
 NEVER = 2**62
 START = 1722519360 * 10**9
 SECOND = 10**9
 SCHEDULES = "it must be one of immediate, twap:SLICES, vwap, pov:RATE, such as twap:10, pov:0.1, or an object"
-ROUTINGS = "it must be one of brute_force, greedy_l2, cont_kukanov, nbbo, best_venue, pro_rata, equal, single:MIC, such"
+ROUTINGS = (
+    "it must be one of brute_force, greedy_l2, cont_kukanov, price_fee, nbbo, best_venue, pro_rata, equal, "
+    "single:MIC, such"
+)
 
 
-def working(machine: Machine, routing, schedule="immediate", side=0, shares=100, limit=NEVER, depth=1):
+def working(machine: Machine, routing, schedule="immediate", side=0, shares=100, limit=NEVER, depth=1, terms=None):
     """A worker of a strategy, at its arrival: three venues, of which the second is dear and the third free."""
     made = machine.strategies.strategy(schedule, routing)
     view = view_of(machine, depth, [0.003, 0.03, 0.0])
+    if terms is not None:
+        view.take_terms(terms)
     show(view, 0, [(98, 40), (97, 1)][:depth], [(101, 30), (103, 5)][:depth])
     show(view, 1, [(99, 10)], [(100, 20)])
     show(view, 2, [(98, 5)], [(102, 50)])
@@ -144,6 +150,22 @@ def test_what_a_routing_of_ones_own_sees(machine: Machine) -> None:
     show(worker.view, 1, [], [])
     worker.on_book(START + 2)
     assert own.queues == {"V0": (0.98, 40), "V2": (0.98, 5)}
+
+
+def test_a_routing_of_ones_own_sees_what_venues_take_and_is_not_cut(machine: Machine) -> None:
+    seen = []
+
+    def orders(market, shares):
+        seen.extend([market.terms("V0"), market.terms("V1")])
+        return [market.take("V0", 30, market.offers[0].price), market.rest("V1", 5, 0.985)]
+
+    terms = [Terms(), Terms(lot=100.0, min_notional=50.0, ticket=0.5, tick=0.01), Terms(lot=100.0)]
+    assert sent(working(machine, own_split(orders), terms=terms)) == [(0, 30, 101, False), (1, 5, 98, True)]
+    assert seen == terms[:2]
+    assert (seen[1].lot, seen[1].min_notional, seen[1].max_quantity, seen[1].bind) == (100, 50, float("inf"), True)
+    assert (seen[1].cut(230, 1.0), seen[1].cut(230, 0.2)) == (200, 0)
+    with pytest.raises(InputError, match=r"^venue is 'V9': it must be one that quotes: V0, V1, V2"):
+        working(machine, own_split(lambda market, shares: market.terms("V9")))
 
 
 def test_a_seller_sees_prices_as_they_are(machine: Machine) -> None:

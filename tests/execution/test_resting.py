@@ -11,6 +11,7 @@ from machines import TICK, Machine, show, view_of
 import sor
 from sor.errors import InputError
 from sor.market.outflow import Outflows
+from sor.routing.terms import FREE, Terms
 from sor.types import CostParameters
 
 NEVER = 2**62
@@ -75,6 +76,39 @@ def test_what_is_released_is_placed_as_place_says(machine: Machine, side: int) -
     assert {abs(one.price) for one in rests} == {(99 if side == 0 else 101) * TICK}
     assert {one.until for one in rests} == {60 * SECOND}
     assert worker.routing.unplaced == 0
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize(
+    ("terms", "kept"),
+    [
+        (Terms(lot=40.0), lambda shares: shares // 40 * 40),
+        (Terms(min_quantity=1000.0), lambda shares: 0),
+        (Terms(max_quantity=17.0), lambda shares: 17),
+        (Terms(min_notional=1e6), lambda shares: 0),
+        (Terms(ticket=9.0), lambda shares: shares),
+    ],
+)
+def test_limit_orders_are_cut_to_what_venues_take(machine: Machine, side: int, terms: Terms, kept) -> None:
+    """And the model knows nothing of it."""
+    rests = {one.slot: one.shares for one in working(machine, Known(), side).out if one.rests}
+    view = shown(machine, side)
+    view.take_terms([terms, FREE, FREE])
+    cut = {one.slot: one.shares for one in working(machine, Known(), side, view).out if one.rests}
+    assert rests[0] > 40
+    assert rests[0] % 40
+    assert cut == {slot: shares for slot, shares in (rests | {0: kept(rests[0])}).items() if shares}
+
+
+@pytest.mark.parametrize(
+    ("side", "tick", "price"), [(0, 0.01, 99), (0, 0.05, 95), (1, 0.01, 101), (1, 0.05, 105), (0, 2.0, None)]
+)
+def test_a_limit_order_lies_on_the_tick_on_the_passive_side(machine: Machine, side: int, tick: float, price) -> None:
+    view = shown(machine, side)
+    view.take_terms([FREE._replace(tick=tick), FREE, FREE])
+    found = {one.slot: abs(one.price) // TICK for one in working(machine, Known(), side, view).out if one.rests}
+    own = 99 if side == 0 else 101
+    assert found == ({1: own} if price is None else {0: price, 1: own})
 
 
 def test_what_comes_back_is_taken_and_only_what_is_new_is_placed(machine: Machine) -> None:

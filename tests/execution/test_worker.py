@@ -46,7 +46,9 @@ plans = st.builds(
     shares=st.integers(1, 40),
     limit=st.none() | st.integers(100, 106),
     schedule=st.sampled_from(["immediate", "twap", "pov", "steps"]),
-    routing=st.sampled_from(["sweep", "levels", "nbbo", "best", "pro_rata", "equal", "rests", "overbooks"]),
+    routing=st.sampled_from(
+        ["sweep", "levels", "price_fee", "nbbo", "best", "pro_rata", "equal", "rests", "overbooks"]
+    ),
     complete=st.booleans(),
     delay=st.sampled_from([0, 3]),
     depth=st.integers(1, 3),
@@ -54,7 +56,7 @@ plans = st.builds(
     strays=st.booleans(),
     seed=st.integers(0, 10**6),
 )
-TAKING = ("sweep", "levels", "nbbo", "best", "pro_rata", "equal")
+TAKING = ("sweep", "levels", "price_fee", "nbbo", "best", "pro_rata", "equal")
 
 
 def routing_of(machine: Machine, name: str) -> Any:
@@ -64,6 +66,7 @@ def routing_of(machine: Machine, name: str) -> Any:
         return {
             "sweep": lambda: routings.Sweep(False),
             "levels": lambda: routings.Sweep(True),
+            "price_fee": routings.PriceFee,
             "nbbo": routings.Nbbo,
             "best": routings.BestVenue,
             "pro_rata": routings.ProRata,

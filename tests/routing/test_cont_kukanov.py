@@ -14,18 +14,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sor import Book, CostParameters, InputError, Order, Outflows, Router, place, placement_cost
+from sor import Book, CostParameters, InputError, Instrument, Order, Outflows, Router, place, placement_cost
 from sor.cli import main
+from sor.kernels import pick
 from sor.market import BookUpdate, Event
 from sor.market.book import Books
 from sor.market.venues import VenueDirectory
 from sor.routing import cont_kukanov
+from sor.routing.terms import Terms
 from sor.stream.recovery import MARK, Partition
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VALIDATOR = jsonschema.Draft202012Validator(
     json.loads((CHECKOUT / "sor" / "routing" / "result.schema.json").read_text())
 )
+quotes = pick("sor.market._quotes")
 SECOND = 10**9
 WIDE = CostParameters(lambda_over=0.05, lambda_under=0.05, theta_queue=0.0005)  # of the paper
 PENALTIES = {"theta": 0.0005, "lambda_under": 0.05, "lambda_over": 0.05}
@@ -424,3 +427,51 @@ def test_the_ibm_recording(shared: Path, tmp_path: Path) -> None:
             assert sum(o["quantity"] for o in result["child_orders"] if o["type"] == "limit") == summary["limit"]
             both += summary["market"] > 0 and summary["limit"] > 0
     assert both > 20
+
+
+# --- what venues take ------------------------------------------------------------------------------------------------
+
+
+def planned(side: str, terms: Any = None, instrument: Any = None) -> tuple[Any, Any]:
+    """The plan, and the market that it was made on."""
+    book = book_of(side, Recorded(samples_of()))
+    book.instrument = instrument
+    order = Order("IBM", side, 1200)  # type: ignore[arg-type]
+    market = quotes.survey(order, book, None, (), False)
+    rows = np.array([[10.04, 300, 0.003, 0.002], [10.04, 200, 0.001, 0.0]])
+    rows[:, 0] = rows[:, 0] if side == "buy" else -10.0
+    return cont_kukanov.plan(order, book, market, rows, WIDE, 2, terms), market
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+def test_limit_orders_are_cut_and_what_is_expected_is_of_what_is_sent(side: str) -> None:
+    free, market = planned(side)
+    terms = [Terms(lot=100.0, ticket=5.0), Terms(min_notional=1e6), Terms()]
+    found, _ = planned(side, terms)
+    first = dict(free.limits)[0]
+    assert first % 100
+    assert 1 in dict(free.limits)
+    assert found.limits == [(0, first // 100 * 100)]
+    assert found.prices == [market.bid if side == "buy" else market.ask]
+    assert (found.market, found.summary.limit) == (free.market, first // 100 * 100)
+    samples = np.column_stack([samples_of()["A"], samples_of()["B"]])
+    fee = 0.001
+    sent = [first // 100 * 100, 0]
+    cost = placement_cost(free.market, sent, 1200, 0.02, fee, [0.002, 0.0], [2000.0, 1500.0], samples, **PENALTIES)
+    assert found.objective_value == pytest.approx(cost.mean, rel=1e-9)
+    assert found.summary.underfill_probability == cost.underfill_probability
+    assert found.summary.expected_underfill == pytest.approx(cost.expected_underfill, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "tick", "price"), [("buy", 0.03, 9.99), ("sell", 0.03, 10.05), ("buy", 0.01, 10.0)])
+def test_limit_orders_lie_on_the_tick_on_the_passive_side(side: str, tick: float, price: float) -> None:
+    found, market = planned(side, [Terms(tick=tick), Terms(), Terms()])
+    own = market.bid if side == "buy" else market.ask
+    assert dict(zip((at for at, _ in found.limits), found.prices, strict=True)) == {0: price, 1: own}
+
+
+def test_an_instruments_tick_is_a_rule() -> None:
+    found, _ = planned("buy", None, Instrument(lot="1", tick="0.04"))
+    assert found.prices == [10.0, 10.0]
+    found, _ = planned("buy", None, Instrument(lot="1", tick="0.03"))
+    assert found.prices == [9.99, 9.99]

@@ -22,7 +22,8 @@ from sor import InputError, cli
 from sor.errors import Exit
 from sor.service import backtest as service
 from sor.service.backtest import OrderProgress, latency_of
-from sor.service.settings import SimulateSettings
+from sor.service.pipelines import directory_of
+from sor.service.settings import SimulateSettings, TuneSettings
 from sor.service.simulate import simulate
 
 FEW = ("--orders", "8", "--horizon", "60s", "--placement", "10", "--min-windows", "20")
@@ -206,3 +207,41 @@ def test_a_file_without_quotes(start: Start, tmp_path: Path) -> None:
     path.write_text("time,venue,symbol,price,size\n" + "".join(f"{time}Z,XNAS,T,10.0,100\n" for time in times))
     job = start("backtest", path).finish(WRONG_CALL)
     assert "no order can arrive" in job.err
+
+
+def test_venues_keep_their_rules(start: Start, day: Path, tmp_path: Path) -> None:
+    """In a backtest they would reject what breaks them; in a replay nothing is sent that does."""
+    text = """schema_version = 1
+[[venue]]
+mic = "XNAS"
+name = "ticket"
+model = "ticket"
+publisher_ids = [2]
+[[venue.figures]]
+valid_from = 2024-01-01
+taker_fee = 0.0
+maker_rebate = 0.0
+taker_fee_verified = true
+maker_rebate_verified = true
+source = "ours"
+[[venue.rules]]
+valid_from = 2024-01-01
+ticket = 0.25
+verified = true
+source = "ours"
+"""
+    own = tmp_path / "own.toml"
+    own.write_text(text)
+    told = "XNAS (a ticket of $0.25)"
+    words = ("--venues", own, *FEW, "--routing", "single:XNAS", "--output", tmp_path / "fills.csv")
+    assert told in " ".join(start("backtest", day, *words).finish(DONE).out.decode().split())
+    with (tmp_path / "fills.parents.csv").open() as file:
+        parents = list(csv.DictReader(file))
+    assert {row["rejects"] for row in parents} == {"0"}
+    assert max(float(row["tickets"]) for row in parents) > 0
+    for row in parents:
+        if row["routing"] == "single:XNAS":
+            assert float(row["tickets"]) == 0.25 * int(row["children"])
+    assert directory_of(TuneSettings(venues=str(own), files=(str(day),))).by_mic("XNAS").rules[0].ticket == 0.25  # type: ignore[union-attr]
+    sample = Path(__file__).parents[2] / "sample.csv"
+    start("replay", sample, "--venues", own, "--output", tmp_path / "results.jsonl").finish(DONE)

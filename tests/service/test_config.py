@@ -81,6 +81,7 @@ SAMPLES: dict[str, tuple[str, Any, str, Any]] = {
     "--order-memory": ("60", 60.0, "1.5", 1.5),
     "--quantity": ("1", 1, "500", 500),
     "--id": ("a", "a", "b 2", "b 2"),
+    "--row": ("1", 1, "2,000", 2000),
     "--timeout": ("0", 0.0, "2.5", 2.5),
     "--delivery": ("at-least-once", "at-least-once", "exactly-once", "exactly-once"),
     "--instance-id": ("a", "a", "b.c-1_2", "b.c-1_2"),
@@ -140,7 +141,17 @@ OTHERS: dict[str, tuple[str, Any, str, Any]] = {
 }
 # They mean something only together and with files that exist: tests/test_security.py.
 OF_SECURITY = {option.name for option in OPTIONS if option.field in (*SASL_FIELDS, *SSL_FIELDS)}
-SWITCHES = ("--greedy-l2", "--pretty", "--allow-bad", "--loop", "--conflate", "--resume", "--json", "--together")
+SWITCHES = (
+    "--greedy-l2",
+    "--pretty",
+    "--allow-bad",
+    "--loop",
+    "--conflate",
+    "--resume",
+    "--json",
+    "--together",
+    "--explain",
+)
 BY_NAME = {option.name: option for option in OPTIONS if option.variable not in OTHERS}
 BY_NAME |= {option.variable: option for option in OPTIONS if option.variable in OTHERS}
 SAMPLES |= OTHERS
@@ -204,7 +215,20 @@ def test_defaults(monkeypatch, command):
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "replay", "produce", "consume", "order", "check", "info", "convert", "simulate", "backtest", "version"],
+    [
+        "demo",
+        "replay",
+        "produce",
+        "consume",
+        "order",
+        "check",
+        "explain",
+        "info",
+        "convert",
+        "simulate",
+        "backtest",
+        "version",
+    ],
 )
 def test_help_shows_flags_variables_and_defaults(command):
     run = subprocess.run(

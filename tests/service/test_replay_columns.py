@@ -297,6 +297,7 @@ def test_stopped_by_hand(start: Start, tmp_path: Path) -> None:
     [
         ("consume", (), "sor consume writes JSON Lines"),
         ("replay", ("--pretty",), "--pretty goes with JSON Lines only"),
+        ("replay", ("--explain",), "--explain goes with JSON Lines only"),
         ("replay", ("--dead-letter-file", "letters"), "--dead-letter-file goes with JSON Lines only"),
         ("replay", ("--max-messages", "5"), "--max-messages goes with JSON Lines only"),
         ("replay", ("--algorithm", "cont_kukanov"), "--algorithm cont_kukanov are written as JSON Lines only"),
