@@ -210,7 +210,7 @@ def test_a_file_without_quotes(start: Start, tmp_path: Path) -> None:
 
 
 def test_venues_keep_their_rules(start: Start, day: Path, tmp_path: Path) -> None:
-    """And charge their tickets, which are told."""
+    """In a backtest they would reject what breaks them; in a replay nothing is sent that does."""
     text = """schema_version = 1
 [[venue]]
 mic = "XNAS"
@@ -243,3 +243,5 @@ source = "ours"
         if row["routing"] == "single:XNAS":
             assert float(row["tickets"]) == 0.25 * int(row["children"])
     assert directory_of(TuneSettings(venues=str(own), files=(str(day),))).by_mic("XNAS").rules[0].ticket == 0.25  # type: ignore[union-attr]
+    sample = Path(__file__).parents[2] / "sample.csv"
+    start("replay", sample, "--venues", own, "--output", tmp_path / "results.jsonl").finish(DONE)

@@ -101,6 +101,124 @@ def test_the_same_results(start: Start, tmp_path: Path, options: tuple[str, ...]
     assert counts[0] == counts[1]
 
 
+FIGURES = """model = "ours"
+[[venue.figures]]
+valid_from = 2024-01-01
+taker_fee = 0.001
+maker_rebate = 0.0
+fee_bps = 0.1
+taker_fee_verified = true
+maker_rebate_verified = true
+source = "ours"
+"""
+VENUES = f"""schema_version = 1
+[[venue]]
+mic = "XNAS"
+name = "lots of a hundred, and from the next day on smallest orders"
+publisher_ids = [2]
+{FIGURES}
+[[venue.rules]]
+valid_from = 2024-01-01
+lot = 100
+verified = true
+source = "ours"
+[[venue.rules]]
+valid_from = 2024-08-02
+min_quantity = 250
+ticket = 0.5
+verified = true
+source = "ours"
+[[venue]]
+mic = "EDGX"
+name = "round lots"
+publisher_ids = [8]
+{FIGURES}
+[[venue.rules]]
+valid_from = 2024-01-01
+lot = "round"
+min_execution = 80
+verified = true
+source = "ours"
+"""
+POLICY = """schema_version = 1
+[[round_lot]]
+tiers = [{ up_to = 222.8, lot = 100 }, { lot = 40 }]
+sure = true
+verified = true
+source = "made up"
+[[round_lot]]
+valid_from = 2024-08-02
+tiers = [{ lot = 30 }]
+sure = true
+verified = true
+source = "made up"
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "ruled"),
+    [
+        ((), True),
+        (("--protect", "nbbo", "--side", "sell", "--order-size", "1500"), True),
+        (("--protect", "nbbo", "--exclude-venues", "XNAS", "--order-size", "1250"), False),
+        (("--algorithm", "greedy_l2", "--limit-price", "222.9", "--order-size", "2777"), True),
+        (SPLIT, True),
+    ],
+    ids=["sweep", "protect", "protect alone", "greedy_l2", "shortfall"],
+)
+def test_the_same_results_under_rules(start: Start, tmp_path: Path, options: tuple[str, ...], ruled: bool) -> None:
+    """Whose days and whose round lots change in the middle of the feed; a venue's are those of the day of its quote."""
+    rows = SAMPLE.read_text().splitlines()[:1_001]
+    feed, venues, policy = (tmp_path / name for name in ("feed.csv", "venues.toml", "policy.toml"))
+    feed.write_text("\n".join(rows[:501] + [row.replace("2024-08-01T", "2024-08-02T") for row in rows[501:]]) + "\n")
+    venues.write_text(VENUES)
+    policy.write_text(POLICY)
+    files = ("--venues", venues, "--policy", policy) if ruled else ("--policy", policy)
+    for output in ("results.jsonl", "results.parquet"):
+        start("replay", feed, *options, *files, "--output", tmp_path / output).finish(DONE)
+    results = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    found = columns(tmp_path / "results.parquet")
+    assert len(found) == len(results) == 1_000
+    for row, result in zip(found, results, strict=True):
+        assert row.pop("warnings") == many.warnings_of(result["warnings"])
+        wanted = told(result)
+        assert row == {**wanted, "time": seconds(wanted["time"])}
+    protect = "nbbo" if "--protect" in options else "none"
+    terms = json.loads(pq.read_schema(tmp_path / "results.parquet").metadata[b"sor.results"])
+    assert terms["protect"] == protect
+    assert any("iso" in child for result in results for child in result["child_orders"]) == (protect == "nbbo")
+    if ruled:
+        days = [results[:500], results[500:]]
+        assert [kept_by("XNAS", *some) for some in days] == [{"a hundred"}, {"at least 250"}]
+        assert kept_by("EDGX", *days[1]) == {"thirty"}
+        assert kept_by("EDGX", *days[0]) <= {"forty", "a hundred"}
+
+
+def kept_by(mic: str, *results: Any) -> set[str]:
+    """How one could describe what a venue got; its last quotes of the day before may have other rules."""
+    shares = [venue["allocation"] for result in results[50:] for venue in result["venues"] if venue["venue_id"] == mic]
+    sent = {number for number in shares if number}
+    assert sent
+    names = {100: "a hundred", 40: "forty", 30: "thirty"}
+    found = {name for lot, name in names.items() if all(number % lot == 0 for number in sent)}
+    return found or ({"at least 250"} if min(sent) >= 250 else set())
+
+
+def test_rules_and_the_notional_do_not_go_together(start: Start, tmp_path: Path) -> None:
+    venues = tmp_path / "venues.toml"
+    venues.write_text(VENUES)
+    for output in ("results.jsonl", "results.parquet"):
+        words = ("replay", SAMPLE, "--venues", venues, "--objective", "notional", "--output", tmp_path / output)
+        job = start(*words).finish(WRONG_CALL)
+        said = f"--objective is 'notional', and {venues} has rules of XNAS, EDGX: it must be sweep or shortfall"
+        assert said in job.err.splitlines()[-1]
+
+
+def test_protection_goes_with_sweep_only(start: Start) -> None:
+    job = start("replay", SAMPLE, "--protect", "nbbo", "--objective", "shortfall").finish(WRONG_CALL)
+    assert "--protect is 'nbbo', and --objective 'shortfall': " in job.err.splitlines()[-1]
+
+
 def test_the_file_says_what_its_rows_have_in_common(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "results.parquet"
     start("replay", SAMPLE, *SPLIT, "--output", path).finish(DONE)

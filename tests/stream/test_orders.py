@@ -481,6 +481,18 @@ def test_what_routing_refuses_is_one_rejection_and_not_the_end(log: Log) -> None
     assert (bench.pipeline.summary.bad, bench.sink.letters) == ({}, [])
 
 
+def test_under_protection_an_order_of_another_objective_is_rejected(log: Log) -> None:
+    bench = Bench(
+        log,
+        new_router=lambda algorithm, objective: Router(
+            None, algorithm or "brute_force", objective or "sweep", protect="nbbo"
+        ),
+    )
+    refused, routed = bench.send(packed(objective="shortfall"), packed(id="b"))
+    assert "protect is 'nbbo': objective must be sweep" in refused["reason"]
+    assert routed["allocation"] == [100, 0]
+
+
 def test_a_quantity_beyond_what_can_be_placed(log: Log) -> None:
     """With enough windows of outflows the model is asked; it takes no number so large."""
     second = 10**9

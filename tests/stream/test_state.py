@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from row_by_row import with_rules
 
 from sor.errors import AbortedError, DataError, StreamError
 from sor.market.book import Books
@@ -175,10 +176,11 @@ updates = st.tuples(st.sampled_from("AB"), st.sampled_from([1, 2, 3, 9, 999]), s
 
 
 @st.composite
-def feeds(draw: st.DrawFn) -> list[Message]:
+def feeds(draw: st.DrawFn, unit: int = 1) -> list[Message]:
     """Late events, publishers that no directory knows, and a message now and then that cannot be used."""
     feed = []
-    for offset, (symbol, publisher, time, shown) in enumerate(draw(st.lists(updates, min_size=1, max_size=25))):
+    for offset, (symbol, publisher, ticks, shown) in enumerate(draw(st.lists(updates, min_size=1, max_size=25))):
+        time = unit * ticks
         flags = draw(st.sampled_from([128, 128, 4, 12]))  # good, or doubted by the feed
         owners = draw(st.none() | st.tuples(st.sampled_from([1, 2, 999]), st.sampled_from([1, 9, 999])))
         message = message_of(offset, symbol, publisher, 10**18 + time, shown, flags, owners)
@@ -202,11 +204,13 @@ def pipeline_of(
     *,
     conflate: bool = False,
     symbol: str | None = None,
+    directory: VenueDirectory = DIRECTORY,
+    protect: Any = "none",
 ) -> Pipeline:
     depth = DEPTH if algorithm == "greedy_l2" or venues_from == "levels" else 1
-    decoder, router = JsonDecoder(depth), Router(algorithm=algorithm)  # type: ignore[arg-type]
+    decoder, router = JsonDecoder(depth), Router(algorithm=algorithm, protect=protect)  # type: ignore[arg-type]
     recovery = None if log is None else Recovery(log, decoder, MEMORY, depth=router.depth, tail=tail, symbol=symbol)
-    books = lambda: Books(DIRECTORY, venues_from, router.depth)  # noqa: E731
+    books = lambda: Books(directory, venues_from, router.depth)  # noqa: E731
     return Pipeline(
         decoder, books, router, Order("*", "buy", 700), sink, symbol=symbol, conflate=conflate, recovery=recovery
     )
@@ -255,6 +259,38 @@ def test_a_batch_that_was_void_leaves_nothing_behind(
     assert shaken.results == alone.results
     summary = pipeline.summary
     assert summary.messages == len(feed) == summary.results + sum(summary.bad.values())
+
+
+HOUR = 3_600 * 10**9
+# The feeds begin at 2001-09-09T01:46:40Z and take two days.
+RULED = with_rules(
+    {
+        "XNAS": [{"day": "2001-09-01", "lot": 100, "ticket": 0.5}, {"day": "2001-09-10"}],
+        "XBOS": [{"day": "2001-09-10", "lot": "round"}, {"day": "2001-09-11", "min_quantity": 50}],
+        "XNYS": [{"day": "2001-09-01"}, {"day": "2001-09-11", "max_quantity": 120, "min_notional": 3_000.0}],
+    }
+)
+
+
+@pytest.mark.parametrize("algorithm", ["brute_force", "greedy_l2"])
+@pytest.mark.parametrize("protect", ["none", "nbbo"])
+@given(feed=feeds(HOUR), cut=st.integers(1, 25), sizes=st.lists(st.integers(1, 6), max_size=12), void=st.booleans())
+def test_rules_and_protection_come_back(
+    algorithm: str, protect: str, feed: list[Message], cut: int, sizes: list[int], void: bool
+) -> None:
+    """A venue's rules are those of the day of its quote, also to a successor and after a batch that was void."""
+
+    def pipeline(sink: Sink, log: Log | None) -> Pipeline:
+        return pipeline_of(sink, log, algorithm, "publishers", directory=RULED, protect=protect)
+
+    alone, shared = Remembering(), Remembering()
+    run(Batches(feed, [1] * len(feed)), pipeline(alone, None))
+    shared.failures = int(void)
+    with mock.patch("sor.stream.pipeline.REMEMBER_S", 0.0):
+        run(Batches(feed[:cut], sizes), pipeline(shared, Log(**{TOPIC: [], MEMORY: []})), pause_s=0)
+    if cut < len(feed):
+        run(Batches(feed[cut:], sizes), pipeline(shared, shared.log(feed)))
+    assert shared.results == alone.results
 
 
 class Session(NamedTuple):
