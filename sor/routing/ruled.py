@@ -7,7 +7,9 @@ order over all of its levels, as these share its ticket and its smallest order.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,13 +38,12 @@ class Offers(NamedTuple):
     """Rows that may be taken (price, size, fee, rebate), venue by venue."""
 
     rows: NDArray[np.float64]
-    places: list[int]  # of the rows in the book
     counts: list[int]  # rows of each venue
     venues: list[int]  # their places in the book
     terms: list[Terms]
 
     def starts(self) -> list[int]:
-        return [sum(self.counts[:i]) for i in range(len(self.counts))]
+        return [0, *accumulate(self.counts[:-1])] if self.counts else []
 
 
 class Taken(NamedTuple):
@@ -77,12 +78,11 @@ def offers_of(book: Book, market: Market, rows: NDArray[Any], places: Sequence[i
         As `sor.market._quotes.usable_rows` gives them.
     """
     shown: list[int] = np.flatnonzero(rows[:, 1] > 0.0).tolist()
-    kept = [row if places is None else places[row] for row in shown]
-    of_row = [place // book.depth for place in kept]
-    venues = list(dict.fromkeys(of_row))
-    counts = [of_row.count(venue) for venue in venues]
+    of_row = ((row if places is None else places[row]) // book.depth for row in shown)
+    counts = Counter(of_row)  # in the order of the book
     terms = terms_in(book, market, policy)
-    return Offers(np.ascontiguousarray(rows[shown]), kept, counts, venues, [terms[at] for at in venues])
+    found = list(counts.values()), list(counts), [terms[at] for at in counts]
+    return Offers(np.ascontiguousarray(rows[shown]), *found)
 
 
 def terms_in(book: Book, market: Market, policy: Policy) -> list[Terms]:
@@ -193,7 +193,7 @@ def fills_of(book: Book, market: Market, offers: Offers, taken: Taken, iso: bool
     side, buying = market.side, market.side == "buy"
     allocation = [0] * len(book.quotes)
     children: list[ChildOrder] = []
-    dearest = -math.inf
+    rows, dearest = offers.rows.tolist(), -math.inf
     for venue, terms, start, count in zip(offers.venues, offers.terms, offers.starts(), offers.counts, strict=True):
         venue_id, first = book.quotes[venue].venue_id, len(children)
         for row in range(start, start + count):
@@ -201,7 +201,7 @@ def fills_of(book: Book, market: Market, offers: Offers, taken: Taken, iso: bool
             if not number:
                 continue
             allocation[venue] += number
-            price, _, fee, _ = offers.rows[row].tolist()
+            price, _, fee, _ = rows[row]
             dearest = max(dearest, price + fee)
             at = price if buying else -price
             if terms.bind and len(children) > first:  # levels are in order: this is the worst so far
@@ -259,23 +259,23 @@ class Why:
         self.most_for_one = most_for_one  # dollars a share, above which it is cheaper to miss it; None: never
         self.solve = solve
         self.units: list[float] = (offers.rows[:, 0] + offers.rows[:, 2]).tolist()
+        self.sizes: list[int] = offers.rows[:, 1].astype(np.int64).tolist()
         self.left = size - taken.filled
         got = [unit for unit, number in zip(self.units, taken.shares, strict=True) if number]
         self.dearest = max(got, default=-math.inf)
 
     def reasons(self) -> list[Reason]:
-        starts = dict(zip(self.offers.venues, self.offers.starts(), strict=True))
-        found = []
-        for venue, status in enumerate(self.market.statuses):
-            if venue in starts:
-                found.append(self._reason(self.offers.venues.index(venue), starts[venue]))
-            else:  # what could be used has rows, but where nothing can be measured
-                found.append(SAID["unmeasured" if status in USABLE else status])
+        # What could be used has rows, but where nothing can be measured.
+        found = [SAID["unmeasured" if status in USABLE else status] for status in self.market.statuses]
+        start = 0
+        for i, (venue, count) in enumerate(zip(self.offers.venues, self.offers.counts, strict=True)):
+            found[venue] = self._reason(i, start)
+            start += count
         return found
 
     def _reason(self, i: int, start: int) -> Reason:
         terms, end = self.offers.terms[i], start + self.offers.counts[i]
-        sizes = [int(size) for size in self.offers.rows[start:end, 1]]
+        sizes = self.sizes[start:end]
         sent, shown = sum(self.taken.shares[start:end]), sum(sizes)
         if self.size == 0:
             return SAID["planned"]
@@ -301,6 +301,9 @@ class Why:
 
     def _none(self, i: int, start: int, sizes: list[int]) -> Reason:
         terms, shown = self.offers.terms[i], sum(sizes)
+        by = self.units[start] - self.dearest
+        if not terms.bind and self.left == 0 and 0.0 <= by < math.inf and not self.taken.held:
+            return dearer(rounded(by))  # as most are
         prices: list[float] = np.abs(self.offers.rows[start : start + len(sizes), 0]).tolist()
         least = least_order(terms, sizes, prices)
         most = int(min(shown, terms.max_quantity) // terms.lot * terms.lot)
@@ -311,7 +314,6 @@ class Why:
             return self._too_little(terms, self.left, least, "left of the order", worth_of(self.left, sizes, prices))
         if self.offers.venues[i] in self.taken.held or (self.taken.held and self.left):
             return SAID["protected"]
-        by = self.units[start] - self.dearest
         if 0.0 <= by < math.inf and (self.left == 0 or self.most_for_one is not None):
             return dearer(rounded(by))
         if self.most_for_one is not None and self.units[start] + terms.ticket / most >= self.most_for_one:
