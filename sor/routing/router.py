@@ -219,7 +219,8 @@ class Router:
         splits.rest(fills, order.side, book, market, planned.limits, planned.prices)
         if fills.executed < planned.market:
             wanted, missing = map(book.quantity, (planned.market, planned.market - fills.executed))
-            warnings.append(f"of the market order's {wanted} shares {missing} are not displayed")
+            how = "displayed" if fills.reasons is None else "taken"
+            warnings.append(f"of the market order's {wanted} shares {missing} are not {how}")
         warnings += planned.warnings
         return fills, Solution([], planned.total_cost, planned.objective_value), planned.summary
 
