@@ -19,7 +19,7 @@ from sor.stream.messages import FilePlace, KafkaPlace, StreamState
 from sor.stream.orders import OrderPlace, Rejection
 
 COMMITTED = Path(__file__).resolve().parents[1] / "sor" / "routing" / "result.schema.json"
-LATER = ("placement", "currency", "iso", "reason")  # not always there: `reason` was not in the first results of version 1
+LATER = ("placement", "currency", "iso", "reason")  # not always there: the first results of version 1 had no `reason`
 DESCRIPTION = (
     "The answer of sor to one order on one book, a line of JSON Lines. Keys stand in the order in which "
     "they are listed under required, at every level: first symbol, timestamp, order_size, algorithm, "

@@ -69,7 +69,8 @@ cdef str text_of(long long time)
 
 @cython.locals(
     side=str, buying=bint, venues=list, texts=list, place=Py_ssize_t, quote=quotes.VenueQuote, flat="double[::1]",
-    width=Py_ssize_t, shares=cython.longlong, status=str, by=double, why=int, otherwise=int, more=list, allocation=list, statuses=list, dearest=double,
+    width=Py_ssize_t, shares=cython.longlong, status=str, by=double, why=int, otherwise=int,
+    more=list, allocation=list, statuses=list, dearest=double,
 )
 cpdef assemble(
     object order, quotes.BookOfQuotes book, quotes.Market market, Fills fills, double total_cost,
