@@ -356,9 +356,10 @@ class Books:
         return found
 
     def _apply_publisher(self, book: Book, update: BookUpdate, bids: Levels, asks: Levels) -> None:
-        entry, rates, *_ = self.venue(update.publisher_id, update.time)
+        rated = self.venue(update.publisher_id, update.time)
         shown_bids, shown_asks = _shown(bids, True), _shown(asks, False)
-        book.show(entry.publisher_ids[0], entry.venue_id, shown_bids, shown_asks, rates, update.time)
+        entry = rated.entry
+        book.show(entry.publisher_ids[0], entry.venue_id, shown_bids, shown_asks, rated.rates, update.time)
 
     def _apply_consolidated(self, book: Book, update: BookUpdate) -> None:
         bid, ask = _best(update)
@@ -377,12 +378,12 @@ class Books:
 
     def _set_side(self, book: Book, publisher_id: int, time: int, bid: Level | None, ask: Level | None) -> None:
         """Set the side that is given, of one publisher, and leave the other."""
-        entry, rates, *_ = self.venue(publisher_id, time)
-        order = entry.publisher_ids[0]
+        rated = self.venue(publisher_id, time)
+        order = rated.entry.publisher_ids[0]
         known = next((quote for quote in book.quotes if quote.order == order), None)
         bids = [bid] if bid else known.bids if known else []
         asks = [ask] if ask else known.asks if known else []
-        book.show(order, entry.venue_id, bids, asks, rates, time)
+        book.show(order, rated.entry.venue_id, bids, asks, rated.rates, time)
         known = known or next(quote for quote in book.quotes if quote.order == order)
         if known not in self._changed:
             self._changed.append(known)
@@ -407,9 +408,9 @@ class Books:
             self._show_level(book, level, bid, ask, update.time)
 
     def _show_level(self, book: Book, level: int, bid: Level | None, ask: Level | None, time: int) -> None:
-        entry, rates, *_ = self._level(level, time)
+        rated = self._level(level, time)
         bids, asks = [bid] if bid else [], [ask] if ask else []
-        book.show(level, entry.venue_id, bids, asks, rates, time)
+        book.show(level, rated.entry.venue_id, bids, asks, rated.rates, time)
 
     def _level(self, level: int, time: int) -> RatedVenue:
         found = self._levels.get(level)

@@ -13,6 +13,7 @@ whether it was known for that time (``sure``).
 
 from __future__ import annotations
 
+import functools
 import importlib.resources
 import itertools
 import os
@@ -220,15 +221,15 @@ class Policy:
             It cannot be read or says something that is not understood; the message names the file, the entry, the key,
             its value and what it may be.
         """
-        where, file = BUILT_IN, builtin()
-        if path is not None:
-            where = os.fspath(path)
-            own = _parsed(toml_file.read(path, "policy file"), where)
-            for subject in cls.SUBJECTS:
-                if getattr(own, subject):
-                    setattr(file, subject, getattr(own, subject))
-                if getattr(own.choice, subject) is not None:
-                    setattr(file.choice, subject, getattr(own.choice, subject))
+        if path is None:
+            return builtin_policy()
+        where, file = os.fspath(path), builtin()
+        own = _parsed(toml_file.read(path, "policy file"), where)
+        for subject in cls.SUBJECTS:
+            if getattr(own, subject):
+                setattr(file, subject, getattr(own, subject))
+            if getattr(own.choice, subject) is not None:
+                setattr(file.choice, subject, getattr(own.choice, subject))
         return cls(file, where)
 
     @property
@@ -296,6 +297,12 @@ class Policy:
         """
         entry, end = _at(self._protected, time)
         return entry.answer(entry.on, end)
+
+
+@functools.cache
+def builtin_policy() -> Policy:
+    """The one that comes with the package: nothing changes a policy."""
+    return Policy(builtin(), BUILT_IN)
 
 
 def builtin() -> _File:

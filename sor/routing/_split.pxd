@@ -6,7 +6,7 @@ from sor.market cimport _quotes as quotes
 
 cdef int WHOLE, LEFT, RESTS, DEARER, PENALTIES, PLANNED, UNMEASURED, BY_STATUS, GIVEN
 cdef tuple CODES
-cdef str OK
+cdef str OK, EMPTY
 cdef double INFINITE
 cdef long long SECOND, MINUTE
 

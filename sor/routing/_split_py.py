@@ -32,7 +32,7 @@ from sor.types import USABLE
 # Why a venue got what it got, as numbers: those up to `RESTS` of who got shares.
 WHOLE, LEFT, RESTS, DEARER, PENALTIES, PLANNED, UNMEASURED, BY_STATUS, GIVEN = range(9)
 CODES = ("whole", "part", "rests", "dearer", "penalties", "planned", "unmeasured")
-OK = quotes.OK
+OK, EMPTY = quotes.OK, quotes.EMPTY
 INFINITE = math.inf
 SECOND = 10**9  # ns
 MINUTE = 60 * SECOND
@@ -279,13 +279,13 @@ def assemble(
             why, reason = GIVEN, given[place]
         elif shares:
             why = more[place]
-        elif status is not OK and status not in USABLE:
-            why = BY_STATUS
-        else:
+        elif status is OK or (status is not EMPTY and status in USABLE):
             why = DEARER
             by = flat[place * width] + flat[place * width + 2] - dearest  # infinite where none was taken
             if by < 0.0 or by == INFINITE:
                 why, by = otherwise, 0.0
+        else:
+            why = BY_STATUS
         venues.append(described(quote, shares, status, buying, why, by, reason))
         texts.append(quote.text)
     filled = fills.executed

@@ -175,6 +175,8 @@ def _accepted(
     """Of limit orders the shares that their venues take, and the prices."""
     sign, best = (1, market.bid) if order.side == "buy" else (-1, market.ask)
     tick = None if book.instrument is None else book.instrument.tick
+    if terms is None and tick is None:  # as usual
+        return [round(rests) for rests in placed.limits], [best] * len(resting)
     free = FREE._replace(tick=float(tick or 0.0))
     limits, prices = [], []
     for at, rests in zip(resting, placed.limits, strict=True):

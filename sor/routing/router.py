@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -112,6 +111,7 @@ class Router:
         if policy is not None and not isinstance(policy, Policy):
             raise InputError(f"policy is {policy!r:.200}: it must be a Policy")
         self._policy = policy
+        self._sweeps = self.objective == "sweep" and self.algorithm != "cont_kukanov" and self.protect == "none"
         self.min_windows = whole_number("min_windows", min_windows, 1)
         self.max_quote_age = None if max_quote_age is None else whole_number("max_quote_age", max_quote_age, 0, 2**62)
         if isinstance(exclude_venues, str):
@@ -128,7 +128,7 @@ class Router:
     @property
     def policy(self) -> Policy:
         """The market's rules by date."""
-        return builtin_policy() if self._policy is None else self._policy
+        return Policy.load() if self._policy is None else self._policy
 
     @property
     def depth(self) -> int:
@@ -169,7 +169,6 @@ class Router:
             lots, instrument = order_in_lots(order, book)
             inside = self._router_of(instrument).route(lots, book, stream=stream, source=source, halt=halt)
             return result_outside(inside, instrument)
-        sweeps = self.objective == "sweep" and self.algorithm != "cont_kukanov" and self.protect == "none"
         result: RoutingResult = splits.routed(
             order,
             book,
@@ -178,7 +177,7 @@ class Router:
             self.parameters,
             self.max_quote_age,
             self.excluded,
-            None if sweeps and not book.ruled else self._solved,
+            None if self._sweeps and not book.ruled else self._solved,
             stream,
             source,
             halt,
@@ -312,11 +311,6 @@ class Router:
             warnings.append(trap)
         cost = core.cost(np.array(split, dtype=float), rows, size, *penalties, 0.0) if reference else value
         return Solution(split, cost, value)
-
-
-@functools.cache
-def builtin_policy() -> Policy:
-    return Policy.load()
 
 
 class Solution(NamedTuple):
