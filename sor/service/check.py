@@ -106,6 +106,8 @@ def check(settings: CheckSettings) -> Iterator[Finding]:
     else:
         yield _try("venues", lambda: _venues(settings))
         yield _try("fees", lambda: _fees(settings, time.time_ns()))
+        if settings.protect != "none":
+            yield _try("protection", lambda: _protection(settings, time.time_ns()))
         if settings.instruments is not None:
             yield _try("instruments", lambda: _instruments(settings))
     try:
@@ -201,7 +203,18 @@ def _venues(settings: RoutingSettings) -> str:
     directory = directory_of(settings)
     excluded = directory.check_ids(settings.exclude_venues)
     origin = "the built-in directory" if settings.venues is None else f"{settings.venues} over the built-in directory"
-    return f"{len(list(directory))} from {origin}" + (f", {len(excluded)} excluded" if excluded else "")
+    ruled = [entry.venue_id for entry in directory if entry.rules]
+    told = f"{len(list(directory))} from {origin}" + (f", {len(excluded)} excluded" if excluded else "")
+    return told + (f", with rules of {', '.join(ruled)}" if ruled else "")
+
+
+def _protection(settings: RoutingSettings, now: int) -> str:
+    """That what is asked for is in force."""
+    answer = directory_of(settings).policy.protected(now)
+    doubt = "" if answer.sure else "; not known for sure"
+    if not answer.value:
+        raise Doubtful(f"by the policy no quotation is protected on {day_of(now)} ({answer.source}{doubt})")
+    return f"better protected quotations come first, as the policy says for {day_of(now)}{doubt}"
 
 
 def _fees(settings: RoutingSettings, now: int) -> str:

@@ -16,6 +16,7 @@ from kafka_broker.fixtures import need_kafka
 from kafka_broker.process import free_ports
 from topics import Names, committed, ends_of, packed, quote, send
 
+from sor.market.venues import VenueDirectory
 from sor.service import check
 from sor.service.settings import ConsumeSettings
 
@@ -358,3 +359,27 @@ def test_permissions(start: Start, topic: Names) -> None:
         assert after["group"] == ("FAIL", "group: permission missing: READ")
         assert after["ids"][0] == "FAIL"
         assert "TransactionalIdAuthorizationFailed" in after["ids"][1]
+
+
+def test_rules_and_protection_are_told(tmp_path: Path) -> None:
+    """What venues have rules, and whether the protection that is asked for is in force on the day."""
+    rules = """
+[[venue.rules]]
+valid_from = 2024-01-01
+ticket = 0.5
+verified = true
+source = "ours"
+"""
+    own, policy = tmp_path / "own.toml", tmp_path / "policy.toml"
+    own.write_text(FEES.replace("0.0035", "0.003") + rules)
+    policy.write_text("schema_version = 1\n[choice]\nprotected = 'off'\n")
+    plain = ConsumeSettings(venues=str(own), protect="nbbo")
+    (name,) = (entry.venue_id for entry in VenueDirectory.load(own) if entry.rules)
+    assert check._venues(plain).endswith(f", with rules of {name}")
+    assert check._try("protection", lambda: check._protection(plain, IN_2024)) == check.Finding(
+        "ok", "protection", "better protected quotations come first, as the policy says for 2024-08-01"
+    )
+    off = ConsumeSettings(policy=str(policy), protect="nbbo")
+    found = check._try("protection", lambda: check._protection(off, IN_2024))
+    assert found.verdict == "warn"
+    assert found.story.startswith("by the policy no quotation is protected on 2024-08-01 (")
