@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+from accepted import Fee
 
 import sor.execution
 from sor import kernels
@@ -42,19 +43,6 @@ def machine(kernel: str) -> Machine:
         for name in PICKING:
             sys.modules.pop(f"sor.execution.{name}", None)
         return Machine(*compiled, *(importlib.import_module(f"sor.execution.{name}") for name in PICKING))
-
-
-class Fee:
-    """What a venue charges, dollars a share."""
-
-    def __init__(self, fee: float) -> None:
-        self.fee = fee
-
-    def fee_at(self, price: float) -> float:
-        return self.fee
-
-    def rebate_at(self, price: float) -> float:
-        return self.fee - 0.001
 
 
 Levels = Sequence[tuple[int | None, int]]

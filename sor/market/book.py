@@ -477,7 +477,7 @@ def _venue_at(entry: VenueEntry, time: int, policy: Policy) -> RatedVenue:
 
 def _rates(fee: float, rebate: float, rules: VenueRules | None, exchange: bool) -> Rates:
     if rules is None:
-        return Rates(fee, rebate, exchange=exchange) if not exchange else Rates(fee, rebate)
+        return Rates(fee, rebate, exchange=exchange)
     if not isinstance(rules, VenueRules):
         raise InputError(f"rules is {rules!r:.200}: it must be VenueRules")
     rules_of("rules", rules)

@@ -193,7 +193,7 @@ def fills_of(book: Book, market: Market, offers: Offers, taken: Taken, iso: bool
     side, buying = market.side, market.side == "buy"
     allocation = [0] * len(book.quotes)
     children: list[ChildOrder] = []
-    rows, dearest = offers.rows.tolist(), -math.inf
+    rows = offers.rows.tolist()
     for venue, terms, start, count in zip(offers.venues, offers.terms, offers.starts(), offers.counts, strict=True):
         venue_id, first = book.quotes[venue].venue_id, len(children)
         for row in range(start, start + count):
@@ -201,9 +201,7 @@ def fills_of(book: Book, market: Market, offers: Offers, taken: Taken, iso: bool
             if not number:
                 continue
             allocation[venue] += number
-            price, _, fee, _ = rows[row]
-            dearest = max(dearest, price + fee)
-            at = price if buying else -price
+            at = rows[row][0] if buying else -rows[row][0]
             if terms.bind and len(children) > first:  # levels are in order: this is the worst so far
                 children[-1] = ChildOrder(venue_id, "market", side, at, children[-1].quantity + number)
             else:
@@ -214,7 +212,6 @@ def fills_of(book: Book, market: Market, offers: Offers, taken: Taken, iso: bool
     fills.executed = taken.filled
     cash = core.cost(np.array(taken.shares, float), offers.rows, 0, 0.0, 0.0, 0.0, 0.0)
     fills.executed_cash = fills.cash = cash + tickets_of(offers, taken.shares)
-    fills.dearest = dearest
     return fills
 
 
